@@ -1,0 +1,1 @@
+"""What a model is to us: a scalar function of its input. Knows no method."""

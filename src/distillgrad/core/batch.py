@@ -1,0 +1,227 @@
+"""What a caller asks to have explained: checked once, then cut into chunks of rows."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from distillgrad.core.forward import Model, Score, Target, is_out_of_memory
+from distillgrad.core.intercept import evaluating
+from distillgrad.errors import InputError, ModelError, ParameterError, TargetError
+
+TargetLike: TypeAlias = int | Sequence[int] | Tensor | Score | None
+"""A class for all samples, one for each, a score of the output, or ``None``: the predicted class."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows to explain: inputs ``(N, …)``, baselines that broadcast to them, target, further arguments."""
+
+    inputs: Tensor
+    baselines: Tensor | float
+    target: Target
+    extra: tuple[Any, ...]
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """The rows from ``start`` to ``stop``; a callable target stays as it is."""
+
+        def cut(value: Any) -> Any:
+            per_row = isinstance(value, Tensor) and value.ndim and len(value) == len(self)
+            return value[start:stop] if per_row else value
+
+        return replace(
+            self,
+            inputs=self.inputs[start:stop],
+            baselines=cut(self.baselines),
+            target=cut(self.target),
+            extra=tuple(cut(value) for value in self.extra),
+        )
+
+    @property
+    def difference(self) -> Tensor:
+        """``x − b`` in the dtype that attributions are accumulated in: float32, or float64 for float64."""
+        wide = self.inputs.detach().to(accumulation_dtype(self.inputs.dtype))
+        baselines = self.baselines
+        if isinstance(baselines, Tensor):
+            return wide - baselines.to(wide)
+        return wide - baselines if baselines else wide
+
+    def shifted(self, kept: Tensor) -> Tensor:
+        """``b + kept`` in the dtype of the inputs: the anchor that keeps so much of ``x − b``."""
+        baselines = self.baselines
+        if isinstance(baselines, Tensor):
+            return (kept + baselines.to(kept)).to(self.inputs.dtype)
+        return (kept + baselines if baselines else kept).to(self.inputs.dtype)
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """float64 for float64, otherwise float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def checked_batch(
+    inputs: Tensor,
+    target: TargetLike = None,
+    *,
+    baselines: Tensor | float = 0.0,
+    additional_forward_args: Any = None,
+) -> Batch:
+    """The batch that a caller asked for, checked.
+
+    Raises:
+        InputError: inputs or baselines that are no finite floating-point tensor, empty, or of a wrong shape.
+        TargetError: a target of the wrong type or length.
+    """
+    if not isinstance(inputs, Tensor):
+        raise InputError(f"inputs must be one tensor (N, …), not a {type(inputs).__name__}")
+    if not inputs.is_floating_point():
+        raise InputError(
+            f"inputs are {inputs.dtype}; a gradient needs floating-point numbers: "
+            "convert and normalise them, for instance inputs.float() / 255"
+        )
+    if inputs.ndim < 2:
+        raise InputError(f"inputs must be (N, …), samples first; got shape {tuple(inputs.shape)}")
+    if not inputs.numel():
+        raise InputError(f"inputs are empty: shape {tuple(inputs.shape)}")
+    _expect_finite("inputs", inputs)
+    extra = additional_forward_args
+    if not isinstance(extra, tuple):
+        extra = () if extra is None else (extra,)
+    with outside_inference_mode():
+        return Batch(
+            _ordinary(inputs),
+            _ordinary(_checked_baselines(baselines, inputs)),
+            _checked_target(_ordinary(target), inputs),
+            tuple(map(_ordinary, extra)),
+        )
+
+
+@contextmanager
+def outside_inference_mode() -> Iterator[None]:
+    """Lets gradients be taken where a caller has switched even their bookkeeping off."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def _ordinary(value: Any) -> Any:
+    """A copy of a tensor that was made in inference mode, of which no gradient can be taken."""
+    return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
+
+
+def attribute_in_chunks(
+    model: Model,
+    attribute: Callable[[Batch], Tensor],
+    batch: Batch,
+    internal_batch_size: int | None = None,
+) -> Tensor:
+    """``attribute`` of the batch's rows, ``internal_batch_size`` at a time, in eval mode.
+
+    Out of memory halves the chunk and goes on. The result has the dtype of the inputs.
+
+    Raises:
+        ParameterError: ``internal_batch_size`` below 1.
+        ModelError: attributions that are not finite; names the samples.
+    """
+    if internal_batch_size is not None and internal_batch_size < 1:
+        raise ParameterError(f"internal_batch_size must be at least 1, not {internal_batch_size}")
+    size = min(internal_batch_size or len(batch), len(batch))
+    parts: list[Tensor] = []
+    start = 0
+    with evaluating(model), outside_inference_mode():
+        while start < len(batch):
+            try:
+                parts.append(attribute(batch.rows(start, start + size)).to(batch.inputs.dtype))
+            except RuntimeError as error:
+                if size == 1 or not is_out_of_memory(error):
+                    raise
+                halve = True
+            else:
+                halve = False
+            # Outside the handler: the exception's traceback holds the tensors of the failed chunk.
+            if halve:
+                size = (size + 1) // 2
+                if batch.inputs.is_cuda:
+                    torch.cuda.empty_cache()
+            else:
+                start += size
+    attributions = parts[0] if len(parts) == 1 else torch.cat(parts)
+    samples = _not_finite(attributions)
+    if samples:
+        raise ModelError(
+            f"the model's score or gradient is not finite for sample{samples}; "
+            "half precision overflows easily: try float32"
+        )
+    return attributions
+
+
+def _not_finite(values: Tensor) -> str:
+    """The rows with NaN or infinity, as words: ``"s 3, 7"``; empty if there are none."""
+    if bool(torch.isfinite(values).all()):
+        return ""
+    rows = (~torch.isfinite(values).flatten(1).all(1)).nonzero()[:, 0].tolist()
+    shown = ", ".join(map(str, rows[:10])) + (", …" if len(rows) > 10 else "")
+    return f"{'s' if len(rows) > 1 else ''} {shown}"
+
+
+def _expect_finite(name: str, values: Tensor) -> None:
+    samples = _not_finite(values)
+    if samples:
+        raise InputError(f"{name} contain NaN or infinity in sample{samples}; mend or leave them out")
+
+
+def _checked_baselines(baselines: Tensor | float, inputs: Tensor) -> Tensor | float:
+    if not isinstance(baselines, Tensor):
+        value = float(baselines)
+        if not torch.isfinite(torch.tensor(value)):
+            raise InputError(f"the baseline must be finite, not {value}")
+        return value
+    baselines = baselines.detach()
+    if baselines.device != inputs.device:
+        raise InputError(f"baselines are on {baselines.device}, inputs on {inputs.device}")
+    try:
+        baselines.expand(inputs.shape)
+    except RuntimeError as error:
+        raise InputError(
+            f"baselines of shape {tuple(baselines.shape)} do not broadcast to the inputs' "
+            f"{tuple(inputs.shape)}"
+        ) from error
+    if baselines.ndim < inputs.ndim:
+        baselines = baselines.reshape((1,) * (inputs.ndim - baselines.ndim) + baselines.shape)
+    _expect_finite("baselines", baselines)
+    return baselines
+
+
+def _checked_target(target: TargetLike, inputs: Tensor) -> Target:
+    if target is None or (callable(target) and not isinstance(target, Tensor)):
+        return target
+    indices: Tensor
+    try:
+        if isinstance(target, Tensor):
+            if target.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+                raise TypeError(f"{target.dtype} numbers are no class numbers")
+            indices = target.detach().to(inputs.device)
+        elif isinstance(target, Iterable):  # a list, a tuple, a numpy array
+            indices = torch.tensor([operator.index(each) for each in target], device=inputs.device)
+        else:
+            indices = torch.tensor(operator.index(target), device=inputs.device)
+    except TypeError as error:
+        raise TargetError(
+            f"target must be a class number, one for each sample, or a callable: {error}"
+        ) from error
+    if indices.ndim == 0:
+        indices = indices.expand(len(inputs))
+    if indices.shape != (len(inputs),):
+        raise TargetError(
+            f"target has shape {tuple(indices.shape)} for {len(inputs)} samples; "
+            f"expected one class number, or ({len(inputs)},)"
+        )
+    return indices.to(torch.long)

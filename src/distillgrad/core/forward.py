@@ -1,0 +1,161 @@
+"""The model as a scalar function of its input: its output, the target's score, the score's gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from distillgrad.errors import ModelError, TargetError
+
+Model: TypeAlias = Callable[..., Any]
+Score: TypeAlias = Callable[[Any], Tensor]
+"""A scalar per sample from the model's output, such as ``lambda logits: logits[:, 3] - logits[:, 5]``."""
+Target: TypeAlias = Tensor | Score | None
+"""Class indices ``(N,)``, a score, or ``None``: the predicted class (of an ``(N,)`` output, itself)."""
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits within whatever a classifier returned: a tensor, ``.logits``, a mapping or a sequence.
+
+    Raises:
+        ModelError: nothing in ``output`` is a floating-point tensor of logits.
+    """
+    logits = output
+    if isinstance(output, Mapping):  # Hugging Face's ModelOutput is one
+        named = [value for value in output.values() if isinstance(value, Tensor)]
+        logits = output.get("logits", named[0] if len(named) == 1 else None)
+    elif not isinstance(output, Tensor) and hasattr(output, "logits"):
+        logits = output.logits
+    elif isinstance(output, tuple | list) and output:
+        logits = output[0]
+    if not isinstance(logits, Tensor):
+        holds = f" with {', '.join(map(repr, output))}" if isinstance(output, Mapping) else ""
+        raise ModelError(
+            f"the model returned a {type(output).__name__}{holds}, in which no logits were found; "
+            "give a callable target that makes one scalar per sample of it"
+        )
+    return logits
+
+
+def predictions(output: Any, n_samples: int) -> Tensor | None:
+    """The class indices ``(N,)`` with the highest logit; ``None`` for one score per sample, ``(N,)``."""
+    logits = _checked(logits_of(output), n_samples)
+    return None if logits.ndim == 1 else logits.detach().argmax(1)
+
+
+def select(output: Any, target: Target, n_samples: int) -> Tensor:
+    """The target's score ``(N,)`` in the model's output.
+
+    Raises:
+        TargetError: a class outside the output, or a callable that does not return one scalar per sample.
+        ModelError: an output that is not ``(N,)`` or ``(N, classes)``, for a target that is no callable.
+    """
+    if callable(target):
+        score = target(output)
+        if not isinstance(score, Tensor) or score.shape != (n_samples,):
+            got = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
+            raise TargetError(
+                f"the callable target must return one scalar per sample, ({n_samples},); got {got}"
+            )
+        return score
+    logits = _checked(logits_of(output), n_samples)
+    if target is None and logits.ndim == 1:
+        return logits
+    if target is None:
+        target = logits.detach().argmax(1)
+    n_classes = 1 if logits.ndim == 1 else logits.shape[1]
+    outside = target[(target < 0) | (target >= n_classes)]
+    if len(outside):
+        raise TargetError(
+            f"target {int(outside[0])} is outside the model's output: it has {n_classes} "
+            f"class{'es' if n_classes > 1 else ''}, numbered from 0"
+        )
+    if logits.ndim == 1:
+        return logits
+    return logits.gather(1, target.to(logits.device)[:, None])[:, 0]
+
+
+def value_and_gradient(
+    model: Model, inputs: Tensor, target: Target = None, extra: tuple[Any, ...] = ()
+) -> tuple[Tensor, Tensor, Target]:
+    """The target's score ``(N,)``, its gradient by the inputs (their shape), and the target it was.
+
+    A target of ``None`` comes back as the predicted classes, so that the prediction costs no pass of its
+    own. Works under ``no_grad``, with frozen weights and with a model that writes into its input; nothing
+    of the model's or the caller's is changed.
+
+    Raises:
+        ModelError: the model fails on the inputs, is not differentiable, or ignores them.
+        TargetError: as in :func:`select`.
+    Cost: one forward and one backward pass; a copy of the inputs.
+    """
+    with torch.enable_grad():
+        leaf = inputs.detach().requires_grad_()
+        # The model gets a copy: it may begin with an in-place operation, which a leaf does not allow.
+        with _failures_named(inputs):
+            output = model(leaf.clone(), *extra)
+        if target is None:
+            target = predictions(output, len(leaf))
+        score = select(output, target, len(leaf))
+        if not score.requires_grad:
+            raise ModelError(
+                "the model's output carries no gradient: it does not depend on the inputs, or the model "
+                "runs under no_grad, detaches, or ends in an operation such as argmax"
+            )
+        with _failures_named(inputs):
+            (gradient,) = torch.autograd.grad(
+                score, leaf, grad_outputs=torch.ones_like(score), allow_unused=True
+            )
+    if gradient is None:
+        raise ModelError("the model's output does not depend on the inputs: there is no gradient")
+    return score.detach(), gradient, target
+
+
+def scores(
+    model: Model, inputs: Tensor, target: Target = None, extra: tuple[Any, ...] = ()
+) -> tuple[Tensor, Target]:
+    """The target's score ``(N,)`` and the target it was. Cost: one forward pass, no graph."""
+    with torch.no_grad():
+        with _failures_named(inputs):
+            output = model(inputs.clone(), *extra)
+        if target is None:
+            target = predictions(output, len(inputs))
+        return select(output, target, len(inputs)), target
+
+
+@contextmanager
+def _failures_named(inputs: Tensor) -> Iterator[None]:
+    """Torch reports a wrong input as a bare RuntimeError deep inside a layer: says what was put in.
+
+    Subclasses (out of memory, the model's own errors) say what they are and pass.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        if type(error) not in (RuntimeError, ValueError) or is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"the model failed on inputs of shape {tuple(inputs.shape)}, {inputs.dtype} on "
+            f"{inputs.device}: {error}"
+        ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the host, could not give the memory that was asked for."""
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def _checked(logits: Tensor, n_samples: int) -> Tensor:
+    if logits.ndim not in (1, 2) or len(logits) != n_samples or 0 in logits.shape:
+        raise ModelError(
+            f"the model's output has shape {tuple(logits.shape)} for {n_samples} samples; expected "
+            f"({n_samples},) or ({n_samples}, classes): give a callable target that makes one scalar "
+            "per sample of it"
+        )
+    return logits

@@ -1,0 +1,35 @@
+"""Attribution methods: each a Captum ``Attribution``, each under one name in ``METHODS``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from captum.attr import Attribution
+
+from distillgrad.core.forward import Model
+from distillgrad.errors import ParameterError, UnknownNameError
+from distillgrad.methods.dga import DistilledGradientAggregation
+from distillgrad.methods.fullgrad import UniformFullGrad
+from distillgrad.methods.gradient import GradientXInput, Saliency
+
+METHODS: dict[str, type[Attribution]] = {
+    "dga": DistilledGradientAggregation,
+    "uniform_fullgrad": UniformFullGrad,
+    "gradient_x_input": GradientXInput,
+    "saliency": Saliency,
+}
+
+
+def create_method(name: str, model: Model, **parameters: Any) -> Attribution:
+    """The method of that name for ``model``.
+
+    Raises:
+        UnknownNameError: no such method; names the nearest.
+        ParameterError: a parameter that the method does not have, or outside its range.
+    """
+    if name not in METHODS:
+        raise UnknownNameError("method", name, METHODS)
+    try:
+        return METHODS[name](model, **parameters)
+    except TypeError as error:
+        raise ParameterError(f"method {name!r}: {error}") from error

@@ -1,0 +1,67 @@
+"""What every method of ours shares: the call that Captum users know, checked, chunked and clean."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+from captum.attr import GradientAttribution
+from captum.log import log_usage
+from torch import Tensor
+
+from distillgrad.core.batch import Batch, TargetLike, attribute_in_chunks, checked_batch
+from distillgrad.core.forward import Model
+
+
+class GradientMethod(GradientAttribution):  # type: ignore[misc]  # Captum is untyped
+    """A Captum attribution of single tensors whose rows do not depend on each other.
+
+    Subclasses implement :meth:`_attribute` for a checked batch. The model is explained in eval mode; it
+    and the inputs are afterwards as they were, also after an error.
+
+    Args:
+        model: A module or any callable from inputs ``(N, …)`` to logits ``(N, classes)``, scores ``(N,)``,
+            or a tuple, mapping or object that holds ``logits``.
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+
+    @property
+    def n_passes(self) -> int:
+        """Forward and backward passes through the model for each sample."""
+        return 1
+
+    @log_usage()  # type: ignore[untyped-decorator]  # NoiseTunnel calls what this wraps
+    def attribute(
+        self,
+        inputs: Tensor,
+        target: TargetLike = None,
+        *,
+        baselines: Tensor | float = 0.0,
+        additional_forward_args: Any = None,
+        internal_batch_size: int | None = None,
+    ) -> Tensor:
+        """Attributions of the target's score, of the inputs' shape and dtype.
+
+        Args:
+            inputs: ``(N, …)`` floats as the model takes them; not modified.
+            target: A class number, one per sample, a callable from the model's output to one scalar per
+                sample, or ``None`` for each sample's predicted class.
+            baselines: What "no feature" is: a number or a tensor that broadcasts to ``inputs``.
+            additional_forward_args: Passed to the model after the inputs; tensors of length N are cut
+                with them.
+            internal_batch_size: Rows at a time; by default all, halved when memory runs out.
+
+        Raises:
+            InputError, TargetError, ParameterError: a request that cannot be met.
+            ModelError: a model that fails, has no gradient, or returns NaN or infinity.
+        """
+        batch = checked_batch(
+            inputs, target, baselines=baselines, additional_forward_args=additional_forward_args
+        )
+        return attribute_in_chunks(self.forward_func, self._attribute, batch, internal_batch_size)
+
+    @abstractmethod
+    def _attribute(self, batch: Batch) -> Tensor:
+        """Attributions of the batch's rows, all at once; the model is in eval mode."""

@@ -1,0 +1,45 @@
+"""One gradient: Saliency and Gradient*Input."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from distillgrad.core.batch import Batch
+from distillgrad.core.forward import value_and_gradient
+from distillgrad.methods.base import GradientMethod
+
+
+class Saliency(GradientMethod):
+    """The gradient's magnitude, ``|∇f(x)|``: where the score is sensitive, not what it is made of.
+
+    Cost: one forward and one backward pass.
+    Source: Simonyan et al. 2014, "Deep inside convolutional networks"; the baseline is not used.
+    """
+
+    def _attribute(self, batch: Batch) -> Tensor:
+        _, gradient, _ = value_and_gradient(self.forward_func, batch.inputs, batch.target, batch.extra)
+        return gradient.abs_()
+
+
+class GradientXInput(GradientMethod):
+    """``∇f(x) ⊙ (x − b)``: the linear terms of the tangent plane, signed, in logit units.
+
+    Exact for a model that is linear between ``b`` and ``x``; without biases it sums to ``f(x)``.
+
+    Cost: one forward and one backward pass.
+    Source: Shrikumar et al. 2016, "Not just a black box".
+    """
+
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        """True, for Captum."""
+        return True
+
+    def _attribute(self, batch: Batch) -> Tensor:
+        _, gradient, _ = value_and_gradient(self.forward_func, batch.inputs, batch.target, batch.extra)
+        return gradient_x_input(gradient, batch.difference)
+
+
+def gradient_x_input(gradient: Tensor, difference: Tensor) -> Tensor:
+    """``∇f ⊙ (x − b)`` in the dtype of ``difference``."""
+    return gradient.to(difference.dtype) * difference

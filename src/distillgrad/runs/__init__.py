@@ -1,0 +1,1 @@
+"""What work leaves on disk."""

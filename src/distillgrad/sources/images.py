@@ -1,0 +1,115 @@
+"""One image file as upright RGB pixels, whatever it is made of and however broken it is."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from distillgrad.errors import MissingExtraError, SourceError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""What is decoded: pixel formats only, none that runs an interpreter (EPS, PDF)."""
+MAX_BYTES = 256 * 2**20
+MAX_PIXELS = 80_000_000
+"""Above this a file is taken for a decompression bomb: 240 MB of RGB."""
+MIN_SIDE = 2
+MAX_ASPECT = 200
+"""Classifiers scale the shorter side to some 256 pixels: a thinner strip would become gigantic."""
+
+
+def read_image(path: str | os.PathLike[str]) -> Image.Image:
+    """The image in a file: mode RGB, turned as its EXIF data says, the first frame of an animation.
+
+    16-bit greyscale is scaled to 8 bits, transparency is laid over white, palettes and CMYK are converted.
+
+    Raises:
+        SourceError: the file is missing, unreadable, not an image, truncated, a single pixel wide or
+            high, or larger than ``MAX_PIXELS`` or ``MAX_BYTES``.
+    """
+    path = Path(path)
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise SourceError(f"{path} is not a file")
+        if status.st_size > MAX_BYTES:
+            raise SourceError(
+                f"{path} has {status.st_size / 2**20:.0f} MiB; at most {MAX_BYTES >> 20} are read"
+            )
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise SourceError(f"no such image: {path}") from error
+    except SourceError:
+        raise
+    except (OSError, ValueError) as error:
+        raise SourceError(f"cannot read {path}: {error}") from error
+    return decode_image(content, str(path))
+
+
+def decode_image(content: bytes, name: str) -> Image.Image:
+    """The image in ``content``, as :func:`read_image` says; ``name`` is what errors call it."""
+    if not content:
+        raise SourceError(f"{name} is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd metadata; of size we judge below
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                _check_size(image.size, name)
+                upright = ImageOps.exif_transpose(image)
+                return _to_rgb(upright)
+    except SourceError:
+        raise
+    except UnidentifiedImageError as error:
+        raise SourceError(f"{name} is not an image of a known format ({', '.join(FORMATS)})") from error
+    except Image.DecompressionBombError as error:
+        raise SourceError(f"{name} would decode to too many pixels: {error}") from error
+    except Exception as error:  # decoders of hostile files raise almost anything
+        raise SourceError(f"{name} is broken or truncated: {error}") from error
+
+
+def sample_photograph() -> Path:
+    """The photograph of a cat, Chelsea, that scikit-image ships (451×300; CC0, Stéfan van der Walt).
+
+    Raises:
+        MissingExtraError: scikit-image is not installed.
+    """
+    from importlib.util import find_spec
+
+    spec = find_spec("skimage")
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingExtraError("scikit-image", "regions")
+    return Path(spec.submodule_search_locations[0]) / "data" / "chelsea.png"
+
+
+def _check_size(size: tuple[int, int], name: str) -> None:
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise SourceError(
+            f"{name} has {width}×{height} pixels; at most {MAX_PIXELS:,} are decoded: make it smaller"
+        )
+    if max(size) > MAX_ASPECT * min(size) and min(size) >= MIN_SIDE:
+        raise SourceError(f"{name} has {width}×{height} pixels: too thin a strip; crop it")
+    if min(size) < MIN_SIDE:
+        raise SourceError(
+            f"{name} has {width}×{height} pixels; an explanation needs at least {MIN_SIDE} on each side"
+        )
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise SourceError("floating-point pixels have no agreed range; save them as 8 or 16 bits")
+    if image.mode.startswith("I"):
+        # Pillow would clip 16 bits to 255 instead of scaling them.
+        levels = np.asarray(image).astype(np.int64)
+        top = 65535 if levels.max(initial=0) > 255 or image.mode != "I" else 255
+        return Image.fromarray((levels.clip(0, top) * 255 // top).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        ground = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(ground, layer).convert("RGB")
+    return image.convert("RGB")

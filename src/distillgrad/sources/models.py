@@ -1,0 +1,122 @@
+"""Classifiers by name: ``cifar10-cnn``, ``torchvision:…``, ``timm:…``, ``hf:…``, ``module:factory``."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+
+import torch
+from torch import nn
+
+from distillgrad.core.forward import logits_of
+from distillgrad.errors import (
+    MissingExtraError,
+    ModelError,
+    ParameterError,
+    SourceError,
+    UnknownNameError,
+)
+from distillgrad.sources import bundled
+from distillgrad.sources.bundled.network import Cifar10CNN
+from distillgrad.sources.classifier import LoadedModel
+from distillgrad.sources.hubs import (
+    huggingface_model,
+    timm_model,
+    timm_names,
+    torchvision_model,
+    torchvision_names,
+)
+from distillgrad.sources.preprocess import ResizeAndCrop
+from distillgrad.sources.weights import load_weights, read_weights
+
+_log = logging.getLogger(__name__)
+
+KINDS = {
+    "cifar10-cnn": "the classifier in the package: CIFAR-10's ten classes, 32×32, works offline",
+    "torchvision:NAME[@WEIGHTS]": "torchvision's classifiers, with its own weights or a file's",
+    "timm:NAME[@WEIGHTS]": "timm's classifiers, with its own weights or a file's",
+    "hf:NAME": "an image classifier of the Hugging Face hub, or a folder of one",
+    "PACKAGE.MODULE:FACTORY": "what your function returns: a LoadedModel, or a module for 224×224 images",
+}
+
+
+def load_model(spec: str, *, pretrained: bool = True) -> LoadedModel:
+    """The classifier that ``spec`` names, on the CPU, in eval mode.
+
+    Args:
+        spec: One of ``KINDS``; WEIGHTS is a ``.safetensors`` or a torch file, of which no code is run.
+        pretrained: False gives random weights (tests, benchmarks) and reads no file of weights.
+
+    Raises:
+        UnknownNameError: no such model; names the nearest.
+        SourceError: weights that are missing, broken, of another model, or out of reach.
+        MissingExtraError: the library that defines the model is not installed.
+    """
+    kind, _, rest = spec.partition(":")
+    name, at, weights = rest.partition("@")
+    if kind in ("torchvision", "timm") and (not name or (at and not weights)):
+        raise ParameterError(f"{spec!r} is incomplete: write {kind}:NAME or {kind}:NAME@WEIGHTS")
+    if spec == "cifar10-cnn":
+        loaded = _bundled(pretrained)
+    elif kind == "torchvision":
+        loaded = torchvision_model(name, weights, pretrained)
+    elif kind == "timm":
+        loaded = timm_model(name, weights, pretrained)
+    elif kind == "hf" and rest:
+        loaded = huggingface_model(rest, pretrained)
+    elif rest.isidentifier() and all(part.isidentifier() for part in kind.split(".")):
+        loaded = _from_factory(kind, rest)
+    else:
+        raise UnknownNameError("model", spec, KINDS)
+    loaded.model.eval()
+    return loaded
+
+
+def known_models(pattern: str) -> list[str]:
+    """The model names that contain ``pattern``, of whichever libraries are installed."""
+    found = ["cifar10-cnn"]
+    for library in (torchvision_names, timm_names):
+        try:
+            found += library()
+        except MissingExtraError as error:
+            _log.info("not listed: %s", error)
+    return [name for name in found if pattern.lower() in name.lower()]
+
+
+def _bundled(pretrained: bool) -> LoadedModel:
+    model = Cifar10CNN(len(bundled.CLASSES))
+    if pretrained:
+        load_weights(model, read_weights(bundled.WEIGHTS), bundled.WEIGHTS.name)
+    return LoadedModel(
+        model=model,
+        preprocess=ResizeAndCrop(32, 32, bundled.MEAN, bundled.STD),
+        classes=bundled.CLASSES,
+        input_size=(3, 32, 32),
+        mean=bundled.MEAN,
+        std=bundled.STD,
+        name="cifar10-cnn",
+    )
+
+
+def _from_factory(module: str, factory: str) -> LoadedModel:
+    """Imports and calls the user's own function: their code, run because they named it."""
+    spec = f"{module}:{factory}"
+    try:
+        function = getattr(importlib.import_module(module), factory)
+    except (ImportError, AttributeError) as error:
+        raise SourceError(f"cannot import {factory} from {module}: {error}") from error
+    made = function()
+    if isinstance(made, LoadedModel):
+        return made
+    if not isinstance(made, nn.Module):
+        raise ModelError(f"{spec} returned a {type(made).__name__}; expected a torch module or a LoadedModel")
+    made.eval()
+    with torch.no_grad():
+        n_classes = logits_of(made(torch.zeros(1, 3, 224, 224))).shape[-1]
+    return LoadedModel(
+        model=made,
+        preprocess=ResizeAndCrop(256, 224),
+        classes=tuple(f"class {index}" for index in range(n_classes)),
+        input_size=(3, 224, 224),
+        name=spec,
+    )

@@ -1,0 +1,39 @@
+"""From a photograph to the tensor that a classifier was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class ResizeAndCrop:
+    """Shorter side to ``resize``, centre crop of ``crop``, scale to [0, 1], normalise by channel.
+
+    Calling it with an RGB image returns ``(3, crop, crop)`` float32, the same numbers as torchvision's
+    ``ImageClassification`` preset.
+    """
+
+    resize: int
+    crop: int
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        width, height = image.size
+        shorter = min(width, height)
+        size = (self.resize * width // shorter, self.resize * height // shorter)
+        left, top = (round((side - self.crop) / 2) for side in size)
+        cropped = image.resize(size, Image.Resampling.BILINEAR).crop(
+            (left, top, left + self.crop, top + self.crop)
+        )
+        values = torch.from_numpy(np.array(cropped)).permute(2, 0, 1).float().div_(255)
+        mean, std = (torch.tensor(each).view(3, 1, 1) for each in (self.mean, self.std))
+        return values.sub_(mean).div_(std).contiguous()

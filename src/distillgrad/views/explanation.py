@@ -1,0 +1,125 @@
+"""One photograph explained by some methods: what the model saw, what it said, where it looked."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from distillgrad.core.forward import logits_of
+from distillgrad.errors import InputError, UnknownNameError
+from distillgrad.methods import METHODS, create_method
+from distillgrad.sources.classifier import LoadedModel
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The five most probable classes with their softmax probabilities, highest first."""
+
+    classes: tuple[int, ...]
+    names: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Attributions of one photograph.
+
+    Attributes:
+        shown: What the model saw, normalisation undone: ``(H, W, 3)`` in [0, 1].
+        prediction: What the model said.
+        target, target_name: The class that is explained.
+        probability: The model's, for that class.
+        attributions: By method, ``(C, H, W)`` or ``(1, H, W)``, on the CPU.
+        parameters: By method, those that were set.
+    """
+
+    shown: Tensor
+    prediction: Prediction
+    target: int
+    target_name: str
+    probability: float
+    attributions: Mapping[str, Tensor]
+    parameters: Mapping[str, Mapping[str, Any]]
+
+
+def method_parameters(method: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the ``wanted`` parameters that the method has."""
+    if method not in METHODS:
+        raise UnknownNameError("method", method, METHODS)
+    has = inspect.signature(METHODS[method]).parameters
+    return {name: value for name, value in wanted.items() if name in has}
+
+
+def cost_in_passes(methods: Sequence[str], parameters: Mapping[str, Any]) -> int:
+    """Passes through the model for one image; raises what a wrong method or parameter would."""
+    made = [create_method(name, logits_of, **method_parameters(name, parameters)) for name in methods]
+    return sum(getattr(method, "n_passes", 1) for method in made)
+
+
+def seen_by(loaded: LoadedModel, image: Image.Image) -> Tensor:
+    """The model's input for a photograph, ``(1, C, H, W)``, on the model's device."""
+    device = next((each.device for each in loaded.model.parameters()), torch.device("cpu"))
+    inputs = loaded.preprocess(image)[None]
+    if inputs.ndim != 4 or inputs.shape[1] not in (1, 3):
+        raise InputError(
+            f"{loaded.name} takes {tuple(inputs.shape[1:])}; only images (C, H, W) of one or three "
+            "channels can be shown"
+        )
+    return inputs.to(device)
+
+
+def predict(loaded: LoadedModel, inputs: Tensor) -> Tensor:
+    """Softmax probabilities ``(classes,)`` of one input. Cost: one forward pass."""
+    with torch.no_grad():
+        return logits_of(loaded.model(inputs))[0].float().softmax(0).cpu()
+
+
+def explain(
+    loaded: LoadedModel,
+    image: Image.Image,
+    methods: Sequence[str] = ("dga",),
+    *,
+    target: int | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    on_pass: Callable[[], None] = lambda: None,
+) -> Explanation:
+    """Why ``loaded`` sees ``target`` (by default what it predicts) in ``image``, by each method.
+
+    Args:
+        parameters: Set on every method that has them.
+        on_pass: Called at each pass through the model, for a display of progress.
+    """
+    inputs = seen_by(loaded, image)
+    probabilities = predict(loaded, inputs)
+    top = probabilities.topk(min(5, len(probabilities)))
+    prediction = Prediction(
+        classes=tuple(top.indices.tolist()),
+        names=tuple(loaded.classes[index] for index in top.indices.tolist()),
+        probabilities=tuple(top.values.tolist()),
+    )
+    chosen = prediction.classes[0] if target is None else target
+
+    def counted(*arguments: Any) -> Any:
+        on_pass()
+        return loaded.model(*arguments)
+
+    used = {name: method_parameters(name, parameters or {}) for name in methods}
+    attributions = {
+        name: create_method(name, counted, **used[name]).attribute(inputs, target=chosen)[0].cpu()
+        for name in methods
+    }
+    return Explanation(
+        shown=loaded.displayable(inputs[0].cpu()).permute(1, 2, 0).expand(-1, -1, 3),
+        prediction=prediction,
+        target=chosen,
+        target_name=loaded.classes[chosen],
+        probability=float(probabilities[chosen]),
+        attributions=attributions,
+        parameters=used,
+    )

@@ -1,0 +1,100 @@
+"""What an explanation leaves on disk: a figure, the raw arrays, and a record of how they were made."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import distillgrad
+from distillgrad.runs.files import written_whole
+from distillgrad.views.distillation import Distilled
+from distillgrad.views.explanation import Explanation
+from distillgrad.views.plots import distillation_figure, explanation_figure, save_figure
+
+
+def save_explanation(
+    explanation: Explanation, folder: Path, name: str, request: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Writes ``NAME.png``, ``NAME.METHOD.npy`` and ``NAME.json`` into ``folder``; returns the record.
+
+    Args:
+        request: What was asked for, kept in the record (image, model, seed, device).
+    """
+    arrays = {method: folder / f"{name}.{method}.npy" for method in explanation.attributions}
+    figure = folder / f"{name}.png"
+    for method, attribution in explanation.attributions.items():
+        with written_whole(arrays[method]) as file:
+            np.save(file, attribution.numpy(), allow_pickle=False)
+    save_figure(explanation_figure(explanation), figure)
+    prediction = explanation.prediction
+    record = {
+        **request,
+        "prediction": [
+            {"class": index, "name": class_name, "probability": probability}
+            for index, class_name, probability in zip(
+                prediction.classes, prediction.names, prediction.probabilities, strict=True
+            )
+        ],
+        "target": {
+            "class": explanation.target,
+            "name": explanation.target_name,
+            "probability": explanation.probability,
+        },
+        "methods": {method: dict(used) for method, used in explanation.parameters.items()},
+        "files": {
+            "figure": str(figure),
+            "attributions": {method: str(path) for method, path in arrays.items()},
+        },
+        "versions": versions(),
+    }
+    _save_json(record, folder / f"{name}.json")
+    return record
+
+
+def save_distillation(
+    distilled: Distilled, folder: Path, name: str, request: Mapping[str, Any], columns: int
+) -> dict[str, Any]:
+    """Writes ``NAME.distillation.png`` and ``.json`` into ``folder``; returns the record."""
+    base = f"{name}.distillation"
+    figure = folder / f"{base}.png"
+    settings = ", ".join(f"{key}={value}" for key, value in distilled.parameters.items())
+    save_figure(
+        distillation_figure(
+            distilled.sequences,
+            distilled.display,
+            columns,
+            f"Distilling {distilled.target_name} ({settings})",
+        ),
+        figure,
+    )
+    record = {
+        **request,
+        "target": {"class": distilled.target, "name": distilled.target_name},
+        "parameters": dict(distilled.parameters),
+        "scores": {sequence: steps.scores[:, 0].tolist() for sequence, steps in distilled.sequences.items()},
+        "files": {"figure": str(figure)},
+        "versions": versions(),
+    }
+    _save_json(record, folder / f"{base}.json")
+    return record
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    found = {name: version(name) for name in ("torch", "captum", "numpy", "pillow")}
+    return {
+        "distillgrad": distillgrad.__version__,
+        "python": platform.python_version(),
+        **found,
+    }
+
+
+def _save_json(content: Mapping[str, Any], path: Path) -> None:
+    with written_whole(path) as file:
+        file.write(json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")

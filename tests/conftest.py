@@ -1,0 +1,35 @@
+"""Seeds, and the real weights and images that some tests need."""
+
+import os
+
+# Threads that spin while cores are shared run many times slower; torch reads this at its import.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("DISTILLGRAD_DATA", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real weights and images; skips where there is none."""
+    if not (DATA / "imagenet" / "samples").is_dir():
+        pytest.skip(f"no real weights and images at {DATA}; DISTILLGRAD_DATA names their folder")
+    return DATA
+
+
+@pytest.fixture
+def photograph() -> Path:
+    """The photograph that the demonstration explains."""
+    from distillgrad.sources.images import sample_photograph
+
+    return sample_photograph()

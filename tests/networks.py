@@ -1,0 +1,94 @@
+"""Small models of every kind that the methods must handle."""
+
+from collections import OrderedDict
+from types import SimpleNamespace
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def dense(n_inputs=12, n_classes=4, seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(n_inputs, 16), nn.ReLU(), nn.Linear(16, 9), nn.ReLU(), nn.Linear(9, n_classes)
+    ).double()
+
+
+def convolutional(seed=0):
+    """For inputs (N, 2, 6, 6); batch norm with statistics that are not the initial ones."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        nn.Conv2d(2, 5, 3, padding=1),
+        nn.BatchNorm2d(5),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Conv2d(5, 6, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(6, 4),
+    ).double()
+    model(torch.randn(16, 2, 6, 6).double())
+    return model.eval()
+
+
+def with_ties(model):
+    """The same network with weights of few values, so that attributions of many features are equal."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_((parameter * 4).round() / 4)
+    return model
+
+
+class FunctionalReused(nn.Module):
+    """Functional, in-place and reused ReLUs; the first operation writes into its input."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(2, 4, 3, padding=1), nn.Linear(4 * 36, 4)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        x = self.relu(x.add_(0.5))
+        x = F.relu(self.first(x)) - 0.1
+        return self.second(self.relu(x - 0.1).flatten(1).mul(2).relu_())
+
+
+class Wrapped(nn.Module):
+    """A model whose logits are inside something else."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        self.inner, self.wrap = convolutional(), wrap
+
+    def forward(self, x):
+        return self.wrap(self.inner(x))
+
+
+class WithDropout(nn.Module):
+    """Trains its batch norm and drops features unless it is put into eval mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.dropout = convolutional(), nn.Dropout(0.5)
+
+    def forward(self, x):
+        return self.inner(self.dropout(x))
+
+
+def zoo():
+    """By name, models for inputs (N, 2, 6, 6)."""
+    torch.manual_seed(0)
+    training = WithDropout().train()
+    training.inner[1].eval()  # one module's own flag that must come back as it is
+    return {
+        "convolutional": convolutional(),
+        "dense": dense(72),
+        "functional, in place, reused": FunctionalReused().double().eval(),
+        "training": training,
+        "tuple": Wrapped(lambda logits: (logits, logits * 2)).eval(),
+        "dict": Wrapped(lambda logits: {"loss": None, "logits": logits}).eval(),
+        "ordered dict": Wrapped(lambda logits: OrderedDict(logits=logits, hidden=logits)).eval(),
+        "attribute": Wrapped(lambda logits: SimpleNamespace(logits=logits)).eval(),
+        "scalar": Wrapped(lambda logits: logits[:, 0]).eval(),
+    }

@@ -1,0 +1,259 @@
+"""What every method promises, for every kind of model: nothing changed, nothing mixed, every form taken."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import distillgrad as dg
+from distillgrad.core.intercept import evaluating
+from networks import WithDropout, convolutional, zoo
+
+METHODS = list(dg.METHODS)
+MODELS = list(zoo())
+
+
+def made(method, model):
+    parameters = {"n_steps": 3} if method == "dga" else {}
+    return dg.create_method(method, model, **parameters)
+
+
+def images(n=3):
+    torch.manual_seed(1)
+    return torch.randn(n, 2, 6, 6).double()
+
+
+def state_of(model, x):
+    tensors = [*model.parameters(), *model.buffers()]
+    return (
+        [tensor.detach().clone() for tensor in tensors],
+        [(each.requires_grad, each.grad) for each in model.parameters()],
+        [module.training for module in model.modules()],
+        [len(module._forward_hooks) + len(module._backward_hooks) for module in model.modules()],
+        (x.clone(), x.requires_grad, x.grad),
+    )
+
+
+def expect_same(before, after):
+    for one, other in zip(before[0], after[0], strict=True):
+        assert torch.equal(one, other)
+    assert before[1:4] == after[1:4]
+    assert torch.equal(before[4][0], after[4][0])
+    assert before[4][1:] == after[4][1:]
+
+
+@pytest.mark.parametrize("model_name", MODELS)
+@pytest.mark.parametrize("method", METHODS)
+def test_shape_dtype_rows_and_cleanliness(method, model_name):
+    model, x = zoo()[model_name], images()
+    before = state_of(model, x)
+    attributions = made(method, model).attribute(x)
+    expect_same(before, state_of(model, x))
+    assert attributions.shape == x.shape
+    assert attributions.dtype == x.dtype
+    assert not attributions.requires_grad
+    assert bool(torch.isfinite(attributions).all())
+    alone = made(method, model).attribute(x[1:2])
+    torch.testing.assert_close(alone[0], attributions[1], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_other_precisions(method, dtype):
+    model, x = convolutional().to(dtype), images().to(dtype)
+    attributions = made(method, model).attribute(x, 1)
+    assert attributions.dtype == dtype
+    exact = made(method, convolutional()).attribute(images(), 1)
+    # A map may differ (DESIGN: DGA amplifies rounding); its total is a property of the model.
+    tolerance = 1e-4 if dtype == torch.float32 else 0.15
+    torch.testing.assert_close(
+        attributions.double().flatten(1).sum(1), exact.flatten(1).sum(1), rtol=tolerance, atol=2 * tolerance
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_forms_of_target_agree(method):
+    model, x = convolutional(), images()
+    explain = made(method, model).attribute
+    expected = explain(x, 2)
+    index = torch.tensor(2)
+    for target in ([2, 2, 2], (2, 2, 2), torch.full((3,), 2), index, np.int64(2), np.full(3, 2)):
+        assert torch.equal(explain(x, target), expected)
+    assert torch.equal(explain(x, lambda logits: logits[:, 2]), expected)
+    assert torch.equal(explain(x), explain(x, model(x).argmax(1)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_grad_inference_frozen_and_odd_layouts(method):
+    model, x = convolutional(), images()
+    expected = made(method, model).attribute(x, 1)
+    for module in model.parameters():
+        module.requires_grad_(False)
+    wide = torch.randn(3, 6, 2, 12).double()
+    wide[..., ::2] = x.permute(0, 2, 1, 3)
+    strided = wide[..., ::2].permute(0, 2, 1, 3)
+    assert not strided.is_contiguous()
+    leaf = x.clone().requires_grad_()
+    explain = made(method, model).attribute
+    with torch.no_grad():
+        found = [explain(each, 1) for each in (x, strided, x.to(memory_format=torch.channels_last), leaf)]
+    with torch.inference_mode():
+        found.append(explain(x.clone(), 1))
+    for each in found:
+        torch.testing.assert_close(each, expected, rtol=0, atol=1e-10)
+    assert leaf.grad is None
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_clean_after_an_exception(method):
+    class Failing(WithDropout):
+        calls = 0
+
+        def forward(self, x):
+            type(self).calls += 1
+            if self.calls > 1 or method != "dga":
+                raise ZeroDivisionError("the model's own error")
+            return super().forward(x)
+
+    model, x = Failing().train(), images()
+    before = state_of(model, x)
+    with pytest.raises(ZeroDivisionError):
+        made(method, model).attribute(x)
+    expect_same(before, state_of(model, x))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_further_arguments_are_cut_with_the_rows(method):
+    inner = convolutional()
+
+    def model(x, scale, shift):
+        assert len(x) == len(scale)
+        return inner(x) * scale[:, None] + shift
+
+    arguments = (torch.tensor([1.0, 2.0, 3.0]).double(), 0.5)
+    whole = made(method, model).attribute(images(), 1, additional_forward_args=arguments)
+    chunked = made(method, model).attribute(
+        images(), 1, additional_forward_args=arguments, internal_batch_size=2
+    )
+    torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_out_of_memory_halves_the_chunk(method):
+    inner, sizes = convolutional(), []
+
+    def model(x):
+        sizes.append(len(x))
+        if len(x) > 2:
+            raise torch.OutOfMemoryError("simulated")
+        return inner(x)
+
+    x = images(7)
+    expected = made(method, inner).attribute(x, 1)
+    torch.testing.assert_close(made(method, model).attribute(x, 1), expected, rtol=0, atol=1e-10)
+    assert max(sizes[3:]) <= 2
+    with pytest.raises(torch.OutOfMemoryError):
+        made(method, lambda x: model(x.repeat(3, 1, 1, 1))).attribute(x, 1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("spoil", "error", "words"),
+    [
+        (
+            lambda x: x.index_put((torch.tensor(1),), torch.tensor(torch.nan).double()),
+            "InputError",
+            "sample 1",
+        ),
+        (lambda x: (x * 10).to(torch.uint8), "InputError", "uint8"),
+        (lambda x: x[:0], "InputError", "empty"),
+        (lambda x: x[0, 0, 0], "InputError", "shape"),
+        (lambda x: x.numpy(), "InputError", "ndarray"),
+        (lambda x: x[:, :1], "ModelError", r"\(3, 1, 6, 6\)"),
+    ],
+)
+def test_inputs_that_cannot_be_explained(method, spoil, error, words):
+    with pytest.raises(getattr(dg.errors, error), match=words):
+        made(method, convolutional()).attribute(spoil(images()))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        (4, "4 class"),
+        (-1, "-1"),
+        ([0, 1], "3 samples"),
+        (torch.tensor([[0], [1], [2]]), "3 samples"),
+        (1.5, "class number"),
+        (torch.ones(3), "float32"),
+        ("cat", "class number"),
+        (lambda logits: logits.sum(), "one scalar per sample"),
+        (lambda logits: 3.0, "one scalar per sample"),
+    ],
+)
+def test_targets_that_the_output_does_not_have(method, target, words):
+    with pytest.raises(dg.errors.TargetError, match=words):
+        made(method, convolutional()).attribute(images(), target)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (lambda x: torch.zeros(len(x), 3), "no gradient"),
+        (lambda x: nn.Parameter(torch.ones(3)).expand(len(x), 3), "does not depend"),
+        (lambda x: x.flatten(1).argmax(1, keepdim=True), "no gradient"),
+        (lambda x: x, r"\(3, 2, 6, 6\)"),
+        (lambda x: {"out": x, "aux": x}, "'out', 'aux'"),
+        (lambda x: "cat", "str"),
+        (lambda x: x.flatten(1)[:, :3] * torch.inf, "not finite for samples 0, 1, 2"),
+    ],
+)
+def test_models_that_cannot_be_explained(method, model, words):
+    with pytest.raises(dg.errors.ModelError, match=words):
+        made(method, model).attribute(images())
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("keywords", "error", "words"),
+    [
+        ({"baselines": torch.zeros(5)}, "InputError", "broadcast"),
+        ({"baselines": float("nan")}, "InputError", "finite"),
+        ({"baselines": torch.full((1, 2, 6, 6), torch.inf)}, "InputError", "finite|infinity"),
+        ({"internal_batch_size": 0}, "ParameterError", "at least 1"),
+    ],
+)
+def test_wrong_requests(method, keywords, error, words):
+    with pytest.raises(getattr(dg.errors, error), match=words):
+        made(method, convolutional()).attribute(images(), **keywords)
+
+
+def test_unknown_methods_and_parameters_name_what_there_is():
+    with pytest.raises(dg.errors.UnknownNameError, match="'dga'"):
+        dg.create_method("dgaa", convolutional())
+    with pytest.raises(dg.errors.ParameterError, match="n_stepz"):
+        dg.create_method("dga", convolutional(), n_stepz=3)
+
+
+def test_threads_that_explain_at_once_leave_the_flags_as_they_were():
+    model, inside, leave = nn.BatchNorm1d(2).train(), threading.Event(), threading.Event()
+
+    def hold():
+        with evaluating(model):
+            inside.set()
+            assert leave.wait(10)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert inside.wait(10)
+    with evaluating(model):
+        assert not model.training
+    assert not model.training  # the other thread is still at work
+    leave.set()
+    holder.join()
+    assert model.training

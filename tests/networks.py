@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn.functional import relu
 
 
 def dense(n_inputs=12, n_classes=4, seed=0):
@@ -33,10 +33,19 @@ def convolutional(seed=0):
 
 
 def with_ties(model):
-    """The same network with weights of few values, so that attributions of many features are equal."""
+    """The same network with weights of few values, so that attributions of many features are equal.
+
+    All are quarters and batch norm only shifts and scales by such: sums are exact whatever their order, so
+    that a tie is a tie for everybody.
+    """
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_((parameter * 4).round() / 4)
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.zero_()
+                module.running_var.fill_(1)
+                module.eps = 0.0
     return model
 
 
@@ -50,7 +59,7 @@ class FunctionalReused(nn.Module):
 
     def forward(self, x):
         x = self.relu(x.add_(0.5))
-        x = F.relu(self.first(x)) - 0.1
+        x = relu(self.first(x)) - 0.1
         return self.second(self.relu(x - 0.1).flatten(1).mul(2).relu_())
 
 

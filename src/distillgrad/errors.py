@@ -43,6 +43,9 @@ class ModelError(DistillgradError, RuntimeError):
 class UnknownNameError(DistillgradError, ValueError):
     """A name that does not exist; the message lists the nearest ones that do.
 
+    >>> str(UnknownNameError("method", "salience", ["dga", "saliency"]))
+    "unknown method 'salience'; did you mean 'saliency'?"
+
     Args:
         kind: What is named ("method", "model", "class").
         name: What was asked for.

@@ -49,7 +49,7 @@ class Batch:
     @property
     def difference(self) -> Tensor:
         """``x − b`` in the dtype that attributions are accumulated in: float32, or float64 for float64."""
-        wide = self.inputs.detach().to(accumulation_dtype(self.inputs.dtype))
+        wide = self.inputs.to(accumulation_dtype(self.inputs.dtype))
         baselines = self.baselines
         if isinstance(baselines, Tensor):
             return wide - baselines.to(wide)
@@ -98,7 +98,7 @@ def checked_batch(
         extra = () if extra is None else (extra,)
     with outside_inference_mode():
         return Batch(
-            _ordinary(inputs),
+            _ordinary(inputs).detach(),
             _ordinary(_checked_baselines(baselines, inputs)),
             _checked_target(_ordinary(target), inputs),
             tuple(map(_ordinary, extra)),

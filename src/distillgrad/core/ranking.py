@@ -13,7 +13,11 @@ from distillgrad.errors import InputError
 
 
 def count_below(quantile: float, n_features: int) -> int:
-    """``⌊q·d⌋`` of the decimal number that was written: 0.29 of 100 is 29, not 28."""
+    """``⌊q·d⌋`` of the decimal number that was written, not of the float nearest to it.
+
+    >>> count_below(0.29, 100), int(0.29 * 100)
+    (29, 28)
+    """
     return math.floor(Fraction(repr(float(quantile))) * n_features)
 
 
@@ -34,6 +38,9 @@ def among_lowest(values: Tensor, count: int) -> Tensor:
 
     Equal values share the highest of their ranks, so ties are all in or all out. Since
     ``rank(j) ≤ m ⟺ v_j < v_(m+1)``, one order statistic decides.
+
+    >>> among_lowest(torch.tensor([[3.0, 1.0, 2.0, 1.0]]), 2)
+    tensor([[False,  True, False,  True]])
 
     Returns: Boolean ``(N, d)``; all true for ``count >= d``.
     Source: the sets S of Jeon et al. 2022, eq. 6 and 9.

@@ -9,7 +9,13 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from distillgrad.core.batch import Batch, TargetLike, checked_batch, outside_inference_mode
+from distillgrad.core.batch import (
+    Batch,
+    TargetLike,
+    accumulation_dtype,
+    checked_batch,
+    outside_inference_mode,
+)
 from distillgrad.core.forward import Model, Target, scores, value_and_gradient
 from distillgrad.core.intercept import evaluating
 from distillgrad.core.ranking import among_lowest, count_below
@@ -63,6 +69,10 @@ class DistilledGradientAggregation(GradientMethod):
 
     The masks feed 0/1 decisions back, so a map moves visibly between float32 and float64 while its
     faithfulness does not: compare maps in float64.
+
+    >>> model = torch.nn.Linear(4, 3)
+    >>> DistilledGradientAggregation(model, n_steps=10).attribute(torch.rand(2, 4), target=1).shape
+    torch.Size([2, 4])
 
     Args:
         model: See :class:`~distillgrad.methods.base.GradientMethod`.
@@ -164,21 +174,21 @@ class DistilledGradientAggregation(GradientMethod):
 
     def _sequence(self, batch: Batch) -> Iterator[Anchor]:
         """Lines 1–6: the anchors ``x̃(0) … x̃(N)``, each with its local attribution."""
-        difference = kept = batch.difference
-        anchor, target = batch.inputs.detach(), batch.target
+        difference, at = batch.difference, batch
         for n in range(self.n_steps + 1):
-            attribution, score, target = self._local(replace(batch, inputs=anchor, target=target), kept)
-            yield Anchor(anchor, attribution, score, target)
+            attribution, score, target = self._local(at)
+            yield Anchor(at.inputs, attribution, score, target)
             if n < self.n_steps:  # the masks after the last anchor would go unused
                 kept = self._mask(attribution, n).mul_(difference)
-                anchor = batch.shifted(kept)
+                at = replace(batch, inputs=batch.shifted(kept), target=target)
 
-    def _local(self, at: Batch, kept: Tensor) -> tuple[Tensor, Tensor | None, Target]:
+    def _local(self, at: Batch) -> tuple[Tensor, Tensor | None, Target]:
         """``φ`` of the anchors, their scores where that costs no pass, and the target they were taken for."""
         model = self.forward_func
         if not callable(self.local_attribution):
             score, gradient, target = value_and_gradient(model, at.inputs, at.target, at.extra)
-            return LOCAL_ATTRIBUTIONS[self.local_attribution](score, gradient, kept), score, target
+            rule = LOCAL_ATTRIBUTIONS[self.local_attribution]
+            return rule(score, gradient, at.difference), score, target
         target = at.target
         if target is None:
             _, target = scores(model, at.inputs, None, at.extra)
@@ -188,7 +198,7 @@ class DistilledGradientAggregation(GradientMethod):
                 f"the local attribution returned shape {tuple(attribution.shape)} for anchors of shape "
                 f"{tuple(at.inputs.shape)}; it must be theirs"
             )
-        return attribution.detach().to(kept.dtype), None, target
+        return attribution.detach().to(accumulation_dtype(at.inputs.dtype)), None, target
 
     def _mask(self, attribution: Tensor, n: int) -> Tensor:
         """Line 4: ``M = n/N·M_WC + (1−n/N)·M_EPC``, of the attribution's shape (eq. 7, 10, 11)."""

@@ -73,15 +73,15 @@ def heat_map(attribution: Tensor) -> Tensor:
 def colours(pixels: Tensor, scale: Scale) -> Pixels:
     """RGB ``(H, W, 3)`` in [0, 1] of a map ``(H, W)``."""
     rgba: Pixels = np.asarray(scale.mappable.to_rgba(pixels.numpy()), np.float64)
-    rgb: Pixels = rgba[:, :, :3]
-    return rgb
+    return rgba[:, :, :3]
 
 
 def overlay(shown: Tensor, pixels: Tensor, scale: Scale) -> Pixels:
     """The image ``(H, W, 3)`` in grey, the map laid over it the more opaque the stronger it is."""
     grey = shown.numpy().astype(float).mean(2, keepdims=True) * 0.7 + 0.15
     strength = np.clip(np.abs(pixels.numpy()) / scale.limit, 0, 1)[..., None] ** 0.5
-    return grey * (1 - strength) + colours(pixels, scale) * strength
+    blended: Pixels = grey * (1 - strength) + colours(pixels, scale) * strength
+    return blended
 
 
 def relevant_pixels(shown: Tensor, pixels: Tensor, fraction: float = TOP_FRACTION) -> Pixels:

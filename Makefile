@@ -1,0 +1,54 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+# Threads that spin while cores are shared run many times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: help setup demo test check lint types doctest bench bench-quick clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+demo: $(VENV)/.demo  ## explain a photograph with the bundled classifier; needs no network once installed
+	$(BIN)/distillgrad demo
+
+test: setup  ## all tests
+	$(BIN)/python -m pytest
+
+check: lint types test doctest bench-quick  ## everything that CI checks
+
+setup: $(VENV)/.setup  ## .venv with the tested set of packages
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+types: setup
+	$(BIN)/mypy
+
+doctest: setup
+	$(BIN)/python -m pytest --doctest-modules src
+
+bench: setup  ## speed and memory, side by side in one run
+	$(BIN)/python benchmarks/dga.py
+
+bench-quick: setup
+	$(BIN)/python benchmarks/dga.py --quick
+
+clean:  ## remove the environment and what was made
+	rm -rf $(VENV) demo explanations benchmarks/results .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/.demo: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) ..."
+	$(INSTALL) --editable ".[regions]"
+	touch $@
+
+$(VENV)/.setup: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the tested set into $(VENV) ..."
+	$(INSTALL) --editable ".[dev]"
+	touch $@ $(VENV)/.demo

@@ -1,0 +1,133 @@
+"""The command line from outside: what it writes, prints and answers to wrong requests."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import distillgrad as dg
+from distillgrad.cli import app
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(each) for each in arguments])
+
+
+def test_explain_writes_figure_array_and_record(tmp_path, photograph):
+    result = run(
+        "explain",
+        photograph,
+        "--steps",
+        3,
+        "--compare",
+        "saliency, gradient_x_input",
+        "--out",
+        tmp_path,
+        "--json",
+    )
+    assert result.exit_code == 0, result.stderr
+    (record,) = json.loads(result.stdout)
+    assert json.loads((tmp_path / "chelsea.json").read_text()) == record
+    assert record["methods"]["dga"] == {"n_steps": 3, "epc_quantile": 0.9}
+    assert list(record["methods"]) == ["dga", "saliency", "gradient_x_input"]
+    assert record["model"] == "cifar10-cnn"
+    assert record["versions"]["distillgrad"] == dg.__version__
+    loaded = dg.load_model("cifar10-cnn")
+    inputs = loaded.preprocess(dg.read_image(photograph))[None]
+    expected = dg.DGA(loaded.model, n_steps=3).attribute(inputs, record["target"]["class"])[0]
+    found = np.load(record["files"]["attributions"]["dga"])
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-6)
+    with Image.open(record["files"]["figure"]) as figure:
+        assert min(figure.size) > 600
+    assert not [each for each in os.listdir(tmp_path) if each.startswith(".")]
+
+
+def test_demo_explains_the_cat(tmp_path):
+    result = run("demo", "--out", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    assert "chelsea.png" in result.stdout
+    assert (tmp_path / "chelsea.png").is_file()
+    record = json.loads((tmp_path / "chelsea.json").read_text())
+    assert record["prediction"][0]["name"] == "cat"
+
+
+def test_distill_writes_strip_and_scores(tmp_path, photograph):
+    result = run("distill", photograph, "--target", "dog", "--steps", 4, "--columns", 3, "--out", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    record = json.loads((tmp_path / "chelsea.distillation.json").read_text())
+    assert record["target"] == {"class": 5, "name": "dog"}
+    assert {len(scores) for scores in record["scores"].values()} == {5}
+    assert (tmp_path / "chelsea.distillation.png").is_file()
+
+
+def test_images_of_one_name_do_not_overwrite_each_other(tmp_path):
+    paths = [tmp_path / folder / "same.png" for folder in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+        Image.new("RGB", (40, 40), "red").save(path)
+    result = run("explain", *paths, "--method", "saliency", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert {"same-1.json", "same-2.json"} <= set(os.listdir(tmp_path / "out"))
+
+
+def test_methods_and_models_are_listed():
+    listed = json.loads(run("methods", "--json").stdout)
+    assert [row["method"] for row in listed] == list(dg.METHODS)
+    assert "torchvision:NAME" in run("models").stdout
+    names = [row["model"] for row in json.loads(run("models", "resnet18", "--json").stdout)]
+    assert {"torchvision:resnet18", "timm:resnet18"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["explain", "missing.png"], "no such image: missing.png"),
+        (["explain", "CAT", "missing.png"], "no such image"),
+        (["explain", "CAT", "--method", "dgaa"], "'dga'"),
+        (["explain", "CAT", "--compare", "salience"], "'saliency'"),
+        (["explain", "CAT", "--model", "cifar10"], "'cifar10-cnn'"),
+        (["explain", "CAT", "--model", "torchvision:resnet81"], "'resnet18'"),
+        (["explain", "CAT", "--target", "catt"], "'cat'"),
+        (["explain", "CAT", "--target", "10"], "10 classes"),
+        (["explain", "CAT", "--epc-quantile", "0"], "epc_quantile"),
+        (["explain", "CAT", "--epc-quantile", "1.5"], "epc_quantile"),
+        (["explain", "CAT", "--steps", "0"], "--steps"),
+        (["explain", "CAT", "--device", "gpu"], "'cpu'"),
+        (["explain", "CAT", "--device", "mps"], "mps"),
+        (["explain", "CAT", "--out", "CAT"], "cannot write"),
+        (["distill", "missing.png"], "no such image"),
+        (["models", "no-such-thing"], "no-such-thing"),
+        (["explain"], "IMAGES"),
+        (["explian"], "explain"),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_exit_2(tmp_path, photograph, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    result = run(*[photograph if each == "CAT" else each for each in arguments])
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not os.listdir(tmp_path)
+
+
+def test_failed_work_is_exit_1_and_a_traceback_only_on_demand(tmp_path, photograph, monkeypatch):
+    def broken(*arguments, **keywords):
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr("distillgrad.views.explanation.explain", broken)
+    arguments = ["explain", photograph, "--out", tmp_path]
+    result = run(*arguments)
+    assert (result.exit_code, "ZeroDivisionError: a defect" in result.stderr) == (1, True)
+    assert isinstance(run(*arguments, "--debug").exception, ZeroDivisionError)
+
+
+def test_help_needs_no_torch():
+    script = "import sys, distillgrad, distillgrad.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    for command in ("demo", "explain", "distill", "methods", "models"):
+        assert "Example: distillgrad" in run(command, "--help").stdout

@@ -33,7 +33,7 @@ doctest: setup
 	$(BIN)/python -m pytest --doctest-modules src
 
 bench: setup  ## speed and memory, side by side in one run
-	$(BIN)/python benchmarks/dga.py
+	$(BIN)/python benchmarks/dga.py --models resnet18,squeezenet1_1 --batches 1,8 --page docs/results/dga-cost.md
 
 bench-quick: setup
 	$(BIN)/python benchmarks/dga.py --quick

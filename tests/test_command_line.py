@@ -102,7 +102,7 @@ def test_methods_and_models_are_listed():
         (["explain", "CAT", "--out", "CAT"], "cannot write"),
         (["distill", "missing.png"], "no such image"),
         (["models", "no-such-thing"], "no-such-thing"),
-        (["explain"], "IMAGES"),
+        (["explain"], "images"),
         (["explian"], "explain"),
     ],
 )

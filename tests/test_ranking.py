@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import literal
-from distillgrad.core.ranking import among_lowest, count_below, most_relevant, pixel_attributions
+from distillgrad.core.ranking import (
+    among_lowest,
+    count_below,
+    most_relevant,
+    order_statistic,
+    pixel_attributions,
+)
 from distillgrad.errors import InputError
 
 few_values = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=40)
@@ -16,7 +22,24 @@ few_values = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=40)
 def test_among_lowest_is_the_rank_rule_with_ties(values, count):
     row = torch.tensor([values, values[::-1]])
     expected = torch.stack([literal.ranks(each) <= count for each in row])
-    assert torch.equal(among_lowest(row, count), expected)
+    assert torch.equal(among_lowest(row, count), expected.float())
+
+
+@pytest.mark.parametrize("kind", ["continuous", "half equal", "few values", "sorted", "equal", "infinite"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_order_statistics_of_long_rows_are_those_of_sorting(kind, dtype):
+    rows = torch.randn(2, 40_000, dtype=dtype)
+    rows = {
+        "continuous": rows,
+        "half equal": torch.where(rows < 0.1, 0.25, rows),
+        "few values": rows.round(),
+        "sorted": rows.sort().values,
+        "equal": torch.ones_like(rows),
+        "infinite": torch.where(rows > 1, torch.inf, rows),
+    }[kind]
+    ordered = rows.sort().values
+    for count in (0, 1, 19_999, 26_000, 36_000, 39_999):
+        assert torch.equal(order_statistic(rows, count), ordered[:, count : count + 1])
 
 
 @given(size=st.integers(1, 400), hundredths=st.integers(1, 100))

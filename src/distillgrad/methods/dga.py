@@ -163,6 +163,7 @@ class DistilledGradientAggregation(GradientMethod):
         total = self._rectified(next(steps).attribution)
         for step in steps:
             total.add_(self._rectified(step.attribution))
+            del step  # or a whole anchor and its attribution would live through the next pass
         return total.div_(self.n_steps + 1)
 
     def _rectified(self, attribution: Tensor) -> Tensor:
@@ -181,6 +182,7 @@ class DistilledGradientAggregation(GradientMethod):
             if n < self.n_steps:  # the masks after the last anchor would go unused
                 kept = self._mask(attribution, n).mul_(difference)
                 at = replace(batch, inputs=batch.shifted(kept), target=target)
+                del attribution, kept  # the next pass needs the memory
 
     def _local(self, at: Batch) -> tuple[Tensor, Tensor | None, Target]:
         """``φ`` of the anchors, their scores where that costs no pass, and the target they were taken for."""
@@ -202,13 +204,23 @@ class DistilledGradientAggregation(GradientMethod):
 
     def _mask(self, attribution: Tensor, n: int) -> Tensor:
         """Line 4: ``M = n/N·M_WC + (1−n/N)·M_EPC``, of the attribution's shape (eq. 7, 10, 11)."""
-        flat = attribution.flatten(1)
-        n_features, weight = flat.shape[1], n / self.n_steps
-        mask = torch.zeros_like(flat)
-        if self.masks != "weak":
-            extreme = count_below(self.epc_quantile, n_features)
-            mask.add_(among_lowest(flat, extreme), alpha=1 - weight)
+        weight = n / self.n_steps
+        mask = torch.zeros_like(attribution)
         if self.masks != "extreme" and n:
-            weak = n * n_features // self.n_steps
-            mask.add_(~among_lowest(flat.abs(), weak), alpha=weight)
-        return mask.view_as(attribution)
+            mask.add_(weak_contributor_mask(attribution, n, self.n_steps), alpha=weight)
+        if self.masks != "weak":
+            mask.add_(extreme_positive_contributor_mask(attribution, self.epc_quantile), alpha=1 - weight)
+        return mask
+
+
+def weak_contributor_mask(attribution: Tensor, n: int, n_steps: int) -> Tensor:
+    """``M_WC(n; N)``: 0 where the rank of ``|φ|`` is at most ``n/N`` of the features, else 1 (eq. 6–7)."""
+    flat = attribution.flatten(1)
+    weak = among_lowest(flat.abs(), n * flat.shape[1] // n_steps)
+    return weak.neg_().add_(1).view_as(attribution)
+
+
+def extreme_positive_contributor_mask(attribution: Tensor, quantile: float) -> Tensor:
+    """``M_EPC(q)``: 1 where the signed rank of ``φ`` is at most ``q`` of the features, else 0 (eq. 9–10)."""
+    flat = attribution.flatten(1)
+    return among_lowest(flat, count_below(quantile, flat.shape[1])).view_as(attribution)

@@ -42,10 +42,10 @@ def torchvision_model(name: str, weights_file: str, pretrained: bool) -> LoadedM
     published = models.get_model_weights(name)
     own = next(iter(published)) if weights_file else published.DEFAULT
     categories = tuple(own.meta["categories"])
-    # torchvision's builders set this when they load weights themselves: theirs were trained with it.
-    builds = {"inception_v3": {"transform_input": True, "init_weights": False}}
-    builds["googlenet"] = builds["inception_v3"]
-    extra: dict[str, Any] = builds.get(name, {}) if pretrained else {}
+    extra: dict[str, Any] = {}
+    if name in ("inception_v3", "googlenet"):
+        # torchvision's builders set this when they load weights themselves: theirs were trained with it.
+        extra = {"transform_input": True, "init_weights": False}
     state: dict[str, Tensor] = {}
     if pretrained:
         state = read_weights(weights_file) if weights_file else _downloaded(own.url)

@@ -21,12 +21,12 @@ check: lint types test doctest bench-quick  ## everything that CI checks
 
 setup: $(VENV)/.setup  ## .venv with the tested set of packages
 
-lint: setup
+lint: setup  ## format, style, direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 
-types: setup
+types: setup  ## strict types
 	$(BIN)/mypy
 
 doctest: setup

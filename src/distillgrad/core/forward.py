@@ -47,6 +47,21 @@ def predictions(output: Any, n_samples: int) -> Tensor | None:
     return None if logits.ndim == 1 else logits.detach().argmax(1)
 
 
+def within_classes(target: Tensor, logits: Tensor) -> None:
+    """Nothing, if every class in ``target`` is one of the logits' ``(N, classes)`` or ``(N,)``.
+
+    Raises:
+        TargetError: it is not.
+    """
+    n_classes = 1 if logits.ndim == 1 else logits.shape[1]
+    outside = target[(target < 0) | (target >= n_classes)]
+    if len(outside):
+        raise TargetError(
+            f"target {int(outside[0])} is outside the model's output: it has {n_classes} "
+            f"class{'es' if n_classes > 1 else ''}, numbered from 0"
+        )
+
+
 def select(output: Any, target: Target, n_samples: int) -> Tensor:
     """The target's score ``(N,)`` in the model's output.
 
@@ -67,13 +82,7 @@ def select(output: Any, target: Target, n_samples: int) -> Tensor:
         return logits
     if target is None:
         target = logits.detach().argmax(1)
-    n_classes = 1 if logits.ndim == 1 else logits.shape[1]
-    outside = target[(target < 0) | (target >= n_classes)]
-    if len(outside):
-        raise TargetError(
-            f"target {int(outside[0])} is outside the model's output: it has {n_classes} "
-            f"class{'es' if n_classes > 1 else ''}, numbered from 0"
-        )
+    within_classes(target, logits)
     if logits.ndim == 1:
         return logits
     return logits.gather(1, target.to(logits.device)[:, None])[:, 0]

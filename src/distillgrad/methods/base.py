@@ -1,11 +1,11 @@
-"""What every method of ours shares: the call that Captum users know, checked, chunked and clean."""
+"""What every method shares: the call that Captum users know, checked, chunked and clean; its facts."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar, Literal
 
-from captum.attr import GradientAttribution
+from captum.attr import Attribution, GradientAttribution
 from captum.log import log_usage
 from torch import Tensor
 
@@ -13,23 +13,33 @@ from distillgrad.core.batch import Batch, TargetLike, attribute_in_chunks, check
 from distillgrad.core.forward import Model
 
 
-class GradientMethod(GradientAttribution):  # type: ignore[misc]  # Captum is untyped
+class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
     """A Captum attribution of single tensors whose rows do not depend on each other.
 
-    Subclasses implement :meth:`_attribute` for a checked batch. The model is explained in eval mode; it
-    and the inputs are afterwards as they were, also after an error.
+    Subclasses state their facts and implement :meth:`_attribute` for a checked batch. The model is
+    explained in eval mode; it and the inputs are afterwards as they were, also after an error.
 
     Args:
         model: A module or any callable from inputs ``(N, …)`` to logits ``(N, classes)``, scores ``(N,)``,
             or a tuple, mapping or object that holds ``logits``.
+    Attributes:
+        signed: Whether negative values mean "speaks against".
+        result: ``"features"``: the inputs' shape; ``"pixels"``: ``(N, 1, H, W)``.
+        cost: What a row costs, in words; :attr:`n_passes` counts it.
+        source: Where the method was published.
     """
+
+    signed: ClassVar[bool]
+    result: ClassVar[Literal["features", "pixels"]] = "features"
+    cost: ClassVar[str] = "1 gradient pass"
+    source: ClassVar[str]
 
     def __init__(self, model: Model) -> None:
         super().__init__(model)
 
     @property
     def n_passes(self) -> int:
-        """Forward and backward passes through the model for each sample."""
+        """How often the model is called for each row."""
         return 1
 
     @log_usage()  # type: ignore[untyped-decorator]  # NoiseTunnel calls what this wraps
@@ -42,7 +52,7 @@ class GradientMethod(GradientAttribution):  # type: ignore[misc]  # Captum is un
         additional_forward_args: Any = None,
         internal_batch_size: int | None = None,
     ) -> Tensor:
-        """Attributions of the target's score, of the inputs' shape and dtype.
+        """Attributions of the target's score, in the inputs' dtype and on their device.
 
         Args:
             inputs: ``(N, …)`` floats as the model takes them; not modified.
@@ -52,7 +62,6 @@ class GradientMethod(GradientAttribution):  # type: ignore[misc]  # Captum is un
             additional_forward_args: Passed to the model after the inputs; tensors of length N are cut
                 with them.
             internal_batch_size: Rows at a time; by default all, halved when memory runs out.
-
         Raises:
             InputError, TargetError, ParameterError: a request that cannot be met.
             ModelError: a model that fails, has no gradient, or returns NaN or infinity.
@@ -65,3 +74,7 @@ class GradientMethod(GradientAttribution):  # type: ignore[misc]  # Captum is un
     @abstractmethod
     def _attribute(self, batch: Batch) -> Tensor:
         """Attributions of the batch's rows, all at once; the model is in eval mode."""
+
+
+class GradientMethod(Method, GradientAttribution):  # type: ignore[misc]  # Captum is untyped
+    """A :class:`Method` that takes gradients of the model."""

@@ -75,7 +75,7 @@ class DistilledGradientAggregation(GradientMethod):
     torch.Size([2, 4])
 
     Args:
-        model: See :class:`~distillgrad.methods.base.GradientMethod`.
+        model: See :class:`~distillgrad.methods.base.Method`.
         n_steps: N, at least 1.
         epc_quantile: q in (0, 1]: features whose signed rank is above ``⌊q·d⌋`` count as extreme.
         negative_scale: β, the weight of negative local attributions; 0 is the ReLU of eq. 12, 1 keeps signs.
@@ -88,6 +88,10 @@ class DistilledGradientAggregation(GradientMethod):
     Source: Jeon et al. 2022, Algorithm 1, eq. 5–12. Departures: the anchors are Algorithm 1's
         n = 0 … N, which eq. 12 counts from 1; their sum is divided by N+1 to stay in logit units.
     """
+
+    signed = False
+    cost = "N+1 gradient passes (31)"
+    source = "Jeon et al. 2022"
 
     def __init__(
         self,

@@ -21,6 +21,9 @@ class UniformFullGrad(GradientMethod):
     Source: Jeon et al. 2022, eq. 4; completeness: Srinivas and Fleuret 2019.
     """
 
+    signed = True
+    source = "Jeon et al. 2022, eq. 4"
+
     @property
     def multiplies_by_inputs(self) -> bool:
         """True, for Captum."""

@@ -16,6 +16,9 @@ class Saliency(GradientMethod):
     Source: Simonyan et al. 2014, "Deep inside convolutional networks"; the baseline is not used.
     """
 
+    signed = False
+    source = "Simonyan et al. 2014"
+
     def _attribute(self, batch: Batch) -> Tensor:
         _, gradient, _ = value_and_gradient(self.forward_func, batch.inputs, batch.target, batch.extra)
         return gradient.abs_()
@@ -29,6 +32,9 @@ class GradientXInput(GradientMethod):
     Cost: one forward and one backward pass.
     Source: Shrikumar et al. 2016, "Not just a black box".
     """
+
+    signed = True
+    source = "Shrikumar et al. 2016"
 
     @property
     def multiplies_by_inputs(self) -> bool:

@@ -1,0 +1,37 @@
+"""How a method of another library is called with our requests: targets, cleanliness, errors as ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from distillgrad.core.batch import Batch
+from distillgrad.core.forward import Model, logits_of, scores, select, within_classes
+
+
+def captum_request(model: Model, batch: Batch) -> tuple[Callable[..., Tensor], Tensor | None]:
+    """The model as Captum takes it, and the target to hand to it.
+
+    The function unwraps the output and gives the model a copy of its inputs, which may be leaves and which
+    an in-place model would write into. A callable target is applied within; with classes the function
+    returns logits, so that Captum repeats them as it repeats the inputs. Costs a forward pass where the
+    target is the prediction.
+    """
+    target = batch.target
+    if target is None:
+        _, target = scores(model, batch.inputs, None, batch.extra)
+
+    def logits(inputs: Tensor, *extra: Any) -> Tensor:
+        found = logits_of(model(inputs.clone(), *extra))
+        if isinstance(target, Tensor):
+            within_classes(target, found)
+        return found
+
+    def score(inputs: Tensor, *extra: Any) -> Tensor:
+        return select(model(inputs.clone(), *extra), target, len(inputs))
+
+    if not isinstance(target, Tensor):
+        return score, None
+    return logits, target

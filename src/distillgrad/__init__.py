@@ -21,9 +21,12 @@ _HOMES = {
     "DGA": "distillgrad.methods.dga:DistilledGradientAggregation",
     "DistilledGradientAggregation": "distillgrad.methods.dga:DistilledGradientAggregation",
     "UniformFullGrad": "distillgrad.methods.fullgrad:UniformFullGrad",
+    "FullGrad": "distillgrad.methods.fullgrad:FullGrad",
+    "GuidedBackprop": "distillgrad.methods.guided:GuidedBackprop",
     "GradientXInput": "distillgrad.methods.gradient:GradientXInput",
     "Saliency": "distillgrad.methods.gradient:Saliency",
     "LoadedModel": "distillgrad.sources.classifier:LoadedModel",
+    "quantus_explain": "distillgrad.methods.quantus:quantus_explain",
     "load_model": "distillgrad.sources.models:load_model",
     "read_image": "distillgrad.sources.images:read_image",
 }
@@ -36,9 +39,12 @@ if TYPE_CHECKING:
     from distillgrad.methods.dga import (
         DistilledGradientAggregation as DistilledGradientAggregation,
     )
+    from distillgrad.methods.fullgrad import FullGrad as FullGrad
     from distillgrad.methods.fullgrad import UniformFullGrad as UniformFullGrad
     from distillgrad.methods.gradient import GradientXInput as GradientXInput
     from distillgrad.methods.gradient import Saliency as Saliency
+    from distillgrad.methods.guided import GuidedBackprop as GuidedBackprop
+    from distillgrad.methods.quantus import quantus_explain as quantus_explain
     from distillgrad.sources.classifier import LoadedModel as LoadedModel
     from distillgrad.sources.images import read_image as read_image
     from distillgrad.sources.models import load_model as load_model
@@ -47,13 +53,16 @@ __all__ = [
     "DGA",
     "METHODS",
     "DistilledGradientAggregation",
+    "FullGrad",
     "GradientXInput",
+    "GuidedBackprop",
     "LoadedModel",
     "Saliency",
     "UniformFullGrad",
     "create_method",
     "errors",
     "load_model",
+    "quantus_explain",
     "read_image",
 ]
 

@@ -9,14 +9,17 @@ from captum.attr import Attribution
 from distillgrad.core.forward import Model
 from distillgrad.errors import ParameterError, UnknownNameError
 from distillgrad.methods.dga import DistilledGradientAggregation
-from distillgrad.methods.fullgrad import UniformFullGrad
+from distillgrad.methods.fullgrad import FullGrad, UniformFullGrad
 from distillgrad.methods.gradient import GradientXInput, Saliency
+from distillgrad.methods.guided import GuidedBackprop
 
 METHODS: dict[str, type[Attribution]] = {
     "dga": DistilledGradientAggregation,
     "uniform_fullgrad": UniformFullGrad,
     "gradient_x_input": GradientXInput,
     "saliency": Saliency,
+    "guided_backprop": GuidedBackprop,
+    "fullgrad": FullGrad,
 }
 
 

@@ -1,0 +1,36 @@
+"""Our methods as Quantus calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from distillgrad.methods import create_method
+
+
+def quantus_explain(name: str, **parameters: Any) -> Callable[..., NDArray[Any]]:
+    """An ``explain_func`` for Quantus: numpy in, numpy out.
+
+    Args:
+        name: One of ``METHODS``.
+        parameters: The method's own.
+    Returns: ``(model, inputs, targets, **ignored) -> attributions``, with ``inputs`` ``(N, …)`` and
+        ``targets`` ``(N,)`` as arrays or tensors; the model's device is used.
+    Raises:
+        UnknownNameError: no such method, at once.
+        ParameterError: a parameter that it does not have, at once.
+    """
+    create_method(name, lambda inputs: inputs, **parameters)
+
+    def explain(model: Any, inputs: Any, targets: Any, **_: Any) -> NDArray[Any]:
+        like = next(model.parameters(), torch.empty(0)) if isinstance(model, nn.Module) else torch.empty(0)
+        values = torch.as_tensor(inputs).to(like.device, like.dtype)
+        attributions = create_method(name, model, **parameters).attribute(values, torch.as_tensor(targets))
+        array: NDArray[Any] = attributions.cpu().numpy()
+        return array
+
+    return explain

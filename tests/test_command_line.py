@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import distillgrad as dg
 from distillgrad.cli import app
+from distillgrad.sources.images import sample_photograph
 
 
 def run(*arguments):
@@ -73,6 +74,16 @@ def test_images_of_one_name_do_not_overwrite_each_other(tmp_path):
     result = run("explain", *paths, "--method", "saliency", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
     assert {"same-1.json", "same-2.json"} <= set(os.listdir(tmp_path / "out"))
+
+
+def test_names_are_not_taken_for_markup(tmp_path):
+    path = tmp_path / "[bold]cat[red].png"
+    path.write_bytes(sample_photograph().read_bytes())
+    result = run("explain", path, "--method", "saliency", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert "[bold]cat[red].png: cat" in result.stdout
+    missing = run("explain", tmp_path / "[x].png")
+    assert (missing.exit_code, "[x].png" in missing.stderr) == (2, True)
 
 
 def test_methods_and_models_are_listed():

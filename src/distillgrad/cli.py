@@ -192,17 +192,20 @@ def distill(
     if as_json:
         _print_json([result])
     else:
-        console.print(f"{path}: distilled for [b]{distilled.target_name}[/]")
-        console.print(f"picture: {result['files']['figure']}", soft_wrap=True)
+        _say("{}: distilled for [b]{}[/]", path, distilled.target_name)
+        _say("picture: {}", result["files"]["figure"])
 
 
 @_command(epilog="Example: distillgrad methods --json")
 def methods(as_json: Json = False, debug: Debug = False) -> None:
-    """List the attribution methods."""
+    """List the attribution methods: what they cost, what they return, where they come from."""
     from distillgrad.methods import METHODS
 
-    rows = [(name, _first_line(method.__doc__)) for name, method in METHODS.items()]
-    _print_rows(("method", "what it attributes"), rows, as_json)
+    rows = [
+        (name, method.cost, "yes" if method.signed else "no", method.result, method.source)
+        for name, method in METHODS.items()
+    ]
+    _print_rows(("method", "cost per image", "signed", "values for", "source"), rows, as_json)
 
 
 @_command(epilog="Example: distillgrad models resnet")
@@ -289,15 +292,17 @@ def _progress(words: str, total: int) -> Iterator[Callable[[], None]]:
         yield lambda: progress.advance(task)
 
 
+def _say(words: str, *names: object) -> None:
+    """Prints ``words`` with the names in their places; a name is never taken for markup."""
+    console.print(words.format(*(escape(str(name)) for name in names)), soft_wrap=True, highlight=False)
+
+
 def _report(path: Path, explanation: Explanation, figure: str) -> None:
     best = explanation.prediction
-    console.print(f"{path}: [b]{best.names[0]}[/] ({best.probabilities[0]:.1%})", soft_wrap=True)
+    _say("{}: [b]{}[/] ({})", path, best.names[0], f"{best.probabilities[0]:.1%}")
     if explanation.target != best.classes[0]:
-        console.print(
-            f"explained for: {explanation.target_name} ({explanation.probability:.1%})",
-            soft_wrap=True,
-        )
-    console.print(f"picture: {figure}", soft_wrap=True)
+        _say("explained for: {} ({})", explanation.target_name, f"{explanation.probability:.1%}")
+    _say("picture: {}", figure)
 
 
 def _print_json(content: Any) -> None:
@@ -314,10 +319,6 @@ def _print_rows(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], as_json
     for row in rows:
         table.add_row(*map(escape, row))
     console.print(table)
-
-
-def _first_line(docstring: str | None) -> str:
-    return (docstring or "").strip().partition("\n")[0].replace("``", "")
 
 
 if __name__ == "__main__":

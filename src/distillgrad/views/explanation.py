@@ -59,7 +59,7 @@ def method_parameters(method: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
 def cost_in_passes(methods: Sequence[str], parameters: Mapping[str, Any]) -> int:
     """Passes through the model for one image; raises what a wrong method or parameter would."""
     made = [create_method(name, logits_of, **method_parameters(name, parameters)) for name in methods]
-    return sum(getattr(method, "n_passes", 1) for method in made)
+    return sum(method.n_passes for method in made)
 
 
 def seen_by(loaded: LoadedModel, image: Image.Image) -> Tensor:

@@ -33,10 +33,10 @@ doctest: setup
 	$(BIN)/python -m pytest --doctest-modules src
 
 bench: setup  ## speed and memory, side by side in one run
-	$(BIN)/python benchmarks/dga.py --models resnet18,squeezenet1_1 --batches 1,8 --page docs/results/dga-cost.md
+	$(BIN)/python benchmarks/run.py --page docs/results/speed.md
 
 bench-quick: setup
-	$(BIN)/python benchmarks/dga.py --quick
+	$(BIN)/python benchmarks/run.py --quick
 
 clean:  ## remove the environment and what was made
 	rm -rf $(VENV) demo explanations benchmarks/results .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,141 @@
+"""Every ratio that we promise, side by side in one run: ``python benchmarks/run.py [--quick]``."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads would measure each other
+# For the child processes whose memory is measured: what is freed goes back at once and does not count.
+os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
+
+import argparse
+import json
+import platform
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from measure import DEVICE, Spread, in_turns, peak_memory, ratios, spread
+from works import QUICK, Sizes, Work, all_works
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured of one work; memory in bytes."""
+
+    name: str
+    ours: Spread
+    floor: Spread
+    to_floor: Spread
+    floor_target: float
+    peer_name: str
+    faster_than_peer: Spread | None
+    peer_target: float
+    memory: tuple[int, int, float] | None
+    """Ours, the floor, what is allowed."""
+
+
+def measured(work: Work, repeats: int) -> Result:
+    """All of it in turns, after one round that is thrown away."""
+    works = {"ours": work.ours, "floor": work.floor}
+    if work.peer:
+        works["peer"] = work.peer
+    in_turns(works, 1)
+    times = in_turns(works, repeats)
+    memory = None
+    if work.memory:
+        ours, floor, free = work.memory
+        floor_bytes = peak_memory(floor)
+        memory = (peak_memory(ours), floor_bytes, 1.10 * (floor_bytes + free))
+    return Result(
+        name=work.name,
+        ours=spread(times["ours"]),
+        floor=spread(times["floor"]),
+        to_floor=ratios(times["ours"], times["floor"]),
+        floor_target=work.floor_target,
+        peer_name=work.peer_name,
+        faster_than_peer=ratios(times["peer"], times["ours"]) if work.peer else None,
+        peer_target=work.peer_target,
+        memory=memory,
+    )
+
+
+def _met(condition: bool) -> str:
+    return "yes" if condition else "**no**"
+
+
+def as_markdown(results: list[Result], hardware: str) -> str:
+    """The page of the documentation."""
+    lines = [
+        "# Speed and memory",
+        "",
+        "Ours beside its floor (the bare forward and input-gradient passes that it cannot do without, at the "
+        "same batch sizes) and beside what a user would pick instead, in turns in one run; medians of "
+        "the rounds' ratios, with their range.",
+        "",
+        f"Hardware: {hardware}. Made by `make bench`.",
+        "",
+        "| work | ours | floor | ours / floor | target | met | peer | times faster | target | met |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        peer = " | | | "
+        if result.faster_than_peer:
+            faster = result.faster_than_peer
+            met = _met(faster.median >= result.peer_target)
+            peer = f"{result.peer_name} | {faster} | ≥ {result.peer_target} | {met}"
+        lines.append(
+            f"| {result.name} | {result.ours.median:.3g} s | {result.floor.median:.3g} s | {result.to_floor} "
+            f"| ≤ {result.floor_target} | {_met(result.to_floor.median <= result.floor_target)} | {peer} |"
+        )
+    lines += [
+        "",
+        "Peak memory of a fresh process above its level with the model loaded; the floor is one bare pass, "
+        "allowed is 1.10 × (floor + five tensors of the inputs' size).",
+        "",
+        "| work | ours | floor | allowed | met |",
+        "|---|---|---|---|---|",
+    ]
+    for result in results:
+        if result.memory:
+            ours, floor, allowed = result.memory
+            sizes = " | ".join(f"{each / 1e6:.0f} MB" for each in (ours, floor, allowed))
+            lines.append(f"| {result.name} | {sizes} | {_met(ours <= allowed)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, print, keep as JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs")
+    parser.add_argument("--only", default="", help="works with this in their name")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--page", type=Path, help="write the table as Markdown, too")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    arguments = parser.parse_args()
+    console = Console(stderr=True)
+    results = []
+    for work in all_works(QUICK if arguments.quick else Sizes()):
+        if arguments.only.lower() not in work.name.lower():
+            continue
+        with console.status(work.name):
+            results.append(measured(work, 1 if arguments.quick else arguments.repeats))
+        console.print(f"{work.name}: {results[-1].to_floor.median:.3f} of the floor", highlight=False)
+    hardware = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    if DEVICE.type == "cuda":
+        hardware = f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    page = as_markdown(results, hardware)
+    print(page)
+    if arguments.page:
+        arguments.page.write_text(page)
+    when = datetime.now(timezone.utc)
+    record = {"when": when.isoformat(), "hardware": hardware, "results": [asdict(each) for each in results]}
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / f"{when:%Y%m%dT%H%M%S}.json").write_text(json.dumps(record, indent=2))
+
+
+if __name__ == "__main__":
+    main()

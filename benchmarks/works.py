@@ -1,0 +1,195 @@
+"""What is measured: ours beside the passes it cannot do without, and beside what a user would pick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import distillgrad as dg
+from measure import DEVICE, bare_pass
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the works are: the real ones, or tiny ones that only show that everything runs."""
+
+    side: int = 224
+    batch: int = 8
+    n_steps: int = 30
+    guided_steps: int = 20
+
+
+QUICK = Sizes(side=64, batch=2, n_steps=3, guided_steps=3)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Ours, its floor and perhaps a peer, doing the same.
+
+    Attributes:
+        floor_target: Ours may take so many times the floor.
+        peer_target: Ours must be so many times faster than the peer.
+        memory: For DGA: ``(ours, floor)`` to prepare in fresh processes, and the free bytes beside a pass.
+    """
+
+    name: str
+    ours: Callable[[], object]
+    floor: Callable[[], object]
+    floor_target: float
+    peer_name: str = ""
+    peer: Callable[[], object] | None = None
+    peer_target: float = 1.0
+    memory: tuple[Callable[[], Callable[[], object]], Callable[[], Callable[[], object]], int] | None = None
+
+
+def network(name: str) -> nn.Module:
+    """A torchvision classifier with random weights, the same in every process."""
+    torch.manual_seed(0)
+    return dg.load_model(f"torchvision:{name}", pretrained=False).model.to(DEVICE)
+
+
+def images(batch: int, side: int) -> Tensor:
+    """Seeded noise."""
+    return torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(1)).to(DEVICE)
+
+
+def repeated(model: nn.Module, inputs: Tensor, n_passes: int) -> None:
+    """So many bare passes, one after the other."""
+    for _ in range(n_passes):
+        bare_pass(model, inputs)
+
+
+def prepared(kind: str, name: str, batch: int, sizes: Sizes) -> Callable[[], object]:
+    """DGA, or one bare pass, ready to run; what libraries set up once is done."""
+    model, inputs = network(name), images(batch, sizes.side)
+    dga = dg.DGA(model, n_steps=sizes.n_steps)
+    bare_pass(model, inputs[:1])
+    dg.DGA(model, n_steps=1).attribute(inputs[:1])
+    if kind == "floor":
+        return lambda: bare_pass(model, inputs)
+    return lambda: dga.attribute(inputs, [0] * batch)
+
+
+def dga(name: str, batch: int, sizes: Sizes) -> Work:
+    """DGA beside N+1 bare passes."""
+    model, inputs = network(name), images(batch, sizes.side)
+    method = dg.DGA(model, n_steps=sizes.n_steps)
+    return Work(
+        name=f"DGA, N={sizes.n_steps}, {name}, {batch}×3×{sizes.side}×{sizes.side}",
+        ours=lambda: method.attribute(inputs, [0] * batch),
+        floor=lambda: repeated(model, inputs, sizes.n_steps + 1),
+        floor_target=1.05,
+        memory=(
+            partial(prepared, "dga", name, batch, sizes),
+            partial(prepared, "floor", name, batch, sizes),
+            5 * inputs.nbytes,
+        ),
+    )
+
+
+def fullgrad(name: str, sizes: Sizes) -> Work:
+    """FullGrad beside one bare pass, and beside pytorch-grad-cam's at the same batch."""
+    from pytorch_grad_cam import FullGrad as Peer
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    model, inputs = network(name), images(sizes.batch, sizes.side)
+    ours, peer = dg.FullGrad(model), Peer(network(name), [])
+    targets = [ClassifierOutputTarget(0)] * sizes.batch
+    return Work(
+        name=f"FullGrad, {name}, {sizes.batch}×3×{sizes.side}×{sizes.side}",
+        ours=lambda: ours.attribute(inputs, [0] * sizes.batch),
+        floor=lambda: bare_pass(model, inputs),
+        floor_target=2.0,
+        peer_name="pytorch-grad-cam",
+        peer=lambda: peer(input_tensor=inputs, targets=targets),
+        peer_target=10.0,
+    )
+
+
+def guided_backprop(name: str, sizes: Sizes) -> Work:
+    """Guided back-propagation beside one bare pass, and beside Captum's."""
+    from captum.attr import GuidedBackprop as Peer
+
+    model, inputs = network(name), images(sizes.batch, sizes.side)
+    ours, peer = dg.GuidedBackprop(model), Peer(network(name))
+    return Work(
+        name=f"guided back-propagation, {name}, {sizes.batch}×3×{sizes.side}×{sizes.side}",
+        ours=lambda: ours.attribute(inputs, [0] * sizes.batch),
+        floor=lambda: bare_pass(model, inputs),
+        floor_target=1.25,
+        peer_name="Captum",
+        peer=lambda: peer.attribute(inputs.clone().requires_grad_(), target=0),
+        peer_target=0.9,
+    )
+
+
+def guided_ig(name: str, sizes: Sizes) -> Work:
+    """Guided IG beside the passes it needs (as many rows at a time as it asks for), and beside PAIR's."""
+    import numpy as np
+    from saliency.core import guided_ig as published
+
+    model, inputs = network(name), images(sizes.batch, sizes.side)
+    rows: list[int] = []
+
+    def counted(x: Tensor) -> Any:
+        rows.append(len(x))
+        return model(x)
+
+    target = [0] * sizes.batch
+    dg.GuidedIG(counted, n_steps=sizes.guided_steps).attribute(inputs, target)
+    ours = dg.GuidedIG(model, n_steps=sizes.guided_steps)
+
+    def floor() -> None:
+        for each in rows:
+            bare_pass(model, inputs[:each])
+
+    def gradients(values: Any, **_: Any) -> Any:
+        leaf = torch.as_tensor(np.asarray(values), dtype=torch.float32, device=DEVICE).requires_grad_()
+        (gradient,) = torch.autograd.grad(model(leaf)[:, 0].sum(), leaf)
+        return gradient.cpu().numpy()
+
+    def peer() -> None:
+        for image in inputs.cpu().numpy():
+            published.guided_ig_impl(
+                image, np.zeros_like(image), lambda x: gradients(x[None])[0], steps=sizes.guided_steps
+            )
+
+    published.np = _WithOldQuantile(np)  # the package asks numpy for a keyword that is gone
+    return Work(
+        name=f"Guided IG, {sizes.guided_steps} steps, {name}, {sizes.batch}×3×{sizes.side}×{sizes.side}",
+        ours=lambda: ours.attribute(inputs, target),
+        floor=floor,
+        floor_target=1.25,
+        peer_name="saliency (PAIR)",
+        peer=peer,
+        peer_target=2.0,
+    )
+
+
+class _WithOldQuantile:
+    """numpy with ``quantile(interpolation=…)``, which became ``method=…``."""
+
+    def __init__(self, numpy: Any) -> None:
+        self.numpy = numpy
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.numpy, name)
+
+    def quantile(self, values: Any, fraction: float, interpolation: str) -> Any:
+        return self.numpy.quantile(values, fraction, method=interpolation)
+
+
+def all_works(sizes: Sizes) -> Iterator[Work]:
+    """One at a time, so that their models do not fill the memory together."""
+    batches: Iterable[int] = (1, sizes.batch)
+    for name in ("resnet18", "squeezenet1_1"):
+        for batch in batches:
+            yield dga(name, batch, sizes)
+    yield fullgrad("resnet18", sizes)
+    yield guided_backprop("resnet18", sizes)
+    yield guided_ig("resnet18", sizes)

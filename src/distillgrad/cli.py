@@ -315,7 +315,7 @@ def _print_rows(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], as_json
         return
     table = Table(box=None, header_style="bold")
     for head in heads:
-        table.add_column(head, overflow="fold")
+        table.add_column(head, overflow="fold", no_wrap=head == heads[0])
     for row in rows:
         table.add_row(*map(escape, row))
     console.print(table)

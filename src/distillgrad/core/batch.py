@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from distillgrad.core.forward import Model, Score, Target, is_out_of_memory
+from distillgrad.core.forward import Model, Score, Target, is_out_of_memory, scores
 from distillgrad.core.intercept import evaluating
 from distillgrad.errors import InputError, ModelError, ParameterError, TargetError
 
@@ -31,16 +31,16 @@ class Batch:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def rows(self, start: int, stop: int) -> Batch:
-        """The rows from ``start`` to ``stop``; a callable target stays as it is."""
+    def rows(self, chosen: slice | Tensor) -> Batch:
+        """The rows of a slice or of an index tensor; a callable target stays as it is."""
 
         def cut(value: Any) -> Any:
             per_row = isinstance(value, Tensor) and value.ndim and len(value) == len(self)
-            return value[start:stop] if per_row else value
+            return value[chosen] if per_row else value
 
         return replace(
             self,
-            inputs=self.inputs[start:stop],
+            inputs=self.inputs[chosen],
             baselines=cut(self.baselines),
             target=cut(self.target),
             extra=tuple(cut(value) for value in self.extra),
@@ -117,6 +117,16 @@ def _ordinary(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
 
 
+def with_target(model: Model, batch: Batch) -> Batch:
+    """The batch with its target fixed: the predicted classes, where it names none.
+
+    For methods whose later passes see other inputs. Cost: then a forward pass, otherwise nothing.
+    """
+    if batch.target is not None:
+        return batch
+    return replace(batch, target=scores(model, batch.inputs, None, batch.extra)[1])
+
+
 def attribute_in_chunks(
     model: Model,
     attribute: Callable[[Batch], Tensor],
@@ -139,7 +149,7 @@ def attribute_in_chunks(
     with evaluating(model), outside_inference_mode():
         while start < len(batch):
             try:
-                parts.append(attribute(batch.rows(start, start + size)).to(batch.inputs.dtype))
+                parts.append(attribute(batch.rows(slice(start, start + size))).to(batch.inputs.dtype))
             except RuntimeError as error:
                 if size == 1 or not is_out_of_memory(error):
                     raise

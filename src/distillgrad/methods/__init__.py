@@ -10,19 +10,39 @@ from typing import Any
 
 from distillgrad.core.forward import Model
 from distillgrad.errors import ParameterError, UnknownNameError
+from distillgrad.methods.adversarial import AGI
 from distillgrad.methods.base import Method
+from distillgrad.methods.cam import GradCAM
 from distillgrad.methods.dga import DistilledGradientAggregation
 from distillgrad.methods.fullgrad import FullGrad, UniformFullGrad
 from distillgrad.methods.gradient import GradientXInput, Saliency
 from distillgrad.methods.guided import GuidedBackprop
+from distillgrad.methods.noise import SmoothGrad, VarGrad
+from distillgrad.methods.path import GuidedIG, IntegratedGradients
+from distillgrad.methods.perturbation import RISE, Lime, Occlusion, Random
+from distillgrad.methods.region import XRAI
+from distillgrad.methods.relevance import LRP, DeepLift
 
 METHODS: dict[str, type[Method]] = {
     "dga": DistilledGradientAggregation,
     "uniform_fullgrad": UniformFullGrad,
+    "fullgrad": FullGrad,
     "gradient_x_input": GradientXInput,
     "saliency": Saliency,
     "guided_backprop": GuidedBackprop,
-    "fullgrad": FullGrad,
+    "smoothgrad": SmoothGrad,
+    "vargrad": VarGrad,
+    "integrated_gradients": IntegratedGradients,
+    "guided_ig": GuidedIG,
+    "agi": AGI,
+    "gradcam": GradCAM,
+    "deep_lift": DeepLift,
+    "lrp": LRP,
+    "rise": RISE,
+    "occlusion": Occlusion,
+    "lime": Lime,
+    "xrai": XRAI,
+    "random": Random,
 }
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from distillgrad.core.batch import Batch, accumulation_dtype
 from distillgrad.core.forward import Model, logits_of, scores, value_and_gradient, within_classes
 from distillgrad.errors import ModelError, ParameterError, TargetError
-from distillgrad.methods.base import GradientMethod
+from distillgrad.methods.base import GradientMethod, whole_number
 
 
 class AGI(GradientMethod):
@@ -57,16 +57,12 @@ class AGI(GradientMethod):
         super().__init__(model)
         if not 0 < epsilon < math.inf:
             raise ParameterError(f"epsilon must be finite and positive, not {epsilon}")
-        whole_numbers = (("max_steps", max_steps, 1), ("n_classes", n_classes, 1), ("seed", seed, 0))
-        for name, value, least in whole_numbers:
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ParameterError(f"{name} must be a whole number of at least {least}, not {value!r}")
         if clamp is not None and not -math.inf < clamp[0] < clamp[1] < math.inf:
             raise ParameterError(f"clamp must be a lowest and a higher highest value, not {clamp}")
         self.epsilon = epsilon
-        self.max_steps = max_steps
-        self.n_classes = n_classes
-        self.seed = seed
+        self.max_steps = whole_number("max_steps", max_steps)
+        self.n_classes = whole_number("n_classes", n_classes)
+        self.seed = whole_number("seed", seed, least=0)
         self.clamp = clamp
 
     @property
@@ -119,13 +115,13 @@ class AGI(GradientMethod):
         low, high = self._range(here)
         for _ in range(self.max_steps):
             score = _Probability(target[rows])
-            _, downhill, _ = value_and_gradient(model, here.to(dtype), score, _extra(batch, rows))
+            _, downhill, _ = value_and_gradient(model, here.to(dtype), score, batch.rows(rows).extra)
             going = score.predicted != rival[rows]
             rows, here, downhill = rows[going], here[going], downhill[going]
             if not len(rows):
                 return
             score = _Probability(rival[rows], logarithm=True)
-            _, uphill, _ = value_and_gradient(model, here.to(dtype), score, _extra(batch, rows))
+            _, uphill, _ = value_and_gradient(model, here.to(dtype), score, batch.rows(rows).extra)
             step = self.epsilon * (high - low)[rows] * uphill.to(here).sign()
             there = torch.minimum(torch.maximum(here + step, low[rows]), high[rows])
             total.index_add_(0, rows, downhill.to(here) * (here - there))
@@ -160,13 +156,3 @@ class _Probability:
         logits = logits.to(accumulation_dtype(logits.dtype))
         values = logits.log_softmax(1) if self.logarithm else logits.softmax(1)
         return values.gather(1, self.classes[:, None])[:, 0]
-
-
-def _extra(batch: Batch, rows: Tensor) -> tuple[Any, ...]:
-    """The model's further arguments for these rows."""
-
-    def cut(value: Any) -> Any:
-        per_row = isinstance(value, Tensor) and value.ndim and len(value) == len(batch)
-        return value[rows] if per_row else value
-
-    return tuple(cut(value) for value in batch.extra)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from distillgrad.core.batch import Batch, TargetLike, attribute_in_chunks, checked_batch
 from distillgrad.core.forward import Model
+from distillgrad.errors import ParameterError
 
 
 class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
@@ -74,6 +75,17 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
     @abstractmethod
     def _attribute(self, batch: Batch) -> Tensor:
         """Attributions of the batch's rows, all at once; the model is in eval mode."""
+
+
+def whole_number(name: str, value: int, least: int = 1) -> int:
+    """The value of a parameter, if it is a whole number of at least ``least``.
+
+    Raises:
+        ParameterError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ParameterError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    return value
 
 
 class GradientMethod(Method, GradientAttribution):  # type: ignore[misc]  # Captum is untyped

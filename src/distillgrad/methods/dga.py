@@ -20,7 +20,7 @@ from distillgrad.core.forward import Model, Target, scores, value_and_gradient
 from distillgrad.core.intercept import evaluating
 from distillgrad.core.ranking import among_lowest, count_below
 from distillgrad.errors import ModelError, ParameterError, UnknownNameError
-from distillgrad.methods.base import GradientMethod
+from distillgrad.methods.base import GradientMethod, whole_number
 from distillgrad.methods.fullgrad import uniform_fullgrad
 from distillgrad.methods.gradient import gradient_x_input
 
@@ -103,8 +103,6 @@ class DistilledGradientAggregation(GradientMethod):
         masks: Masks = "both",
     ) -> None:
         super().__init__(model)
-        if isinstance(n_steps, bool) or not isinstance(n_steps, int) or n_steps < 1:
-            raise ParameterError(f"n_steps must be a whole number of at least 1, not {n_steps!r}")
         if not 0 < epc_quantile <= 1:
             raise ParameterError(f"epc_quantile must lie in (0, 1], not {epc_quantile}")
         if not 0 <= negative_scale < float("inf"):
@@ -113,7 +111,7 @@ class DistilledGradientAggregation(GradientMethod):
             raise UnknownNameError("masks", str(masks), ("both", "weak", "extreme"))
         if not callable(local_attribution) and local_attribution not in LOCAL_ATTRIBUTIONS:
             raise UnknownNameError("local attribution", str(local_attribution), LOCAL_ATTRIBUTIONS)
-        self.n_steps = n_steps
+        self.n_steps = whole_number("n_steps", n_steps)
         self.epc_quantile = epc_quantile
         self.negative_scale = negative_scale
         self.local_attribution = local_attribution

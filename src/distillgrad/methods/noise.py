@@ -8,10 +8,10 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from distillgrad.core.batch import Batch, accumulation_dtype
-from distillgrad.core.forward import Model, scores, value_and_gradient
+from distillgrad.core.batch import Batch, accumulation_dtype, with_target
+from distillgrad.core.forward import Model, value_and_gradient
 from distillgrad.errors import ParameterError, UnknownNameError
-from distillgrad.methods.base import GradientMethod
+from distillgrad.methods.base import GradientMethod, whole_number
 
 Kind: TypeAlias = Literal["smoothgrad", "smoothgrad_squared", "vargrad"]
 KINDS = ("smoothgrad", "smoothgrad_squared", "vargrad")
@@ -53,17 +53,13 @@ class SmoothGrad(GradientMethod):
         kind: Kind = "smoothgrad",
     ) -> None:
         super().__init__(model)
-        if isinstance(n_samples, bool) or not isinstance(n_samples, int) or n_samples < 1:
-            raise ParameterError(f"n_samples must be a whole number of at least 1, not {n_samples!r}")
         if not 0 <= noise < math.inf:
             raise ParameterError(f"noise must be finite and ≥ 0, not {noise}")
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise ParameterError(f"seed must be a whole number ≥ 0, not {seed!r}")
         if kind not in KINDS:
             raise UnknownNameError("kind", str(kind), KINDS)
-        self.n_samples = n_samples
+        self.n_samples = whole_number("n_samples", n_samples)
         self.noise = noise
-        self.seed = seed
+        self.seed = whole_number("seed", seed, least=0)
         self.kind = kind
 
     @property
@@ -72,9 +68,8 @@ class SmoothGrad(GradientMethod):
         return self.n_samples
 
     def _attribute(self, batch: Batch) -> Tensor:
-        model, target = self.forward_func, batch.target
-        if target is None:
-            _, target = scores(model, batch.inputs, None, batch.extra)
+        model = self.forward_func
+        batch = with_target(model, batch)
         inputs = batch.inputs.to(accumulation_dtype(batch.inputs.dtype))
         low, high = inputs.flatten(1).aminmax(dim=1)
         deviation = (self.noise * (high - low)).view(-1, *(1,) * (inputs.ndim - 1))
@@ -83,7 +78,9 @@ class SmoothGrad(GradientMethod):
         for n in range(1, self.n_samples + 1):
             noise = torch.randn(inputs.shape[1:], generator=generator, dtype=torch.float64)
             noisy = noise.to(inputs.dtype).to(inputs.device) * deviation + inputs
-            _, gradient, _ = value_and_gradient(model, noisy.to(batch.inputs.dtype), target, batch.extra)
+            _, gradient, _ = value_and_gradient(
+                model, noisy.to(batch.inputs.dtype), batch.target, batch.extra
+            )
             gradient = gradient.to(inputs)
             if self.kind == "smoothgrad_squared":
                 gradient = gradient.square()

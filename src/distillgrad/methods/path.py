@@ -8,11 +8,11 @@ import torch
 from captum.attr import IntegratedGradients as CaptumIntegratedGradients
 from torch import Tensor
 
-from distillgrad.core.batch import Batch
-from distillgrad.core.forward import Model, Target, scores, value_and_gradient
+from distillgrad.core.batch import Batch, with_target
+from distillgrad.core.forward import Model, Target, value_and_gradient
 from distillgrad.core.ranking import order_statistic
 from distillgrad.errors import ParameterError, UnknownNameError
-from distillgrad.methods.base import GradientMethod
+from distillgrad.methods.base import GradientMethod, whole_number
 from distillgrad.methods.registered import captum_request
 
 QUADRATURES = ("gausslegendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid")
@@ -47,11 +47,7 @@ class IntegratedGradients(GradientMethod):
         if method not in QUADRATURES:
             raise UnknownNameError("quadrature", str(method), QUADRATURES)
         least = 1 if method == "gausslegendre" else 2
-        if isinstance(n_steps, bool) or not isinstance(n_steps, int) or n_steps < least:
-            raise ParameterError(
-                f"n_steps must be a whole number of at least {least} for {method}, not {n_steps!r}"
-            )
-        self.n_steps = n_steps
+        self.n_steps = whole_number("n_steps", n_steps, least)
         self.method = method
 
     @property
@@ -121,13 +117,11 @@ class GuidedIG(GradientMethod):
         self, model: Model, n_steps: int = 200, fraction: float = 0.25, max_dist: float = 0.02
     ) -> None:
         super().__init__(model)
-        if isinstance(n_steps, bool) or not isinstance(n_steps, int) or n_steps < 1:
-            raise ParameterError(f"n_steps must be a whole number of at least 1, not {n_steps!r}")
         if not 0 < fraction <= 1:
             raise ParameterError(f"fraction must lie in (0, 1], not {fraction}")
         if not 0 <= max_dist <= 1:
             raise ParameterError(f"max_dist must lie in [0, 1], not {max_dist}")
-        self.n_steps = n_steps
+        self.n_steps = whole_number("n_steps", n_steps)
         self.fraction = fraction
         self.max_dist = max_dist
 
@@ -142,15 +136,14 @@ class GuidedIG(GradientMethod):
         return self.n_steps
 
     def _attribute(self, batch: Batch) -> Tensor:
-        model, target = self.forward_func, batch.target
-        if target is None:
-            _, target = scores(model, batch.inputs, None, batch.extra)
+        model = self.forward_func
+        batch = with_target(model, batch)
         difference = batch.difference.flatten(1)
         length, direction = difference.abs(), difference.sign()
         covered, total = torch.zeros_like(length), torch.zeros_like(length)
         for step in range(self.n_steps):
             inputs = batch.shifted((covered * direction).view_as(batch.inputs))
-            _, gradient, _ = value_and_gradient(model, inputs, target, batch.extra)
+            _, gradient, _ = value_and_gradient(model, inputs, batch.target, batch.extra)
             slope = gradient.flatten(1).to(length) * direction
             moved = advanced(
                 covered, length, slope.abs(), (step + 1) / self.n_steps, self.fraction, self.max_dist

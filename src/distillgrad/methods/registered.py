@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from distillgrad.core.batch import Batch
-from distillgrad.core.forward import Model, logits_of, scores, select, within_classes
+from distillgrad.core.batch import Batch, with_target
+from distillgrad.core.forward import Model, logits_of, select, within_classes
 
 
 def captum_request(model: Model, batch: Batch) -> tuple[Callable[..., Tensor], Tensor | None]:
@@ -19,15 +19,13 @@ def captum_request(model: Model, batch: Batch) -> tuple[Callable[..., Tensor], T
     returns logits, so that Captum repeats them as it repeats the inputs. Costs a forward pass where the
     target is the prediction.
     """
-    target = batch.target
-    if target is None:
-        _, target = scores(model, batch.inputs, None, batch.extra)
+    target = with_target(model, batch).target
 
     def logits(inputs: Tensor, *extra: Any) -> Tensor:
         found = logits_of(model(inputs.clone(), *extra))
         if isinstance(target, Tensor):
             within_classes(target, found)
-        return found
+        return found if found.ndim > 1 else found[:, None]  # Captum takes class 0 of (N, 1) only
 
     def score(inputs: Tensor, *extra: Any) -> Tensor:
         return select(model(inputs.clone(), *extra), target, len(inputs))

@@ -1,0 +1,323 @@
+"""What becomes of the score without parts of the input: RISE, Occlusion, LIME; and the random control."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import captum.attr
+import torch
+from captum._utils.models.linear_model import SkLearnLasso
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from distillgrad.core.batch import Batch, accumulation_dtype, with_target
+from distillgrad.core.forward import Model, Target, logits_of, scores, select
+from distillgrad.core.optional import optional
+from distillgrad.errors import InputError, ParameterError
+from distillgrad.methods.base import Method, whole_number
+
+MOST_PARTS = 10_000
+"""Captum warns of slow fits above."""
+
+
+class RISE(Method):
+    """``Σ pᵢ Mᵢ / (n·p)``: the mean of random smooth masks, weighted by what the model says behind them.
+
+    A mask is a grid of cells, each kept with probability p, enlarged bilinearly and cropped at a random
+    shift; ``pᵢ`` is the explained class's softmax probability at ``b + Mᵢ ⊙ (x−b)``. A callable target and
+    a model with a single output have no probability: their score is taken as it is. Every row sees the
+    same masks, drawn one after the other from their own generator on the CPU, so that a map depends
+    neither on the batch nor on the device, and memory not on ``n_masks``.
+
+    Args:
+        model: See :class:`~distillgrad.methods.base.Method`.
+        n_masks: n, at least 1.
+        cells: Cells along each side, at least 1; at most as many as pixels are used.
+        probability: p in (0, 1]: how likely a cell is kept.
+        seed: Of the masks.
+    Raises:
+        ParameterError: a parameter outside its range.
+        InputError: inputs that are not images ``(N, C, H, W)``.
+    Cost: n forward passes, and one for the prediction; the memory of one.
+    Source: Petsiuk et al. 2018, eq. 6. Departures: the class is chosen once, at the clean input; what is
+        taken away becomes the baseline (zero by default, as published); the outermost half cell of the
+        enlarged grid, of which at most a part is seen, repeats the border.
+    """
+
+    signed = False
+    result = "pixels"
+    cost = "n_masks forward passes (1000)"
+    source = "Petsiuk et al. 2018"
+
+    def __init__(
+        self,
+        model: Model,
+        n_masks: int = 1000,
+        cells: int = 7,
+        probability: float = 0.5,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(model)
+        self.n_masks = whole_number("n_masks", n_masks)
+        self.cells = whole_number("cells", cells)
+        if not 0 < probability <= 1:
+            raise ParameterError(f"probability must lie in (0, 1], not {probability}")
+        self.probability = probability
+        self.seed = whole_number("seed", seed, least=0)
+
+    @property
+    def n_passes(self) -> int:
+        """One for each mask, and one for the prediction, where no target is given."""
+        return self.n_masks + 1
+
+    def _attribute(self, batch: Batch) -> Tensor:
+        if batch.inputs.ndim != 4:
+            raise InputError(
+                f"RISE masks pixels: inputs must be images, (N, C, H, W); got {tuple(batch.inputs.shape)}"
+            )
+        model, n_rows = self.forward_func, len(batch)
+        batch = with_target(model, batch)
+
+        def weight(output: Any) -> Tensor:
+            return softmax_probability(output, batch.target, n_rows)
+
+        difference = batch.difference
+        total = torch.zeros_like(difference[:, :1])
+        for mask in self._masks(difference):
+            found, _ = scores(model, batch.shifted(mask * difference), weight, batch.extra)
+            total.add_(found.to(total).view(-1, 1, 1, 1) * mask)
+        return total.div_(self.n_masks * self.probability)
+
+    def _masks(self, images: Tensor) -> Iterator[Tensor]:
+        """The masks ``(H, W)``, in the images' dtype and on their device."""
+        drawn = torch.Generator().manual_seed(self.seed)
+        sides = images.shape[2:]
+        grid = [min(self.cells, side) for side in sides]
+        cell = [math.ceil(side / n) for side, n in zip(sides, grid, strict=True)]
+        enlarged = [(n + 1) * size for n, size in zip(grid, cell, strict=True)]
+        for _ in range(self.n_masks):
+            kept = torch.rand(grid, generator=drawn, dtype=torch.float64) < self.probability
+            y, x = (int(torch.randint(size, (), generator=drawn)) for size in cell)
+            smooth = interpolate(kept.to(images)[None, None], size=enlarged, mode="bilinear")
+            yield smooth[0, 0, y : y + sides[0], x : x + sides[1]]
+
+
+def softmax_probability(output: Any, target: Target, n_rows: int) -> Tensor:
+    """The softmax probability ``(N,)`` of the target; its score where there is nothing to normalise."""
+    if callable(target):
+        return select(output, target, n_rows)
+    logits = logits_of(output)
+    logits = logits.to(accumulation_dtype(logits.dtype))
+    score = select(logits, target, n_rows)
+    if logits.ndim == 1 or logits.shape[1] == 1:
+        return score
+    return (score - logits.logsumexp(1)).exp()
+
+
+class Occlusion(Method):
+    """The drop of the score when a window slides over the input and puts the baseline in its place.
+
+    A feature gets the mean drop of the windows that cover it: for a linear model and windows of one
+    feature ``w ⊙ (x−b)``. A window covers all channels of ``(N, C, …)`` and a square, or cube, of the axes
+    after them; of a table ``(N, d)`` it covers neighbouring columns.
+
+    Args:
+        model: See :class:`~distillgrad.methods.base.Method`.
+        window: Its side; at most the input's is used. By default an eighth of each side, rounded up, which
+            makes 15 × 15 windows of 224 × 224 pixels; in a table one column.
+        stride: From one window to the next, at most ``window``; by default half of it.
+    Raises:
+        ParameterError: a parameter outside its range.
+    Cost: a forward pass for each window, one for the clean input and one for the prediction.
+    Source: Zeiler and Fergus 2014, Captum's ``Occlusion``, which divides in float32 whatever the inputs.
+    """
+
+    signed = True
+    cost = "1 forward pass per window (225)"
+    source = "Zeiler and Fergus 2014"
+
+    def __init__(self, model: Model, window: int | None = None, stride: int | None = None) -> None:
+        super().__init__(model)
+        self.window = None if window is None else whole_number("window", window)
+        self.stride = None if stride is None else whole_number("stride", stride)
+        if window is not None and stride is not None and stride > window:
+            raise ParameterError(f"stride {stride} is above window {window}: features would be missed")
+
+    @property
+    def n_passes(self) -> int:
+        """For an image of 224 × 224: a smaller one may take fewer windows."""
+        (_, window, _), (_, stride, _) = self.windows((3, 224, 224))
+        return (math.ceil((224 - window) / stride) + 1) ** 2 + 2
+
+    def windows(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The window's shape and its strides, for one sample of this shape."""
+        channels, sides = (shape[:1], shape[1:]) if len(shape) > 1 else ((), shape)
+        default = [math.ceil(side / 8) if channels else 1 for side in sides]
+        window = [min(self.window or size, side) for size, side in zip(default, sides, strict=True)]
+        stride = [self.stride or max(size // 2, 1) for size in window]
+        for step, size, side in zip(stride, window, sides, strict=True):
+            if step > size and size < side:
+                raise ParameterError(f"stride {step} is above the default window {size}: give a window")
+        return (*channels, *window), (*channels, *stride)
+
+    def _attribute(self, batch: Batch) -> Tensor:
+        window, stride = self.windows(tuple(batch.inputs.shape[1:]))
+        model, wide = self.forward_func, accumulation_dtype(batch.inputs.dtype)
+        batch = with_target(model, batch)
+
+        def score(inputs: Tensor) -> Tensor:
+            found, _ = scores(model, inputs, batch.target, batch.extra)
+            return found.to(wide)  # or the drops would be added up in half precision
+
+        attributions: Tensor = captum.attr.Occlusion(score).attribute(
+            batch.inputs,
+            sliding_window_shapes=window,
+            strides=stride,
+            baselines=batch.baselines,
+        )
+        return attributions
+
+
+class Lime(Method):
+    """The weights of a sparse linear model of the score, fitted around the input.
+
+    The input's parts, a grid of square patches of an image with all their channels, or otherwise its
+    single features, are switched off at random; a Lasso predicts the score from what is on, near samples
+    counting more (cosine distance, an exponential kernel). A part's weight is what it adds to the score.
+    Every row sees the same samples, whatever its place in the batch; the caller's random numbers are left
+    alone.
+
+    Args:
+        model: See :class:`~distillgrad.methods.base.Method`.
+        n_samples: How many samples are drawn, at least 1; better several times the number of parts.
+        cells: Patches along each side, at most 100; at most as many as pixels are used.
+        seed: Of the samples.
+        alpha: The Lasso's penalty, in units of the score: weights below some 4·alpha become 0.
+    Raises:
+        ParameterError: a parameter outside its range.
+        MissingExtraError: scikit-learn is not installed.
+    Cost: ``n_samples`` forward passes, and one for the prediction. Samples of a row are evaluated as many
+        at once as the batch has rows.
+    Source: Ribeiro et al. 2016, Captum's ``Lime``, which fits in float32. Departure: patches of pixels,
+        not superpixels.
+    """
+
+    signed = True
+    cost = "n_samples forward passes (200)"
+    source = "Ribeiro et al. 2016"
+
+    def __init__(
+        self, model: Model, n_samples: int = 200, cells: int = 8, seed: int = 0, alpha: float = 0.01
+    ) -> None:
+        super().__init__(model)
+        self.n_samples = whole_number("n_samples", n_samples)
+        self.cells = whole_number("cells", cells)
+        if cells**2 > MOST_PARTS:
+            raise ParameterError(f"cells must be at most {math.isqrt(MOST_PARTS)}, not {cells}")
+        self.seed = whole_number("seed", seed, least=0)
+        if not 0 < alpha < math.inf:
+            raise ParameterError(f"alpha must be finite and above 0, not {alpha}")
+        self.alpha = alpha
+
+    @property
+    def n_passes(self) -> int:
+        """One for each sample, and one for the prediction, where no target is given."""
+        return self.n_samples + 1
+
+    def _attribute(self, batch: Batch) -> Tensor:
+        optional("sklearn.linear_model", "regions", "scikit-learn")
+        batch = with_target(self.forward_func, batch)
+        return torch.cat([self._row(batch, row) for row in range(len(batch))])
+
+    def _row(self, batch: Batch, row: int) -> Tensor:
+        alone = batch.rows(slice(row, row + 1))
+        copies = batch.rows(torch.full((len(batch),), row, device=batch.inputs.device))
+        parts = patches(alone.inputs.shape, self.cells).to(alone.inputs.device)
+
+        def score(inputs: Tensor) -> Tensor:
+            at = copies.rows(slice(len(inputs)))
+            return scores(self.forward_func, inputs, at.target, at.extra)[0]
+
+        def samples(inputs: Tensor, num_interp_features: int, **_: Any) -> Iterator[Tensor]:
+            drawn = torch.Generator().manual_seed(self.seed)
+            while True:
+                on = torch.full((1, num_interp_features), 0.5).bernoulli(generator=drawn)
+                yield on.long().to(inputs.device)
+
+        lime = captum.attr.Lime(score, _Lasso(alpha=self.alpha, max_iter=20_000), perturb_func=samples)
+        with torch.random.fork_rng(devices=[]):  # Captum's data loader draws a seed from the global one
+            weights = lime.attribute(
+                alone.inputs,
+                baselines=alone.baselines,
+                feature_mask=parts,
+                n_samples=self.n_samples,
+                perturbations_per_eval=len(batch),
+                return_input_shape=False,
+            )
+        attributions: Tensor = weights.flatten().to(parts.device)[parts].expand_as(alone.inputs)
+        return attributions
+
+
+def patches(shape: tuple[int, ...], cells: int) -> Tensor:
+    """Which part each feature belongs to, numbered from 0, for inputs ``(N, …)`` of this shape.
+
+    An image's is ``(1, 1, H, W)``; of anything else each feature is its own part, unless there are more
+    than ``MOST_PARTS``: then neighbours share one.
+    """
+    if len(shape) != 4:
+        n_features = math.prod(shape[1:])
+        return (torch.arange(n_features) * min(MOST_PARTS, n_features) // n_features).view(1, *shape[1:])
+    y, x = (torch.arange(side) * min(cells, side) // side for side in shape[2:])
+    return (y[:, None] * (x[-1] + 1) + x)[None, None]
+
+
+class _Lasso(SkLearnLasso):  # type: ignore[misc]  # Captum is untyped
+    """scikit-learn's Lasso; of scores that are not finite, which it refuses, weights that are not either."""
+
+    def fit(self, train_data: Any, **keywords: Any) -> Any:
+        parts, outputs, _ = train_data.dataset.tensors
+        if torch.isfinite(outputs).all():
+            return super().fit(train_data, **keywords)
+        self._construct_model_params(weight_values=torch.full((1, parts.shape[1]), torch.nan))
+        return {}
+
+
+class Random(Method):
+    """Standard normal noise that never looks at the model: what every method must beat.
+
+    A row's values depend on the seed and on the row's content and dtype alone: equal rows get equal noise,
+    in whatever batch and on whatever device they are. Neither model nor target is used.
+
+    Args:
+        model: See :class:`~distillgrad.methods.base.Method`; never called.
+        seed: Another seed, another control.
+    Raises:
+        ParameterError: a seed that is not a whole number from 0.
+    Cost: no pass of the model.
+    Source: the random control of Jeon et al. 2022, §4, here repeatable.
+    """
+
+    signed = True
+    cost = "none"
+    source = "control"
+
+    def __init__(self, model: Model, seed: int = 0) -> None:
+        super().__init__(model)
+        self.seed = whole_number("seed", seed, least=0)
+
+    @property
+    def n_passes(self) -> int:
+        """None."""
+        return 0
+
+    def _attribute(self, batch: Batch) -> Tensor:
+        return torch.stack([self._noise(row.cpu()) for row in batch.inputs]).to(batch.inputs.device)
+
+    def _noise(self, row: Tensor) -> Tensor:
+        content = row.contiguous().view(torch.uint8).numpy().tobytes()
+        key = hashlib.blake2b(f"{self.seed} ".encode() + content, digest_size=7).digest()
+        drawn = torch.Generator().manual_seed(int.from_bytes(key, "little"))
+        return torch.randn(row.shape, generator=drawn, dtype=torch.float64)

@@ -12,7 +12,8 @@ from torch.nn import functional
 import distillgrad as dg
 from distillgrad.core.optional import optional
 from distillgrad.methods.cam import GradCAM
-from distillgrad.methods.relevance import LRP, DeepLift
+from distillgrad.methods.deep_lift import DeepLift
+from distillgrad.methods.relevance import LRP
 from networks import FunctionalReused, Wrapped, convolutional, dense
 
 METHODS = (GradCAM, DeepLift, LRP)

@@ -273,7 +273,7 @@ NOT_EXPLAINABLE = [
     (lambda x: x, r"\(3, 2, 6, 6\)"),
     (lambda x: {"out": x, "aux": x}, "'out', 'aux'"),
     (lambda x: "cat", "str"),
-    (lambda x: (x.flatten(1)[:, :3].relu() + 1) * torch.inf, "not finite for samples 0, 1, 2"),
+    (lambda x: x.flatten(1)[:, :3].square().relu() * torch.inf, "not finite for samples 0, 1, 2"),
 ]
 
 

@@ -12,7 +12,8 @@ from torch import nn
 
 import distillgrad as dg
 from distillgrad.methods import region
-from distillgrad.methods.perturbation import RISE, Lime, Occlusion, Random, patches
+from distillgrad.methods.lime import Lime, patches
+from distillgrad.methods.perturbation import RISE, Occlusion, Random
 from distillgrad.methods.region import XRAI, enlarged, ranked_regions, segments
 from networks import convolutional
 

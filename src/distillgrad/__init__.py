@@ -32,12 +32,12 @@ _HOMES = {
     "GuidedIG": "distillgrad.methods.path:GuidedIG",
     "IntegratedGradients": "distillgrad.methods.path:IntegratedGradients",
     "RISE": "distillgrad.methods.perturbation:RISE",
-    "Lime": "distillgrad.methods.perturbation:Lime",
+    "Lime": "distillgrad.methods.lime:Lime",
     "Occlusion": "distillgrad.methods.perturbation:Occlusion",
     "Random": "distillgrad.methods.perturbation:Random",
     "XRAI": "distillgrad.methods.region:XRAI",
     "LRP": "distillgrad.methods.relevance:LRP",
-    "DeepLift": "distillgrad.methods.relevance:DeepLift",
+    "DeepLift": "distillgrad.methods.deep_lift:DeepLift",
     "LoadedModel": "distillgrad.sources.classifier:LoadedModel",
     "quantus_explain": "distillgrad.methods.quantus:quantus_explain",
     "load_model": "distillgrad.sources.models:load_model",
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from distillgrad.methods import create_method as create_method
     from distillgrad.methods.adversarial import AGI as AGI
     from distillgrad.methods.cam import GradCAM as GradCAM
+    from distillgrad.methods.deep_lift import DeepLift as DeepLift
     from distillgrad.methods.dga import DistilledGradientAggregation as DGA
     from distillgrad.methods.dga import (
         DistilledGradientAggregation as DistilledGradientAggregation,
@@ -59,18 +60,17 @@ if TYPE_CHECKING:
     from distillgrad.methods.gradient import GradientXInput as GradientXInput
     from distillgrad.methods.gradient import Saliency as Saliency
     from distillgrad.methods.guided import GuidedBackprop as GuidedBackprop
+    from distillgrad.methods.lime import Lime as Lime
     from distillgrad.methods.noise import SmoothGrad as SmoothGrad
     from distillgrad.methods.noise import VarGrad as VarGrad
     from distillgrad.methods.path import GuidedIG as GuidedIG
     from distillgrad.methods.path import IntegratedGradients as IntegratedGradients
     from distillgrad.methods.perturbation import RISE as RISE
-    from distillgrad.methods.perturbation import Lime as Lime
     from distillgrad.methods.perturbation import Occlusion as Occlusion
     from distillgrad.methods.perturbation import Random as Random
     from distillgrad.methods.quantus import quantus_explain as quantus_explain
     from distillgrad.methods.region import XRAI as XRAI
     from distillgrad.methods.relevance import LRP as LRP
-    from distillgrad.methods.relevance import DeepLift as DeepLift
     from distillgrad.sources.classifier import LoadedModel as LoadedModel
     from distillgrad.sources.images import read_image as read_image
     from distillgrad.sources.models import load_model as load_model

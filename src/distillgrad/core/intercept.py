@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,10 @@ def evaluating(model: Callable[..., Any]) -> Iterator[None]:
                     module.training = True
 
 
+@overload
+def visible(model: nn.Module) -> nn.Module: ...
+@overload
+def visible(model: Callable[..., Any]) -> Callable[..., Any]: ...
 def visible(model: Callable[..., Any]) -> Callable[..., Any]:
     """The model as Python code that runs in the calling thread: what a function mode can see.
 

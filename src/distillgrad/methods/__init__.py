@@ -13,15 +13,17 @@ from distillgrad.errors import ParameterError, UnknownNameError
 from distillgrad.methods.adversarial import AGI
 from distillgrad.methods.base import Method
 from distillgrad.methods.cam import GradCAM
+from distillgrad.methods.deep_lift import DeepLift
 from distillgrad.methods.dga import DistilledGradientAggregation
 from distillgrad.methods.fullgrad import FullGrad, UniformFullGrad
 from distillgrad.methods.gradient import GradientXInput, Saliency
 from distillgrad.methods.guided import GuidedBackprop
+from distillgrad.methods.lime import Lime
 from distillgrad.methods.noise import SmoothGrad, VarGrad
 from distillgrad.methods.path import GuidedIG, IntegratedGradients
-from distillgrad.methods.perturbation import RISE, Lime, Occlusion, Random
+from distillgrad.methods.perturbation import RISE, Occlusion, Random
 from distillgrad.methods.region import XRAI
-from distillgrad.methods.relevance import LRP, DeepLift
+from distillgrad.methods.relevance import LRP
 
 METHODS: dict[str, type[Method]] = {
     "dga": DistilledGradientAggregation,

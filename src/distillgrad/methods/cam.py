@@ -13,10 +13,11 @@ from torch.overrides import TorchFunctionMode
 
 from distillgrad.core.batch import Batch
 from distillgrad.core.forward import Model, scores, select
+from distillgrad.core.trace import differentiable
+from distillgrad.core.working_copy import plain_module, working_copy
 from distillgrad.errors import InputError, ModelError, ParameterError, UnknownNameError
 from distillgrad.methods.base import GradientMethod
 from distillgrad.methods.registered import captum_request
-from distillgrad.methods.relevance import differentiable, expect_module, unwrapped, working_copy
 
 
 class GradCAM(GradientMethod):
@@ -44,8 +45,7 @@ class GradCAM(GradientMethod):
 
     def __init__(self, model: Model, layer: str | nn.Module | None = None) -> None:
         super().__init__(model)
-        expect_module(model, "Grad-CAM")
-        names = {name: module for name, module in unwrapped(model).named_modules() if name}
+        names = {name: module for name, module in plain_module(model, "Grad-CAM").named_modules() if name}
         if isinstance(layer, str) and layer not in names:
             raise UnknownNameError("layer", layer, names)
         if isinstance(layer, nn.Module) and all(layer is not module for module in names.values()):
@@ -62,7 +62,7 @@ class GradCAM(GradientMethod):
     def _attribute(self, batch: Batch) -> Tensor:
         if batch.inputs.ndim != 4:
             raise InputError(f"Grad-CAM needs images (N, C, H, W); got shape {tuple(batch.inputs.shape)}")
-        model, watched = unwrapped(self.forward_func), _Watched()
+        model, watched = plain_module(self.forward_func, "Grad-CAM"), _Watched()
         with watched:
             _, target = scores(model, batch.inputs, batch.target, batch.extra)
         name, layer, before = self._located(model, watched)

@@ -1,4 +1,4 @@
-"""What becomes of the score without parts of the input: RISE, Occlusion, LIME; and the random control."""
+"""What becomes of the score without parts of the input: RISE and Occlusion; and the random control."""
 
 from __future__ import annotations
 
@@ -9,18 +9,13 @@ from typing import Any
 
 import captum.attr
 import torch
-from captum._utils.models.linear_model import SkLearnLasso
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from distillgrad.core.batch import Batch, accumulation_dtype, with_target
 from distillgrad.core.forward import Model, Target, logits_of, scores, select
-from distillgrad.core.optional import optional
 from distillgrad.errors import InputError, ParameterError
 from distillgrad.methods.base import Method, whole_number
-
-MOST_PARTS = 10_000
-"""Captum warns of slow fits above."""
 
 
 class RISE(Method):
@@ -179,110 +174,6 @@ class Occlusion(Method):
             baselines=batch.baselines,
         )
         return attributions
-
-
-class Lime(Method):
-    """The weights of a sparse linear model of the score, fitted around the input.
-
-    The input's parts, a grid of square patches of an image with all their channels, or otherwise its
-    single features, are switched off at random; a Lasso predicts the score from what is on, near samples
-    counting more (cosine distance, an exponential kernel). A part's weight is what it adds to the score.
-    Every row sees the same samples, whatever its place in the batch; the caller's random numbers are left
-    alone.
-
-    Args:
-        model: See :class:`~distillgrad.methods.base.Method`.
-        n_samples: How many samples are drawn, at least 1; better several times the number of parts.
-        cells: Patches along each side, at most 100; at most as many as pixels are used.
-        seed: Of the samples.
-        alpha: The Lasso's penalty, in units of the score: weights below some 4·alpha become 0.
-    Raises:
-        ParameterError: a parameter outside its range.
-        MissingExtraError: scikit-learn is not installed.
-    Cost: ``n_samples`` forward passes, and one for the prediction. Samples of a row are evaluated as many
-        at once as the batch has rows.
-    Source: Ribeiro et al. 2016, Captum's ``Lime``, which fits in float32. Departure: patches of pixels,
-        not superpixels.
-    """
-
-    signed = True
-    cost = "n_samples forward passes (200)"
-    source = "Ribeiro et al. 2016"
-
-    def __init__(
-        self, model: Model, n_samples: int = 200, cells: int = 8, seed: int = 0, alpha: float = 0.01
-    ) -> None:
-        super().__init__(model)
-        self.n_samples = whole_number("n_samples", n_samples)
-        self.cells = whole_number("cells", cells)
-        if cells**2 > MOST_PARTS:
-            raise ParameterError(f"cells must be at most {math.isqrt(MOST_PARTS)}, not {cells}")
-        self.seed = whole_number("seed", seed, least=0)
-        if not 0 < alpha < math.inf:
-            raise ParameterError(f"alpha must be finite and above 0, not {alpha}")
-        self.alpha = alpha
-
-    @property
-    def n_passes(self) -> int:
-        """One for each sample, and one for the prediction, where no target is given."""
-        return self.n_samples + 1
-
-    def _attribute(self, batch: Batch) -> Tensor:
-        optional("sklearn.linear_model", "regions", "scikit-learn")
-        batch = with_target(self.forward_func, batch)
-        return torch.cat([self._row(batch, row) for row in range(len(batch))])
-
-    def _row(self, batch: Batch, row: int) -> Tensor:
-        alone = batch.rows(slice(row, row + 1))
-        copies = batch.rows(torch.full((len(batch),), row, device=batch.inputs.device))
-        parts = patches(alone.inputs.shape, self.cells).to(alone.inputs.device)
-
-        def score(inputs: Tensor) -> Tensor:
-            at = copies.rows(slice(len(inputs)))
-            return scores(self.forward_func, inputs, at.target, at.extra)[0]
-
-        def samples(inputs: Tensor, num_interp_features: int, **_: Any) -> Iterator[Tensor]:
-            drawn = torch.Generator().manual_seed(self.seed)
-            while True:
-                on = torch.full((1, num_interp_features), 0.5).bernoulli(generator=drawn)
-                yield on.long().to(inputs.device)
-
-        lime = captum.attr.Lime(score, _Lasso(alpha=self.alpha, max_iter=20_000), perturb_func=samples)
-        with torch.random.fork_rng(devices=[]):  # Captum's data loader draws a seed from the global one
-            weights = lime.attribute(
-                alone.inputs,
-                baselines=alone.baselines,
-                feature_mask=parts,
-                n_samples=self.n_samples,
-                perturbations_per_eval=len(batch),
-                return_input_shape=False,
-            )
-        attributions: Tensor = weights.flatten().to(parts.device)[parts].expand_as(alone.inputs)
-        return attributions
-
-
-def patches(shape: tuple[int, ...], cells: int) -> Tensor:
-    """Which part each feature belongs to, numbered from 0, for inputs ``(N, …)`` of this shape.
-
-    An image's is ``(1, 1, H, W)``; of anything else each feature is its own part, unless there are more
-    than ``MOST_PARTS``: then neighbours share one.
-    """
-    if len(shape) != 4:
-        n_features = math.prod(shape[1:])
-        return (torch.arange(n_features) * min(MOST_PARTS, n_features) // n_features).view(1, *shape[1:])
-    y, x = (torch.arange(side) * min(cells, side) // side for side in shape[2:])
-    return (y[:, None] * (x[-1] + 1) + x)[None, None]
-
-
-class _Lasso(SkLearnLasso):  # type: ignore[misc]  # Captum is untyped
-    """scikit-learn's Lasso; of scores that are not finite, which it refuses, weights that are not either."""
-
-    def fit(self, train_data: Any, **keywords: Any) -> Any:
-        parts, outputs, _ = train_data.dataset.tensors
-        if torch.isfinite(outputs).all():
-            return super().fit(train_data, **keywords)
-        self._construct_model_params(weight_values=torch.full((1, parts.shape[1]), torch.nan))
-        return {}
 
 
 class Random(Method):

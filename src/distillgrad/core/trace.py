@@ -1,0 +1,207 @@
+"""What one forward pass computes from the inputs, and in which modules: who has no rule for what.
+
+Libraries that exchange the gradient of modules they know leave every other operation its plain gradient,
+without a word. So a pass is watched before, and a model for which that would be wrong is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from distillgrad.core.batch import Batch
+from distillgrad.core.forward import Target, select
+from distillgrad.errors import ModelError
+
+MOVES = frozenset(
+    """
+    T H mT mH __getitem__ __setitem__ alpha_dropout bfloat16 cat chunk clone concat concatenate contiguous
+    cpu cuda double dropout dropout1d dropout2d dropout3d expand expand_as feature_alpha_dropout flatten
+    flip float half hstack index_select moveaxis movedim narrow pad permute pixel_shuffle pixel_unshuffle
+    ravel requires_grad_ reshape reshape_as roll select split squeeze stack swapaxes swapdims tensor_split
+    to transpose type type_as unbind unflatten unsqueeze view view_as vstack
+    """.split()  # noqa: SIM905
+)
+"""Functions that only put values elsewhere."""
+LINEAR = frozenset(
+    """
+    __rmatmul__ adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d addmm avg_pool1d avg_pool2d
+    avg_pool3d baddbmm batch_norm bmm conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
+    div einsum interpolate linear matmul mean mm mul multiply neg sum true_divide upsample
+    """.split()  # noqa: SIM905
+)
+"""Functions that are linear in one operand, the others fixed."""
+ADDITIVE = frozenset(("add", "sub", "subtract", "__rsub__", "rsub"))
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function of tensors that depend on the inputs, called within ``module``, whose path is ``name``."""
+
+    function: str
+    n_dependent: int
+    module: nn.Module
+    name: str
+    node: Any  # of the autograd graph: tells whether the score depends on it
+
+
+class Trace(TorchFunctionMode):
+    """What one forward pass of a working copy computes from the inputs, and in which modules."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.names = {module: name for name, module in network.named_modules()}
+        self.calls: list[Call] = []
+        self.n_calls: Counter[nn.Module] = Counter()
+        self._within: list[nn.Module] = [network]
+
+    def score(self, batch: Batch, target: Target) -> Tensor:
+        """The copy's score, watched."""
+        handles = []
+        for module in self.names:
+            handles.append(module.register_forward_pre_hook(self._enter))
+            handles.append(module.register_forward_hook(self._leave))
+        with torch.enable_grad():
+            inputs = batch.inputs.detach().requires_grad_().clone()
+            entry = inputs.grad_fn
+            with self:
+                output = self.network(inputs, *batch.extra)
+            score = differentiable(select(output, target, len(batch)))
+        for handle in handles:
+            handle.remove()
+        reached = _reached(score.grad_fn)
+        if entry not in reached:
+            raise ModelError("the model's output does not depend on the inputs: there is no gradient")
+        self.calls = [call for call in self.calls if call.node is None or call.node in reached]
+        for node in reached:
+            if isinstance(node, torch.autograd.function.BackwardCFunction):
+                name = type(node).__name__.removesuffix("Backward")
+                self.calls.append(Call(f"autograd function {name}", 1, self.network, "", node))
+        return score.detach()
+
+    def _enter(self, module: nn.Module, _inputs: Any) -> None:
+        self._within.append(module)
+        self.n_calls[module] += 1
+
+    def _leave(self, _module: nn.Module, _inputs: Any, _output: Any) -> None:
+        self._within.pop()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        dependent = list(_dependent((*args, *kwargs.values())))
+        # 1/x reaches div as a second operand, which it is not linear in.
+        divisor = args[1] if len(args) > 1 else None
+        name = _name_of(func)
+        result = func(*args, **kwargs)
+        results = list(_dependent((result,)))
+        if dependent and results:
+            if name == "batch_norm" and kwargs.get("training"):
+                name = "batch_norm over the batch"
+            if name in ("div", "true_divide") and isinstance(divisor, Tensor) and divisor.requires_grad:
+                name = "division"
+            module = self._within[-1]
+            call = Call(name, len(dependent), module, self.names[module], results[0].grad_fn)
+            self.calls.append(call)
+        return result
+
+
+def _reached(node: Any) -> set[Any]:
+    """The autograd graph that ``node`` is computed by: an unused auxiliary head is not in it."""
+    found, rest = set(), [node]
+    while rest:
+        node = rest.pop()
+        if node is not None and node not in found:
+            found.add(node)
+            rest.extend(each for each, _ in node.next_functions)
+    return found
+
+
+def _dependent(values: Iterable[Any]) -> Iterator[Tensor]:
+    """The tensors among ``values`` that require a gradient."""
+    for value in values:
+        if isinstance(value, Tensor):
+            if value.requires_grad:
+                yield value
+        elif isinstance(value, tuple | list):
+            yield from _dependent(value)
+
+
+def _name_of(function: Any) -> str:
+    """``"relu"`` for ``torch.relu``, ``functional.relu``, ``Tensor.relu`` and ``Tensor.relu_``."""
+    name: str = getattr(function, "__name__", repr(function))
+    if name == "__get__":
+        name = function.__self__.__name__
+    return name if name.startswith("__") or name == "requires_grad_" else name.removesuffix("_")
+
+
+def kind_of(call: Call) -> str:
+    """What is wrong with a call: ``"GELU"`` for a layer's, ``"gelu() as a function in Block"`` otherwise."""
+    kind = type(call.module).__name__
+    if type(call.module).__module__.startswith("torch.nn.modules") and not list(call.module.children()):
+        return kind
+    many = call.n_dependent > 1 and call.function in LINEAR | ADDITIVE
+    how = f"of {call.n_dependent} activations" if many else "as a function"
+    return f"{call.function}() {how} in {kind}"
+
+
+def reused(trace: Trace, kinds: tuple[type[nn.Module], ...]) -> dict[str, list[str]]:
+    """By kind, the modules of these kinds that were called more than once."""
+    found: dict[str, list[str]] = {}
+    for module, n in trace.n_calls.items():
+        if n > 1 and type(module) in kinds:
+            found.setdefault(f"reused {type(module).__name__}", []).append(f"{trace.names[module]} ({n}×)")
+    return found
+
+
+def expect_sound(method: str, found: dict[str, list[str]]) -> None:
+    """Nothing, if nothing was found that ``method`` has no rule for.
+
+    Raises:
+        ModelError: it was; lists all of it.
+    """
+    if found:
+        where = "; ".join(
+            f"{kind}: {', '.join(name or 'the model itself' for name in dict.fromkeys(names))}"
+            for kind, names in found.items()
+        )
+        raise ModelError(
+            f"{method} has no rule for this model's {where}. Give each nonlinearity, pooling and addition "
+            "a module of its own that the method knows (softmax: explain the logits), or take a method that "
+            "needs no rules, such as 'dga', 'integrated_gradients' or 'gradient_x_input'"
+        )
+
+
+def expect_equal(method: str, found: Tensor, expected: Tensor) -> None:
+    """The copy must compute what the model does, or its explanation is another function's."""
+    # zennit leaves a merged batch norm its 1/√(1 + ε).
+    tolerance = max(1e-3, torch.finfo(found.dtype).eps ** 0.5)
+    scale = float(expected.abs().max()) + tolerance
+    if not torch.allclose(found, expected, rtol=tolerance, atol=tolerance * scale):
+        raise ModelError(
+            f"{method} works on a copy of the model, and it gives another score: the model goes on with a "
+            "tensor that an in-place module has overwritten, defines its layers in another order than it "
+            "calls them, or draws random numbers"
+        )
+
+
+def differentiable(score: Tensor) -> Tensor:
+    """The score, if it depends on the inputs of a working copy.
+
+    Raises:
+        ModelError: it does not.
+    """
+    if not score.requires_grad:
+        raise ModelError(
+            "the model's output carries no gradient: it does not depend on the inputs, or the model runs "
+            "under no_grad, detaches, or ends in an operation such as argmax"
+        )
+    return score

@@ -11,15 +11,17 @@ os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
 import argparse
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
 from measure import DEVICE, Spread, in_turns, peak_memory, ratios, spread
-from works import QUICK, Sizes, Work, all_works
+from works import GROWING, QUICK, Sizes, Work, all_works, prepared_method
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,12 @@ def _met(condition: bool) -> str:
     return "yes" if condition else "**no**"
 
 
-def as_markdown(results: list[Result], hardware: str) -> str:
+def as_markdown(
+    results: list[Result],
+    growth: Mapping[str, tuple[int, int]],
+    passes: tuple[int, int],
+    hardware: str,
+) -> str:
     """The page of the documentation."""
     lines = [
         "# Speed and memory",
@@ -82,7 +89,7 @@ def as_markdown(results: list[Result], hardware: str) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
-        peer = " | | | "
+        peer = "– | – | – | –"
         if result.faster_than_peer:
             faster = result.faster_than_peer
             met = _met(faster.median >= result.peer_target)
@@ -104,6 +111,16 @@ def as_markdown(results: list[Result], hardware: str) -> str:
             ours, floor, allowed = result.memory
             sizes = " | ".join(f"{each / 1e6:.0f} MB" for each in (ours, floor, allowed))
             lines.append(f"| {result.name} | {sizes} | {_met(ours <= allowed)} |")
+    if growth:
+        lines += [
+            "",
+            "The same for methods of many passes, on ResNet-18 with 4×3×96×96: it must not grow with them.",
+            "",
+            f"| method | {passes[0]} passes | {passes[1]} passes |",
+            "|---|---|---|",
+        ]
+        for name, (few, many) in growth.items():
+            lines.append(f"| {name} | {few / 1e6:.1f} MB | {many / 1e6:.1f} MB |")
     return "\n".join(lines) + "\n"
 
 
@@ -124,15 +141,29 @@ def main() -> None:
         with console.status(work.name):
             results.append(measured(work, 1 if arguments.quick else arguments.repeats))
         console.print(f"{work.name}: {results[-1].to_floor.median:.3f} of the floor", highlight=False)
+    passes = (2, 4) if arguments.quick else (10, 300)
+    growth: dict[str, tuple[int, int]] = {}
+    for name in GROWING:
+        if arguments.only.lower() in name.lower():
+            with console.status(f"memory of {name}"):
+                growth[name] = (
+                    peak_memory(partial(prepared_method, name, passes[0])),
+                    peak_memory(partial(prepared_method, name, passes[1])),
+                )
     hardware = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     if DEVICE.type == "cuda":
         hardware = f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    page = as_markdown(results, hardware)
+    page = as_markdown(results, growth, passes, hardware)
     print(page)
     if arguments.page:
         arguments.page.write_text(page)
     when = datetime.now(timezone.utc)
-    record = {"when": when.isoformat(), "hardware": hardware, "results": [asdict(each) for each in results]}
+    record = {
+        "when": when.isoformat(),
+        "hardware": hardware,
+        "results": [asdict(each) for each in results],
+        "growth": growth,
+    }
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / f"{when:%Y%m%dT%H%M%S}.json").write_text(json.dumps(record, indent=2))
 

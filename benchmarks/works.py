@@ -193,3 +193,24 @@ def all_works(sizes: Sizes) -> Iterator[Work]:
     yield fullgrad("resnet18", sizes)
     yield guided_backprop("resnet18", sizes)
     yield guided_ig("resnet18", sizes)
+
+
+GROWING: dict[str, tuple[type[Any], str]] = {
+    "DGA": (dg.DistilledGradientAggregation, "n_steps"),
+    "IntegratedGradients": (dg.IntegratedGradients, "n_steps"),
+    "GuidedIG": (dg.GuidedIG, "n_steps"),
+    "SmoothGrad": (dg.SmoothGrad, "n_samples"),
+    "RISE": (dg.RISE, "n_masks"),
+    "AGI": (dg.AGI, "max_steps"),
+}
+"""Methods of many passes, and the parameter that says how many."""
+
+
+def prepared_method(name: str, count: int) -> Callable[[], object]:
+    """A method of ``count`` passes (AGI: up to twice as many) on ResNet-18, ready to run."""
+    kind, parameter = GROWING[name]
+    further = {"n_classes": 1} if name == "AGI" else {}
+    model, inputs = network("resnet18"), images(4, 96)
+    kind(model, **{parameter: 2}, **further).attribute(inputs, [0] * 4)
+    method = kind(model, **{parameter: count}, **further)
+    return lambda: method.attribute(inputs, [0] * 4)

@@ -28,6 +28,12 @@ def data() -> Path:
 
 
 @pytest.fixture
+def few_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """XRAI with one of its six segmentations, each of which takes a tenth of a second."""
+    monkeypatch.setattr("distillgrad.methods.region.SCALES", (500,))
+
+
+@pytest.fixture
 def photograph() -> Path:
     """The photograph that the demonstration explains."""
     from distillgrad.sources.images import sample_photograph

@@ -7,6 +7,25 @@ import torch
 from torch import nn
 from torch.nn.functional import relu
 
+import distillgrad as dg
+
+SMALL = {
+    "dga": {"n_steps": 3},
+    "smoothgrad": {"n_samples": 3},
+    "vargrad": {"n_samples": 3},
+    "integrated_gradients": {"n_steps": 4},
+    "guided_ig": {"n_steps": 4},
+    "agi": {"n_classes": 2, "max_steps": 2},
+    "rise": {"n_masks": 8, "cells": 3},
+    "lime": {"n_samples": 12, "cells": 2},
+    "xrai": {"n_steps": 3},
+}
+"""Parameters with which each method takes a moment."""
+
+
+def made(method, model):
+    return dg.create_method(method, model, **SMALL.get(method, {}))
+
 
 def dense(n_inputs=12, n_classes=4, seed=0):
     torch.manual_seed(seed)
@@ -47,6 +66,21 @@ def with_ties(model):
                 module.running_var.fill_(1)
                 module.eps = 0.0
     return model
+
+
+def lively(name, dtype=torch.float32):
+    """A torchvision classifier: random weights with biases and statistics that are not zero and one."""
+    torch.manual_seed(0)
+    model = dg.load_model(f"torchvision:{name}", pretrained=False).model
+    with torch.no_grad():
+        for key, value in [*model.named_parameters(), *model.named_buffers()]:
+            if key.endswith("running_var"):
+                value.uniform_(0.5, 1.5)
+            elif key.endswith(("bias", "running_mean")):
+                value.uniform_(-0.1, 0.1)
+            elif "conv.weight" in key:
+                nn.init.kaiming_normal_(value)
+    return model.to(dtype)
 
 
 class FunctionalReused(nn.Module):

@@ -10,21 +10,11 @@ from torch import nn
 
 import distillgrad as dg
 from distillgrad.core.intercept import evaluating
-from networks import WithDropout, convolutional, zoo
+from networks import WithDropout, convolutional, made, zoo
 
 METHODS = list(dg.METHODS)
 MODELS = list(zoo())
-SMALL = {
-    "dga": {"n_steps": 3},
-    "smoothgrad": {"n_samples": 3},
-    "vargrad": {"n_samples": 3},
-    "integrated_gradients": {"n_steps": 4},
-    "guided_ig": {"n_steps": 4},
-    "agi": {"n_classes": 2, "max_steps": 2},
-    "rise": {"n_masks": 8, "cells": 3},
-    "lime": {"n_samples": 12, "cells": 2},
-    "xrai": {"n_steps": 3},
-}
+pytestmark = pytest.mark.usefixtures("few_segments")
 REFUSED = {
     ("gradcam", "dense"): "no two-dimensional convolution",
     ("deep_lift", "functional, in place, reused"): r"relu\(\) as a function|reused ReLU",
@@ -58,10 +48,6 @@ class Around(nn.Module):
 
     def forward(self, x, *arguments):
         return self.function(self.inner, x, *arguments)
-
-
-def made(method, model):
-    return dg.create_method(method, model, **SMALL.get(method, {}))
 
 
 def images(n=3):

@@ -26,7 +26,7 @@ def inputs_for(shape, seed, ties):
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     n_steps=st.integers(1, 12),

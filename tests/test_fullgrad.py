@@ -6,22 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 import distillgrad as dg
-from networks import convolutional
-
-
-def lively(name, dtype):
-    """Random weights with biases and statistics that are not zero and one."""
-    torch.manual_seed(0)
-    model = dg.load_model(f"torchvision:{name}", pretrained=False).model
-    with torch.no_grad():
-        for key, value in [*model.named_parameters(), *model.named_buffers()]:
-            if key.endswith("running_var"):
-                value.uniform_(0.5, 1.5)
-            elif key.endswith(("bias", "running_mean")):
-                value.uniform_(-0.1, 0.1)
-            elif "conv.weight" in key:
-                nn.init.kaiming_normal_(value)
-    return model.to(dtype)
+from networks import convolutional, lively
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

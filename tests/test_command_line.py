@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import distillgrad as dg
 from distillgrad.cli import app
 from distillgrad.sources.images import sample_photograph
+from networks import SMALL
 
 
 def run(*arguments):
@@ -64,6 +65,15 @@ def test_distill_writes_strip_and_scores(tmp_path, photograph):
     assert record["target"] == {"class": 5, "name": "dog"}
     assert {len(scores) for scores in record["scores"].values()} == {5}
     assert (tmp_path / "chelsea.distillation.png").is_file()
+
+
+def test_every_method_can_be_asked_for(tmp_path, photograph, few_segments, monkeypatch):
+    quick = "distillgrad.views.explanation.method_parameters"
+    monkeypatch.setattr(quick, lambda method, wanted: SMALL.get(method, {}))
+    arguments = ["explain", photograph, "--method", "dga", "--compare", ",".join(dg.METHODS)]
+    result = run(*arguments, "--out", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    assert {f"chelsea.{method}.npy" for method in dg.METHODS} <= set(os.listdir(tmp_path))
 
 
 def test_images_of_one_name_do_not_overwrite_each_other(tmp_path):

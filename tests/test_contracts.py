@@ -22,7 +22,7 @@ REFUSED = {
     ("agi", "scalar"): "needs",
 }
 """Models that a method cannot explain, and what it says: nothing else is refused."""
-NEEDS_MODULE = {"gradcam", "deep_lift", "lrp"}
+NEEDS_MODULE = {name for name, method in dg.METHODS.items() if method.needs_module}
 NEEDS_CLASSES = {"agi"}
 GRADIENTS = [name for name in METHODS if issubclass(dg.METHODS[name], GradientAttribution)]
 LOOKING = [name for name in METHODS if name != "random"]  # which never calls the model

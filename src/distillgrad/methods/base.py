@@ -28,12 +28,16 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
         result: ``"features"``: the inputs' shape; ``"pixels"``: ``(N, 1, H, W)``.
         cost: What a row costs, in words; :attr:`n_passes` counts it.
         source: Where the method was published.
+        needs_module: Whether the model must be an ``nn.Module``, because the method works on its layers.
+        multiplies_by_inputs: For Captum: whether the result is in units of the score.
     """
 
     signed: ClassVar[bool]
     result: ClassVar[Literal["features", "pixels"]] = "features"
     cost: ClassVar[str] = "1 gradient pass"
     source: ClassVar[str]
+    needs_module: ClassVar[bool] = False
+    multiplies_by_inputs: ClassVar[bool] = False
 
     def __init__(self, model: Model) -> None:
         super().__init__(model)

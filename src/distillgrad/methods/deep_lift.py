@@ -56,15 +56,12 @@ class DeepLift(GradientMethod):
     signed = True
     cost = "2 forward passes, 1 gradient pass of inputs and baselines"
     source = "Shrikumar et al. 2017; Captum's DeepLift"
+    multiplies_by_inputs = True
+    needs_module = True
 
     def __init__(self, model: Model) -> None:
         super().__init__(model)
         plain_module(model, "DeepLIFT")
-
-    @property
-    def multiplies_by_inputs(self) -> bool:
-        """True, for Captum."""
-        return True
 
     @property
     def n_passes(self) -> int:

@@ -92,6 +92,7 @@ class DistilledGradientAggregation(GradientMethod):
     signed = False
     cost = "N+1 gradient passes (31)"
     source = "Jeon et al. 2022"
+    multiplies_by_inputs = True
 
     def __init__(
         self,
@@ -116,11 +117,6 @@ class DistilledGradientAggregation(GradientMethod):
         self.negative_scale = negative_scale
         self.local_attribution = local_attribution
         self.masks = masks
-
-    @property
-    def multiplies_by_inputs(self) -> bool:
-        """True, for Captum."""
-        return True
 
     @property
     def n_passes(self) -> int:

@@ -36,11 +36,7 @@ class UniformFullGrad(GradientMethod):
 
     signed = True
     source = "Jeon et al. 2022, eq. 4"
-
-    @property
-    def multiplies_by_inputs(self) -> bool:
-        """True, for Captum."""
-        return True
+    multiplies_by_inputs = True
 
     def _attribute(self, batch: Batch) -> Tensor:
         value, gradient, _ = value_and_gradient(self.forward_func, batch.inputs, batch.target, batch.extra)
@@ -69,11 +65,7 @@ class FullGrad(GradientMethod):
     signed = False
     result = "pixels"
     source = "Srinivas and Fleuret 2019"
-
-    @property
-    def multiplies_by_inputs(self) -> bool:
-        """True, for Captum."""
-        return True
+    multiplies_by_inputs = True
 
     def residual(
         self,

@@ -35,11 +35,7 @@ class GradientXInput(GradientMethod):
 
     signed = True
     source = "Shrikumar et al. 2016"
-
-    @property
-    def multiplies_by_inputs(self) -> bool:
-        """True, for Captum."""
-        return True
+    multiplies_by_inputs = True
 
     def _attribute(self, batch: Batch) -> Tensor:
         _, gradient, _ = value_and_gradient(self.forward_func, batch.inputs, batch.target, batch.extra)

@@ -41,6 +41,7 @@ class IntegratedGradients(GradientMethod):
     signed = True
     cost = "n_steps gradient passes (50)"
     source = "Sundararajan et al. 2017"
+    multiplies_by_inputs = True
 
     def __init__(self, model: Model, n_steps: int = 50, method: str = "gausslegendre") -> None:
         super().__init__(model)
@@ -49,11 +50,6 @@ class IntegratedGradients(GradientMethod):
         least = 1 if method == "gausslegendre" else 2
         self.n_steps = whole_number("n_steps", n_steps, least)
         self.method = method
-
-    @property
-    def multiplies_by_inputs(self) -> bool:
-        """True, for Captum."""
-        return True
 
     @property
     def n_passes(self) -> int:
@@ -112,6 +108,7 @@ class GuidedIG(GradientMethod):
     signed = True
     cost = "n_steps gradient passes (200)"
     source = "Kapishnikov et al. 2021"
+    multiplies_by_inputs = True
 
     def __init__(
         self, model: Model, n_steps: int = 200, fraction: float = 0.25, max_dist: float = 0.02
@@ -124,11 +121,6 @@ class GuidedIG(GradientMethod):
         self.n_steps = whole_number("n_steps", n_steps)
         self.fraction = fraction
         self.max_dist = max_dist
-
-    @property
-    def multiplies_by_inputs(self) -> bool:
-        """True, for Captum."""
-        return True
 
     @property
     def n_passes(self) -> int:

@@ -24,7 +24,7 @@ def quantus_explain(name: str, **parameters: Any) -> Callable[..., NDArray[Any]]
         UnknownNameError: no such method, at once.
         ParameterError: a parameter that it does not have, at once.
     """
-    create_method(name, lambda inputs: inputs, **parameters)
+    create_method(name, nn.Identity(), **parameters)
 
     def explain(model: Any, inputs: Any, targets: Any, **_: Any) -> NDArray[Any]:
         like = next(model.parameters(), torch.empty(0)) if isinstance(model, nn.Module) else torch.empty(0)

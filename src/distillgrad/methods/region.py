@@ -53,15 +53,11 @@ class XRAI(GradientMethod):
     result = "pixels"
     cost = "2·n_steps gradient passes (100)"
     source = "Kapishnikov et al. 2019"
+    multiplies_by_inputs = True
 
     def __init__(self, model: Model, n_steps: int = 50) -> None:
         super().__init__(model)
         self.n_steps = whole_number("n_steps", n_steps)
-
-    @property
-    def multiplies_by_inputs(self) -> bool:
-        """True, for Captum."""
-        return True
 
     @property
     def n_passes(self) -> int:

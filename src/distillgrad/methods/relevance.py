@@ -34,6 +34,8 @@ class LRP(GradientMethod):
     signed = True
     cost = "2 forward passes, 1 gradient pass by rules"
     source = "Bach et al. 2015; zennit's EpsilonPlusFlat"
+    multiplies_by_inputs = True
+    needs_module = True
 
     def __init__(self, model: Model, epsilon: float = 1e-6) -> None:
         super().__init__(model)
@@ -41,11 +43,6 @@ class LRP(GradientMethod):
         if not 0 < epsilon < float("inf"):
             raise ParameterError(f"epsilon must be finite and > 0, not {epsilon}")
         self.epsilon = epsilon
-
-    @property
-    def multiplies_by_inputs(self) -> bool:
-        """True, for Captum."""
-        return True
 
     @property
     def n_passes(self) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from distillgrad.core.forward import logits_of
 from distillgrad.errors import InputError, UnknownNameError
@@ -58,7 +58,7 @@ def method_parameters(method: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
 
 def cost_in_passes(methods: Sequence[str], parameters: Mapping[str, Any]) -> int:
     """Passes through the model for one image; raises what a wrong method or parameter would."""
-    made = [create_method(name, logits_of, **method_parameters(name, parameters)) for name in methods]
+    made = [create_method(name, nn.Identity(), **method_parameters(name, parameters)) for name in methods]
     return sum(method.n_passes for method in made)
 
 
@@ -110,10 +110,13 @@ def explain(
         return loaded.model(*arguments)
 
     used = {name: method_parameters(name, parameters or {}) for name in methods}
-    attributions = {
-        name: create_method(name, counted, **used[name]).attribute(inputs, target=chosen)[0].cpu()
-        for name in methods
-    }
+    attributions = {}
+    for name in methods:
+        whole = METHODS[name].needs_module
+        method = create_method(name, loaded.model if whole else counted, **used[name])
+        attributions[name] = method.attribute(inputs, target=chosen)[0].cpu()
+        for _ in range(method.n_passes if whole else 0):
+            on_pass()
     return Explanation(
         shown=loaded.displayable(inputs[0].cpu()).permute(1, 2, 0).expand(-1, -1, 3),
         prediction=prediction,

@@ -21,7 +21,7 @@ ZERO = torch.zeros(6, 6).double()
 
 def test_a_zero_map_is_drawn_as_zero_not_as_nan_or_noise():
     scale = shared_scale([ZERO])
-    assert scale.limit == 1
+    assert (scale.low, scale.high) == (0, 1)
     picture = colours(ZERO, scale)
     assert np.isfinite(picture).all()
     assert (picture == picture[0, 0]).all()
@@ -43,10 +43,14 @@ def test_zero_is_white_on_a_signed_scale_and_signs_are_opposite():
 
 def test_one_strong_map_does_not_blank_the_others():
     weak, strong = torch.rand(9, 9).double(), torch.rand(9, 9).double() * 1000
-    assert shared_scale([weak, weak, strong]).limit < 1.01
+    assert shared_scale([weak, weak, strong]).high < 1.01
+    offset = shared_scale([torch.linspace(5, 6, 81).view(9, 9).double()])
+    assert 5 <= offset.low < offset.high <= 6
+    constant = shared_scale([torch.full((9, 9), 3.0).double()])
+    assert constant.low < constant.high
     one_pixel = ZERO.clone()
     one_pixel[2, 3] = 5
-    assert shared_scale([one_pixel]).limit > 0
+    assert shared_scale([one_pixel]).high > 0
 
 
 def test_relevant_pixels_keep_the_image_and_fade_the_rest():
@@ -74,7 +78,7 @@ def test_an_explanation_shows_what_was_computed(loaded, photograph):
         dg.read_image(photograph),
         ["dga", "saliency"],
         target=3,
-        parameters={"n_steps": 2},
+        parameters={"dga": {"n_steps": 2}},
         on_pass=lambda: passes.append(1),
     )
     assert len(passes) == 3 + 1

@@ -138,7 +138,7 @@ def explain(
     from distillgrad.views.explanation import explain as explain_image
     from distillgrad.views.records import save_explanation
 
-    parameters = {"n_steps": steps, "epc_quantile": epc_quantile}
+    parameters = {"dga": {"n_steps": steps, "epc_quantile": epc_quantile}}
     passes = cost_in_passes(methods, parameters)  # and a wrong request ends here
     read = _read(images)
     loaded = _load(model, device, seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from distillgrad.core.forward import logits_of
-from distillgrad.errors import InputError, UnknownNameError
+from distillgrad.errors import InputError
 from distillgrad.methods import METHODS, create_method
 from distillgrad.sources.classifier import LoadedModel
 
@@ -48,17 +47,9 @@ class Explanation:
     parameters: Mapping[str, Mapping[str, Any]]
 
 
-def method_parameters(method: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the ``wanted`` parameters that the method has."""
-    if method not in METHODS:
-        raise UnknownNameError("method", method, METHODS)
-    has = inspect.signature(METHODS[method]).parameters
-    return {name: value for name, value in wanted.items() if name in has}
-
-
-def cost_in_passes(methods: Sequence[str], parameters: Mapping[str, Any]) -> int:
+def cost_in_passes(methods: Sequence[str], parameters: Mapping[str, Mapping[str, Any]]) -> int:
     """Passes through the model for one image; raises what a wrong method or parameter would."""
-    made = [create_method(name, nn.Identity(), **method_parameters(name, parameters)) for name in methods]
+    made = [create_method(name, nn.Identity(), **parameters.get(name, {})) for name in methods]
     return sum(method.n_passes for method in made)
 
 
@@ -86,13 +77,13 @@ def explain(
     methods: Sequence[str] = ("dga",),
     *,
     target: int | None = None,
-    parameters: Mapping[str, Any] | None = None,
+    parameters: Mapping[str, Mapping[str, Any]] | None = None,
     on_pass: Callable[[], None] = lambda: None,
 ) -> Explanation:
     """Why ``loaded`` sees ``target`` (by default what it predicts) in ``image``, by each method.
 
     Args:
-        parameters: Set on every method that has them.
+        parameters: Of the methods, by their names; what is not set has its default.
         on_pass: Called at each pass through the model, for a display of progress.
     """
     inputs = seen_by(loaded, image)
@@ -109,7 +100,7 @@ def explain(
         on_pass()
         return loaded.model(*arguments)
 
-    used = {name: method_parameters(name, parameters or {}) for name in methods}
+    used = {name: dict((parameters or {}).get(name, {})) for name in methods}
     attributions = {}
     for name in methods:
         whole = METHODS[name].needs_module

@@ -38,18 +38,24 @@ class Scale:
     """From attribution to colour, the same for all maps that are shown together.
 
     Attributes:
-        limit: The attribution at the end of the scale; always positive.
-        signed: Whether negative values occur: then zero is white, otherwise zero is black.
+        low, high: The attributions at its ends, ``low < high``.
+        signed: Whether negative values occur: then zero is in the middle and white, otherwise low is black.
     """
 
-    limit: float
+    low: float
+    high: float
     signed: bool
 
     @property
     def mappable(self) -> ScalarMappable:
         """Matplotlib's form of the scale."""
-        low = -self.limit if self.signed else 0.0
-        return ScalarMappable(Normalize(low, self.limit), SIGNED if self.signed else POSITIVE)
+        return ScalarMappable(Normalize(self.low, self.high), SIGNED if self.signed else POSITIVE)
+
+    def strength(self, pixels: Tensor) -> Pixels:
+        """How far each value is on its way from "nothing" to an end of the scale, in [0, 1]."""
+        nothing = 0.0 if self.signed else self.low
+        share: Pixels = np.abs(pixels.numpy() - nothing) / (self.high - nothing)
+        return np.clip(share, 0, 1)
 
 
 def shared_scale(maps: Sequence[Tensor]) -> Scale:
@@ -57,12 +63,16 @@ def shared_scale(maps: Sequence[Tensor]) -> Scale:
 
     It ends at the 99.5th percentile of a map's magnitudes, of several maps at the median of theirs: a few
     extreme pixels, or one strong map among weak ones, would leave the rest blank. What lies beyond is
-    shown as the end. Maps of zeros get the limit 1, so that nothing is divided by zero.
+    shown as the end. With negative values it is symmetric; otherwise it begins at the 0.5th percentile, or
+    a map far above zero everywhere (RISE's) would be one colour. Maps of zeros are shown from 0 to 1, so
+    that nothing is divided by zero.
     """
-    limits = [float(np.percentile(each.detach().abs().double().numpy(), 99.5)) for each in maps]
-    largest = max(float(each.detach().abs().max()) for each in maps)
-    limit = float(np.median(limits)) or max(limits) or largest or 1.0
-    return Scale(limit, any(bool((each < 0).any()) for each in maps))
+    values = [each.detach().double().numpy() for each in maps]
+    signed = any(bool((each < 0).any()) for each in values)
+    ends = [float(np.percentile(np.abs(each), 99.5)) for each in values]
+    high = float(np.median(ends)) or max(ends) or max(float(np.abs(each).max()) for each in values) or 1.0
+    low = -high if signed else float(np.median([np.percentile(each, 0.5) for each in values]))
+    return Scale(low if low < high else 0.0, high, signed)
 
 
 def heat_map(attribution: Tensor) -> Tensor:
@@ -79,7 +89,7 @@ def colours(pixels: Tensor, scale: Scale) -> Pixels:
 def overlay(shown: Tensor, pixels: Tensor, scale: Scale) -> Pixels:
     """The image ``(H, W, 3)`` in grey, the map laid over it the more opaque the stronger it is."""
     grey = shown.numpy().astype(float).mean(2, keepdims=True) * 0.7 + 0.15
-    strength = np.clip(np.abs(pixels.numpy()) / scale.limit, 0, 1)[..., None] ** 0.5
+    strength = scale.strength(pixels)[..., None] ** 0.5
     blended: Pixels = grey * (1 - strength) + colours(pixels, scale) * strength
     return blended
 
@@ -174,12 +184,12 @@ def _colour_bar(figure: Figure, axes: Any, scale: Scale, location: str = "bottom
         fraction=0.05,
         pad=0.02,
         aspect=25,
-        extend="both" if scale.signed else "max",
+        extend="both" if scale.low else "max",
         ticks=MaxNLocator(5),
         format=lambda value, _: f"{value:.2g}",
     )
     bar.ax.tick_params(labelsize=6, colors=QUIET)
-    bar.set_label("attribution (ends: 99.5th percentile)", fontsize=6, color=QUIET)
+    bar.set_label("attribution (ends: 0.5 % beyond)", fontsize=6, color=QUIET)
     bar.outline.set_visible(False)
 
 

@@ -134,12 +134,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     arguments = parser.parse_args()
     console = Console(stderr=True)
+    repeats = 1 if arguments.quick else arguments.repeats
     results = []
     for work in all_works(QUICK if arguments.quick else Sizes()):
         if arguments.only.lower() not in work.name.lower():
             continue
         with console.status(work.name):
-            results.append(measured(work, 1 if arguments.quick else arguments.repeats))
+            results.append(measured(work, repeats))
         console.print(f"{work.name}: {results[-1].to_floor.median:.3f} of the floor", highlight=False)
     passes = (2, 4) if arguments.quick else (10, 300)
     growth: dict[str, tuple[int, int]] = {}
@@ -150,9 +151,10 @@ def main() -> None:
                     peak_memory(partial(prepared_method, name, passes[0])),
                     peak_memory(partial(prepared_method, name, passes[1])),
                 )
-    hardware = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    hardware = f"{platform.machine()}, {torch.get_num_threads()} threads"
     if DEVICE.type == "cuda":
-        hardware = f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+        hardware = torch.cuda.get_device_name()
+    hardware += f", torch {torch.__version__}; {repeats} rounds"
     page = as_markdown(results, growth, passes, hardware)
     print(page)
     if arguments.page:

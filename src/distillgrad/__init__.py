@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "errors": "distillgrad.errors",
+    "metrics": "distillgrad.metrics",
     "METHODS": "distillgrad.methods:METHODS",
     "create_method": "distillgrad.methods:create_method",
     "DGA": "distillgrad.methods.dga:DistilledGradientAggregation",
@@ -46,6 +47,7 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from distillgrad import errors as errors
+    from distillgrad import metrics as metrics
     from distillgrad.methods import METHODS as METHODS
     from distillgrad.methods import create_method as create_method
     from distillgrad.methods.adversarial import AGI as AGI
@@ -101,6 +103,7 @@ __all__ = [
     "create_method",
     "errors",
     "load_model",
+    "metrics",
     "quantus_explain",
     "read_image",
 ]

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from distillgrad.core.forward import Model, Score, Target, is_out_of_memory, scores
+from distillgrad.core.forward import Model, Score, Target, accumulation_dtype, is_out_of_memory, scores
 from distillgrad.core.intercept import evaluating
 from distillgrad.errors import InputError, ModelError, ParameterError, TargetError
 
@@ -61,11 +61,6 @@ class Batch:
         if isinstance(baselines, Tensor):
             return (kept + baselines.to(kept)).to(self.inputs.dtype)
         return (kept + baselines if baselines else kept).to(self.inputs.dtype)
-
-
-def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """float64 for float64, otherwise float32."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def checked_batch(

@@ -88,6 +88,23 @@ def select(output: Any, target: Target, n_samples: int) -> Tensor:
     return logits.gather(1, target.to(logits.device)[:, None])[:, 0]
 
 
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """float64 for float64, otherwise float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def softmax_probability(output: Any, target: Target, n_rows: int) -> Tensor:
+    """The softmax probability ``(N,)`` of the target; its score where there is nothing to normalise."""
+    if callable(target):
+        return select(output, target, n_rows)
+    logits = logits_of(output)
+    logits = logits.to(accumulation_dtype(logits.dtype))
+    score = select(logits, target, n_rows)
+    if logits.ndim == 1 or logits.shape[1] == 1:
+        return score
+    return (score - logits.logsumexp(1)).exp()
+
+
 def value_and_gradient(
     model: Model, inputs: Tensor, target: Target = None, extra: tuple[Any, ...] = ()
 ) -> tuple[Tensor, Tensor, Target]:

@@ -110,3 +110,13 @@ def most_relevant(values: Tensor, fraction: float) -> Tensor:
     order = values.argsort(dim=1, descending=True, stable=True)[:, :count]
     marked = torch.zeros_like(values, dtype=torch.bool).scatter_(1, order, True)
     return marked & (values > values.amin(1, keepdim=True))
+
+
+def removal_ranks(values: Tensor, *, highest_first: bool) -> Tensor:
+    """The place of each of ``(N, d)`` values in the order in which they are removed, from 0.
+
+    Ties go by index, in both orders, so that every row is a permutation. Cost: one stable sort.
+    """
+    order = values.argsort(dim=1, descending=highest_first, stable=True)
+    places = torch.arange(values.shape[1], device=values.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places)

@@ -8,8 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distillgrad.core.batch import Batch, accumulation_dtype
-from distillgrad.core.forward import Model, logits_of, scores, value_and_gradient, within_classes
+from distillgrad.core.batch import Batch
+from distillgrad.core.forward import (
+    Model,
+    accumulation_dtype,
+    logits_of,
+    scores,
+    value_and_gradient,
+    within_classes,
+)
 from distillgrad.errors import ModelError, ParameterError, TargetError
 from distillgrad.methods.base import GradientMethod, whole_number
 

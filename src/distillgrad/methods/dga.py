@@ -12,11 +12,10 @@ from torch import Tensor
 from distillgrad.core.batch import (
     Batch,
     TargetLike,
-    accumulation_dtype,
     checked_batch,
     outside_inference_mode,
 )
-from distillgrad.core.forward import Model, Target, scores, value_and_gradient
+from distillgrad.core.forward import Model, Target, accumulation_dtype, scores, value_and_gradient
 from distillgrad.core.intercept import evaluating
 from distillgrad.core.ranking import among_lowest, count_below
 from distillgrad.errors import ModelError, ParameterError, UnknownNameError

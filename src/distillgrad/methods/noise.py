@@ -8,8 +8,8 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from distillgrad.core.batch import Batch, accumulation_dtype, with_target
-from distillgrad.core.forward import Model, value_and_gradient
+from distillgrad.core.batch import Batch, with_target
+from distillgrad.core.forward import Model, accumulation_dtype, value_and_gradient
 from distillgrad.errors import ParameterError, UnknownNameError
 from distillgrad.methods.base import GradientMethod, whole_number
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from distillgrad.core.batch import Batch, accumulation_dtype, with_target
-from distillgrad.core.forward import Model, Target, logits_of, scores, select
+from distillgrad.core.batch import Batch, with_target
+from distillgrad.core.forward import Model, accumulation_dtype, scores, softmax_probability
 from distillgrad.errors import InputError, ParameterError
 from distillgrad.methods.base import Method, whole_number
 
@@ -98,18 +98,6 @@ class RISE(Method):
             y, x = (int(torch.randint(size, (), generator=drawn)) for size in cell)
             smooth = interpolate(kept.to(images)[None, None], size=enlarged, mode="bilinear")
             yield smooth[0, 0, y : y + sides[0], x : x + sides[1]]
-
-
-def softmax_probability(output: Any, target: Target, n_rows: int) -> Tensor:
-    """The softmax probability ``(N,)`` of the target; its score where there is nothing to normalise."""
-    if callable(target):
-        return select(output, target, n_rows)
-    logits = logits_of(output)
-    logits = logits.to(accumulation_dtype(logits.dtype))
-    score = select(logits, target, n_rows)
-    if logits.ndim == 1 or logits.shape[1] == 1:
-        return score
-    return (score - logits.logsumexp(1)).exp()
 
 
 class Occlusion(Method):

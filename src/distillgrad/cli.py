@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
 
 from distillgrad import __version__
 from distillgrad.errors import DistillgradError, ParameterError, UnknownNameError
+from distillgrad.views.terminal import complain, print_json, print_rows, progress_of, say, status
 
 if TYPE_CHECKING:
     from distillgrad.sources.classifier import LoadedModel
     from distillgrad.views.explanation import Explanation
 
-console = Console()
-errors_to = Console(stderr=True, soft_wrap=True, highlight=False)
-
 
 def _print_version(value: bool) -> None:
     if value:
-        console.print(f"distillgrad {__version__}")
+        say("distillgrad {}", __version__)
         raise typer.Exit
 
 
@@ -64,8 +49,7 @@ def _command(**settings: Any) -> Callable[[Callable[P, None]], Callable[P, None]
                     raise
                 request = isinstance(error, DistillgradError)
                 words = str(error) if request else f"{type(error).__name__}: {error}; --debug shows where"
-                errors_to.print("[bold red]error:[/]", end=" ")
-                errors_to.print(" ".join(words.split()), markup=False)
+                complain(words)
                 raise typer.Exit(2 if request else 1) from error
 
         app.command(**settings)(run)
@@ -145,7 +129,7 @@ def explain(
     chosen = None if target is None else loaded.class_index(target)
     request = {"model": model, "seed": seed, "device": str(_device_of(loaded))}
     results: list[dict[str, Any]] = []
-    with _progress("explaining", len(read) * passes) as advance:
+    with progress_of("explaining", len(read) * passes) as advance:
         for name, (path, image) in zip(_stems(images), read, strict=True):
             explanation = explain_image(
                 loaded, image, methods, target=chosen, parameters=parameters, on_pass=advance
@@ -154,7 +138,7 @@ def explain(
             if not as_json:
                 _report(path, explanation, results[-1]["files"]["figure"])
     if as_json:
-        _print_json(results)
+        print_json(results)
 
 
 @_command(epilog="Example: distillgrad distill cat.jpg --target cat --steps 30")
@@ -178,7 +162,7 @@ def distill(
     ((path, photograph),) = _read([image])
     loaded = _load(model, device, seed)
     chosen = None if target is None else loaded.class_index(target)
-    with _progress("distilling", 2 * (steps + 1)) as advance:
+    with progress_of("distilling", 2 * (steps + 1)) as advance:
         distilled = distil(
             loaded,
             photograph,
@@ -190,10 +174,10 @@ def distill(
     request = {"image": str(path), "model": model, "seed": seed, "device": str(_device_of(loaded))}
     result = save_distillation(distilled, out, _stems([image])[0], request, columns)
     if as_json:
-        _print_json([result])
+        print_json([result])
     else:
-        _say("{}: distilled for [b]{}[/]", path, distilled.target_name)
-        _say("picture: {}", result["files"]["figure"])
+        say("{}: distilled for [b]{}[/]", path, distilled.target_name)
+        say("picture: {}", result["files"]["figure"])
 
 
 @_command(epilog="Example: distillgrad methods --json")
@@ -205,7 +189,7 @@ def methods(as_json: Json = False, debug: Debug = False) -> None:
         (name, method.cost, "yes" if method.signed else "no", method.result, method.source)
         for name, method in METHODS.items()
     ]
-    _print_rows(("method", "cost per image", "signed", "values for", "source"), rows, as_json)
+    print_rows(("method", "cost per image", "signed", "values for", "source"), rows, as_json)
 
 
 @_command(epilog="Example: distillgrad models resnet")
@@ -220,12 +204,12 @@ def models(
     from distillgrad.sources.models import KINDS, known_models
 
     if not pattern:
-        _print_rows(("model", "what it is"), list(KINDS.items()), as_json)
+        print_rows(("model", "what it is"), list(KINDS.items()), as_json)
         return
     found = known_models(pattern)
     if not found:
         raise UnknownNameError("model", pattern, known_models(""))
-    _print_rows(("model",), [(name,) for name in found], as_json)
+    print_rows(("model",), [(name,) for name in found], as_json)
 
 
 def _read(paths: list[Path]) -> list[tuple[Path, Any]]:
@@ -258,7 +242,7 @@ def _load(spec: str, device: str, seed: int) -> LoadedModel:
     elif device not in ("cpu", "cuda", "mps"):
         raise UnknownNameError("device", device, ("auto", "cpu", "cuda", "mps"))
     torch.manual_seed(seed)
-    with _status(f"loading {spec}"):
+    with status(f"loading {spec}"):
         loaded = load_model(spec)
         try:
             loaded.model.to(device)
@@ -271,54 +255,12 @@ def _device_of(loaded: LoadedModel) -> Any:
     return next((each.device for each in loaded.model.parameters()), "cpu")
 
 
-def _status(words: str) -> AbstractContextManager[object]:
-    return errors_to.status(words) if errors_to.is_terminal else nullcontext()
-
-
-@contextmanager
-def _progress(words: str, total: int) -> Iterator[Callable[[], None]]:
-    """A live bar with the time left, where someone watches; yields what advances it by one pass."""
-    with Progress(
-        TextColumn(words),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("passes"),
-        TimeRemainingColumn(),
-        console=errors_to,
-        transient=True,
-        disable=not errors_to.is_terminal,
-    ) as progress:
-        task = progress.add_task(words, total=total)
-        yield lambda: progress.advance(task)
-
-
-def _say(words: str, *names: object) -> None:
-    """Prints ``words`` with the names in their places; a name is never taken for markup."""
-    console.print(words.format(*(escape(str(name)) for name in names)), soft_wrap=True, highlight=False)
-
-
 def _report(path: Path, explanation: Explanation, figure: str) -> None:
     best = explanation.prediction
-    _say("{}: [b]{}[/] ({})", path, best.names[0], f"{best.probabilities[0]:.1%}")
+    say("{}: [b]{}[/] ({})", path, best.names[0], f"{best.probabilities[0]:.1%}")
     if explanation.target != best.classes[0]:
-        _say("explained for: {} ({})", explanation.target_name, f"{explanation.probability:.1%}")
-    _say("picture: {}", figure)
-
-
-def _print_json(content: Any) -> None:
-    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def _print_rows(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], as_json: bool) -> None:
-    if as_json:
-        _print_json([dict(zip(heads, row, strict=True)) for row in rows])
-        return
-    table = Table(box=None, header_style="bold")
-    for head in heads:
-        table.add_column(head, overflow="fold", no_wrap=head == heads[0])
-    for row in rows:
-        table.add_row(*map(escape, row))
-    console.print(table)
+        say("explained for: {} ({})", explanation.target_name, f"{explanation.probability:.1%}")
+    say("picture: {}", figure)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,74 @@
+"""What the command line says: lines, tables, JSON, and progress where someone watches. No torch in here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+console = Console()
+errors_to = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def status(words: str) -> AbstractContextManager[object]:
+    """A spinner while something of unknown length is done, where someone watches."""
+    return errors_to.status(words) if errors_to.is_terminal else nullcontext()
+
+
+@contextmanager
+def progress_of(words: str, total: int) -> Iterator[Callable[[], None]]:
+    """A live bar with the time left, where someone watches; yields what advances it by one pass."""
+    with Progress(
+        TextColumn(words),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("passes"),
+        TimeRemainingColumn(),
+        console=errors_to,
+        transient=True,
+        disable=not errors_to.is_terminal,
+    ) as progress:
+        task = progress.add_task(words, total=total)
+        yield lambda: progress.advance(task)
+
+
+def say(words: str, *names: object) -> None:
+    """Prints ``words`` with the names in their places; a name is never taken for markup."""
+    console.print(words.format(*(escape(str(name)) for name in names)), soft_wrap=True, highlight=False)
+
+
+def print_json(content: Any) -> None:
+    """JSON on standard output, for machines."""
+    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_rows(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], as_json: bool) -> None:
+    """A table, or a JSON list of one object per row."""
+    if as_json:
+        print_json([dict(zip(heads, row, strict=True)) for row in rows])
+        return
+    table = Table(box=None, header_style="bold")
+    for head in heads:
+        table.add_column(head, overflow="fold", no_wrap=head == heads[0])
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table)
+
+
+def complain(words: str) -> None:
+    """One line on standard error."""
+    errors_to.print("[bold red]error:[/]", end=" ")
+    errors_to.print(" ".join(words.split()), markup=False)

@@ -60,11 +60,6 @@ def test_relevant_pixels_keep_the_image_and_fade_the_rest():
     assert not np.isclose(shown[:9], photograph[:9].numpy()).all(2).any()
 
 
-def test_heat_maps_need_images():
-    with pytest.raises(dg.errors.InputError, match="images"):
-        dg.core.ranking.pixel_attributions(torch.zeros(3, 7))
-
-
 @pytest.fixture
 def loaded():
     torch.manual_seed(0)

@@ -33,18 +33,17 @@ class Batch:
 
     def rows(self, chosen: slice | Tensor) -> Batch:
         """The rows of a slice or of an index tensor; a callable target stays as it is."""
+        target, extra = self.arguments(chosen)
+        baselines = self._cut(self.baselines, chosen)
+        return replace(self, inputs=self.inputs[chosen], baselines=baselines, target=target, extra=extra)
 
-        def cut(value: Any) -> Any:
-            per_row = isinstance(value, Tensor) and value.ndim and len(value) == len(self)
-            return value[chosen] if per_row else value
+    def arguments(self, chosen: slice | Tensor) -> tuple[Target, tuple[Any, ...]]:
+        """Target and further arguments of the chosen rows, for inputs that are made elsewhere."""
+        return self._cut(self.target, chosen), tuple(self._cut(value, chosen) for value in self.extra)
 
-        return replace(
-            self,
-            inputs=self.inputs[chosen],
-            baselines=cut(self.baselines),
-            target=cut(self.target),
-            extra=tuple(cut(value) for value in self.extra),
-        )
+    def _cut(self, value: Any, chosen: slice | Tensor) -> Any:
+        per_row = isinstance(value, Tensor) and value.ndim and len(value) == len(self)
+        return value[chosen] if per_row else value
 
     @property
     def difference(self) -> Tensor:
@@ -136,29 +135,12 @@ def attribute_in_chunks(
         ParameterError: ``internal_batch_size`` below 1.
         ModelError: attributions that are not finite; names the samples.
     """
-    if internal_batch_size is not None and internal_batch_size < 1:
-        raise ParameterError(f"internal_batch_size must be at least 1, not {internal_batch_size}")
-    size = min(internal_batch_size or len(batch), len(batch))
-    parts: list[Tensor] = []
-    start = 0
     with evaluating(model), outside_inference_mode():
-        while start < len(batch):
-            try:
-                parts.append(attribute(batch.rows(slice(start, start + size))).to(batch.inputs.dtype))
-            except RuntimeError as error:
-                if size == 1 or not is_out_of_memory(error):
-                    raise
-                halve = True
-            else:
-                halve = False
-            # Outside the handler: the exception's traceback holds the tensors of the failed chunk.
-            if halve:
-                size = (size + 1) // 2
-                if batch.inputs.is_cuda:
-                    torch.cuda.empty_cache()
-            else:
-                start += size
-    attributions = parts[0] if len(parts) == 1 else torch.cat(parts)
+        attributions = in_chunks(
+            lambda chosen: attribute(batch.rows(chosen)).to(batch.inputs.dtype),
+            len(batch),
+            checked_size(internal_batch_size) or len(batch),
+        )
     samples = _not_finite(attributions)
     if samples:
         raise ModelError(
@@ -166,6 +148,44 @@ def attribute_in_chunks(
             "half precision overflows easily: try float32"
         )
     return attributions
+
+
+def checked_size(internal_batch_size: int | None) -> int | None:
+    """The number of rows at a time, or ``None`` where a caller leaves it to us.
+
+    Raises:
+        ParameterError: below 1.
+    """
+    if internal_batch_size is not None and internal_batch_size < 1:
+        raise ParameterError(f"internal_batch_size must be at least 1, not {internal_batch_size}")
+    return internal_batch_size
+
+
+def in_chunks(work: Callable[[slice], Tensor], n_rows: int, size: int) -> Tensor:
+    """``work`` of the slices of ``n_rows`` rows, ``size`` at a time, end to end.
+
+    Out of memory halves the slices and goes on.
+    """
+    parts: list[Tensor] = []
+    start = 0
+    while start < n_rows:
+        stop = min(start + size, n_rows)
+        try:
+            parts.append(work(slice(start, stop)))
+        except RuntimeError as error:
+            if size == 1 or not is_out_of_memory(error):
+                raise
+            halve = True
+        else:
+            halve = False
+        # Outside the handler: the exception's traceback holds the tensors of the failed chunk.
+        if halve:
+            size = (min(size, n_rows) + 1) // 2
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        else:
+            start = stop
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _not_finite(values: Tensor) -> str:

@@ -142,12 +142,20 @@ def value_and_gradient(
 
 
 def scores(
-    model: Model, inputs: Tensor, target: Target = None, extra: tuple[Any, ...] = ()
+    model: Model,
+    inputs: Tensor,
+    target: Target = None,
+    extra: tuple[Any, ...] = (),
+    *,
+    disposable: bool = False,
 ) -> tuple[Tensor, Target]:
-    """The target's score ``(N,)`` and the target it was. Cost: one forward pass, no graph."""
+    """The target's score ``(N,)`` and the target it was. Cost: one forward pass, no graph.
+
+    The model gets a copy of the inputs, into which it may write, or the inputs if they are ``disposable``.
+    """
     with torch.no_grad():
         with _failures_named(inputs):
-            output = model(inputs.clone(), *extra)
+            output = model(inputs if disposable else inputs.clone(), *extra)
         if target is None:
             target = predictions(output, len(inputs))
         return select(output, target, len(inputs)), target

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal, TypeAlias, overload
 
 import torch
 from torch import Tensor
 
-from distillgrad.core.batch import Batch, TargetLike, checked_batch, outside_inference_mode, with_target
-from distillgrad.core.forward import Model, scores, softmax_probability
+from distillgrad.core.batch import TargetLike, outside_inference_mode, with_target
+from distillgrad.core.forward import Model, softmax_probability
 from distillgrad.core.intercept import evaluating
 from distillgrad.core.ranking import pixel_attributions, removal_ranks
-from distillgrad.errors import InputError, ParameterError, UnknownNameError
+from distillgrad.errors import ParameterError, UnknownNameError
+from distillgrad.metrics.removal import Baseline, check_attributions, checked_images, scores_without
 
 Order: TypeAlias = Literal["morf", "lerf"]
 
@@ -34,6 +36,19 @@ class PixelPerturbation:
     auc: Tensor
 
 
+@dataclass(frozen=True)
+class MorfAndLerf:
+    """Both curves of an attribution."""
+
+    morf: PixelPerturbation
+    lerf: PixelPerturbation
+
+    @property
+    def area_between(self) -> Tensor:
+        """LeRF's area minus MoRF's, ``(B,)``: higher is better, 0 what a random order gets on average."""
+        return self.lerf.auc - self.morf.auc
+
+
 @overload
 def pixel_perturbation(
     model: Model,
@@ -43,7 +58,8 @@ def pixel_perturbation(
     *,
     order: Order = ...,
     n_steps: int = ...,
-    baseline: Tensor | float = ...,
+    baseline: Baseline = ...,
+    element: bool = ...,
     internal_batch_size: int | None = ...,
 ) -> PixelPerturbation: ...
 @overload
@@ -55,7 +71,8 @@ def pixel_perturbation(
     *,
     order: Order = ...,
     n_steps: int = ...,
-    baseline: Tensor | float = ...,
+    baseline: Baseline = ...,
+    element: bool = ...,
     internal_batch_size: int | None = ...,
 ) -> dict[str, PixelPerturbation]: ...
 def pixel_perturbation(
@@ -66,7 +83,8 @@ def pixel_perturbation(
     *,
     order: Order = "morf",
     n_steps: int = 100,
-    baseline: Tensor | float = 0.0,
+    baseline: Baseline = 0.0,
+    element: bool = False,
     internal_batch_size: int | None = None,
 ) -> PixelPerturbation | dict[str, PixelPerturbation]:
     """Curves for one attribution, or for each of several by name.
@@ -82,76 +100,131 @@ def pixel_perturbation(
         attributions: ``(B, C, H, W)`` or ``(B, 1, H, W)``.
         order: ``"morf"``, most relevant first, or ``"lerf"``, least relevant first.
         n_steps: K, from 1 to H·W.
-        baseline: What removed pixels become; broadcasts to ``inputs``.
+        baseline: What removed pixels become: values that broadcast to ``inputs``, ``"mean"``, ``"blur"``
+            or ``"road"``, the image's own colour, blur or noisy linear imputation.
+        element: Rank and remove single features, channel by channel, instead of pixels.
         internal_batch_size: Rows at a time; by default B, and at least 32.
     Raises:
         InputError: attributions of another shape, or with NaN or infinity.
         ParameterError: ``n_steps`` out of range.
     Cost: per attribution one sort and B·(K−1) forward passes of one row; both ends of the curves are
         computed once for all: 2·B more.
-    Source: Samek et al. 2016; Jeon et al. 2022, §4.1.
+    Source: Samek et al. 2016; Jeon et al. 2022, §4.1; ``"road"``: Rong et al. 2022.
     """
-    batch = checked_batch(inputs, target, baselines=baseline)
-    if batch.inputs.ndim != 4:
-        raise InputError(f"expected images (B, C, H, W); got shape {tuple(inputs.shape)}")
     if order not in ("morf", "lerf"):
         raise UnknownNameError("order", str(order), ("morf", "lerf"))
-    n_pixels = batch.inputs[0, 0].numel()
-    if isinstance(n_steps, bool) or not isinstance(n_steps, int) or not 1 <= n_steps <= n_pixels:
-        raise ParameterError(f"n_steps must lie between 1 and the {n_pixels} pixels, not {n_steps!r}")
-    if internal_batch_size is not None and internal_batch_size < 1:
-        raise ParameterError(f"internal_batch_size must be at least 1, not {internal_batch_size}")
     named = attributions if isinstance(attributions, Mapping) else {"": attributions}
-    for name, each in named.items():
-        _check(name, each, batch)
-    size = internal_batch_size or max(len(batch), 32)
-    counts = torch.tensor([round(k * n_pixels / n_steps) for k in range(n_steps + 1)], device=inputs.device)
-    with evaluating(model), outside_inference_mode():
-        batch = with_target(model, batch)
-        everything = torch.zeros(len(batch), n_pixels, dtype=torch.long, device=inputs.device)
-        ends = _probabilities(model, batch, everything, counts[[0, -1]], size)
-        curves = {}
-        for name, each in named.items():
-            pixels = pixel_attributions(each.detach().to(inputs.device)).flatten(1)
-            ranks = removal_ranks(pixels, highest_first=order == "morf")
-            inner = _probabilities(model, batch, ranks, counts[1:-1], size)
-            whole = torch.cat([ends[:, :1], inner, ends[:, 1:]], 1)
-            curves[name] = _curve(whole, counts.to(whole.dtype) / n_pixels)
+    curves = _curves(model, inputs, target, named, (order,), n_steps, baseline, element, internal_batch_size)[
+        order
+    ]
     return curves if isinstance(attributions, Mapping) else curves[""]
 
 
-def _check(name: str, attribution: Tensor, batch: Batch) -> None:
-    called = f"the attribution {name!r}" if name else "the attribution"
-    n, _, height, width = batch.inputs.shape
-    if attribution.shape not in (batch.inputs.shape, (n, 1, height, width)):
-        raise InputError(
-            f"{called} has shape {tuple(attribution.shape)} for inputs of {tuple(batch.inputs.shape)}; "
-            f"expected theirs or ({n}, 1, {height}, {width})"
-        )
-    if not bool(torch.isfinite(attribution).all()):
-        raise InputError(f"{called} contains NaN or infinity: it ranks no pixels")
+@overload
+def morf_and_lerf(
+    model: Model,
+    inputs: Tensor,
+    target: TargetLike,
+    attributions: Tensor,
+    *,
+    n_steps: int = ...,
+    baseline: Baseline = ...,
+    element: bool = ...,
+    internal_batch_size: int | None = ...,
+) -> MorfAndLerf: ...
+@overload
+def morf_and_lerf(
+    model: Model,
+    inputs: Tensor,
+    target: TargetLike,
+    attributions: Mapping[str, Tensor],
+    *,
+    n_steps: int = ...,
+    baseline: Baseline = ...,
+    element: bool = ...,
+    internal_batch_size: int | None = ...,
+) -> dict[str, MorfAndLerf]: ...
+def morf_and_lerf(
+    model: Model,
+    inputs: Tensor,
+    target: TargetLike,
+    attributions: Tensor | Mapping[str, Tensor],
+    *,
+    n_steps: int = 100,
+    baseline: Baseline = 0.0,
+    element: bool = False,
+    internal_batch_size: int | None = None,
+) -> MorfAndLerf | dict[str, MorfAndLerf]:
+    """:func:`pixel_perturbation` in both orders, which share both ends of their curves.
 
-
-def _probabilities(model: Model, batch: Batch, ranks: Tensor, counts: Tensor, size: int) -> Tensor:
-    """The explained class's probability ``(B, len(counts))`` without the first ``count`` pixels.
-
-    Rows of all images and steps fill the batches: one image alone is as fast per row as many.
+    Args and Raises: as there.
+    Cost: per attribution two sorts and 2·B·(K−1) forward passes of one row; 2·B more for all.
     """
-    n_rows, n_counts = len(batch), len(counts)
-    rows = torch.arange(n_rows, device=ranks.device).repeat_interleave(n_counts)
-    steps = counts.repeat(n_rows)
-    found: list[Tensor] = []
-    for start in range(0, len(rows), size):
-        chosen, removed = rows[start : start + size], steps[start : start + size]
-        part = batch.rows(chosen)
-        kept = (ranks[chosen] >= removed[:, None]).view(len(chosen), 1, *batch.inputs.shape[2:])
-        inputs = part.shifted(part.difference * kept.to(part.difference.dtype))
+    named = attributions if isinstance(attributions, Mapping) else {"": attributions}
+    curves = _curves(
+        model, inputs, target, named, ("morf", "lerf"), n_steps, baseline, element, internal_batch_size
+    )
+    both = {name: MorfAndLerf(curves["morf"][name], curves["lerf"][name]) for name in named}
+    return both if isinstance(attributions, Mapping) else both[""]
 
-        def probability(output: object, part: Batch = part) -> Tensor:
-            return softmax_probability(output, part.target, len(part))
 
-        found.append(scores(model, inputs, probability, part.extra)[0].to(part.difference.dtype))
-    return torch.cat(found).view(n_rows, n_counts) if found else ranks.new_zeros(n_rows, 0).float()
+def _curves(
+    model: Model,
+    inputs: Tensor,
+    target: TargetLike,
+    attributions: Mapping[str, Tensor],
+    orders: tuple[Order, ...],
+    n_steps: int,
+    baseline: Baseline,
+    element: bool,
+    internal_batch_size: int | None,
+) -> dict[Order, dict[str, PixelPerturbation]]:
+    batch, road = checked_images(inputs, target, baseline)
+    shape = torch.Size((batch.inputs.shape[1] if element else 1, *batch.inputs.shape[2:]))
+    n_ranked, device = shape.numel(), batch.inputs.device
+    if isinstance(n_steps, bool) or not isinstance(n_steps, int) or not 1 <= n_steps <= n_ranked:
+        things = "features" if element else "pixels"
+        raise ParameterError(f"n_steps must lie between 1 and the {n_ranked} {things}, not {n_steps!r}")
+    check_attributions(attributions, batch, element=element)
+    n_rankings = len(attributions) * len(orders)
+    ranks = torch.empty(n_rankings, len(batch), n_ranked, dtype=torch.int32, device=device)
+    for place, (each, order) in enumerate(product(attributions.values(), orders)):
+        values = each.detach().to(device)
+        values = values if element else pixel_attributions(values)
+        ranks[place] = removal_ranks(values.flatten(1), highest_first=order == "morf")
+
+    counts = torch.tensor([round(k * n_ranked / n_steps) for k in range(n_steps + 1)], device=device)
+    n_inner = n_steps - 1
+    # An image's variants: whole, without anything, then step by step along each ranking.
+    ranking = torch.cat(
+        [counts.new_zeros(2), torch.arange(n_rankings, device=device).repeat_interleave(n_inner)]
+    )
+    removed = torch.cat([counts[[0, -1]], counts[1:-1].repeat(n_rankings)])
+
+    def kept(image: int, variants: slice) -> Tensor:
+        stays = ranks[ranking[variants], image] >= removed[variants, None]
+        return stays.view(-1, *shape)
+
+    with evaluating(model), outside_inference_mode():
+        batch = with_target(model, batch)
+        found = scores_without(
+            model,
+            batch,
+            softmax_probability,
+            kept,
+            len(removed),
+            road=road,
+            internal_batch_size=internal_batch_size,
+        )
+    inner = found[:, 2:].view(len(batch), len(attributions), len(orders), n_inner)
+    fractions = counts.to(found.dtype) / n_ranked
+    return {
+        order: {
+            name: _curve(torch.cat([found[:, :1], inner[:, index, place], found[:, 1:2]], 1), fractions)
+            for index, name in enumerate(attributions)
+        }
+        for place, order in enumerate(orders)
+    }
 
 
 def _curve(probabilities: Tensor, fractions: Tensor) -> PixelPerturbation:

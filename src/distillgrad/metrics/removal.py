@@ -1,0 +1,140 @@
+"""Images without some of their pixels: what stands in for them, and what the model then says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, pad
+
+from distillgrad.core.batch import Batch, TargetLike, checked_batch, checked_size, in_chunks
+from distillgrad.core.forward import Model, Target, accumulation_dtype, scores
+from distillgrad.errors import InputError, UnknownNameError
+
+Imputation: TypeAlias = Literal["mean", "blur", "road"]
+Baseline: TypeAlias = Tensor | float | Imputation
+"""What removed pixels become: values, or of the same image its mean colour (``"mean"``), itself blurred
+(``"blur"``) or what the pixels around would suggest (``"road"``)."""
+
+IMPUTATIONS: tuple[Imputation, ...] = ("mean", "blur", "road")
+BLUR_RADIUS, BLUR_SIGMA = 5, 5.0  # Petsiuk et al. 2018
+ROWS = 32
+
+
+def checked_images(inputs: Tensor, target: TargetLike, baseline: Baseline) -> tuple[Batch, bool]:
+    """The images to remove pixels of, with what stands in as their baselines; whether ROAD imputes.
+
+    Raises:
+        InputError, TargetError: as for the methods, or inputs that are not ``(B, C, H, W)``.
+        UnknownNameError: a baseline by a name that does not exist.
+    """
+    values = 0.0 if isinstance(baseline, str) else baseline
+    batch = checked_batch(inputs, target, baselines=values)
+    if batch.inputs.ndim != 4:
+        raise InputError(f"expected images (B, C, H, W); got shape {tuple(inputs.shape)}")
+    if isinstance(baseline, str):
+        if baseline not in IMPUTATIONS:
+            raise UnknownNameError("baseline", baseline, IMPUTATIONS)
+        if baseline == "mean":
+            values = batch.inputs.mean((2, 3), keepdim=True)
+        elif baseline == "blur":
+            values = blurred(batch.inputs)
+        batch = Batch(batch.inputs, values, batch.target, batch.extra)
+    return batch, baseline == "road"
+
+
+def check_attributions(attributions: Mapping[str, Tensor], batch: Batch, *, element: bool = False) -> None:
+    """Nothing, if each attribution ranks the batch's pixels, or its features if ``element``.
+
+    Raises:
+        InputError: none at all, another shape, NaN or infinity.
+    """
+    if not attributions:
+        raise InputError("no attribution to measure; give a tensor, or a mapping of names to tensors")
+    n, _, height, width = batch.inputs.shape
+    pixels = (n, 1, height, width)
+    for name, each in attributions.items():
+        called = f"the attribution {name!r}" if name else "the attribution"
+        if not isinstance(each, Tensor):
+            raise InputError(f"{called} is a {type(each).__name__}, not a tensor")
+        if each.shape != batch.inputs.shape and (element or each.shape != pixels):
+            per_pixel = ": it says nothing about single features" if each.shape == pixels else ""
+            expected = "theirs" if element else f"theirs or {pixels}"
+            raise InputError(
+                f"{called} has shape {tuple(each.shape)} for inputs of {tuple(batch.inputs.shape)}; "
+                f"expected {expected}{per_pixel}"
+            )
+        if not bool(torch.isfinite(each).all()):
+            raise InputError(f"{called} contains NaN or infinity: it ranks nothing")
+
+
+def blurred(images: Tensor) -> Tensor:
+    """Images ``(N, C, H, W)`` under a Gaussian of σ = 5 pixels, cut at 5; the border is repeated.
+
+    Source: the kernel of Petsiuk et al. 2018, §4.2.
+    """
+    offsets = torch.arange(-BLUR_RADIUS, BLUR_RADIUS + 1, dtype=images.dtype, device=images.device)
+    weights = torch.exp(-(offsets**2) / (2 * BLUR_SIGMA**2))
+    weights = weights / weights.sum()
+    planes = images.reshape(-1, 1, *images.shape[2:])
+    planes = pad(planes, (BLUR_RADIUS,) * 4, mode="replicate")
+    return conv2d(conv2d(planes, weights.view(1, 1, 1, -1)), weights.view(1, 1, -1, 1)).view_as(images)
+
+
+def scores_without(
+    model: Model,
+    batch: Batch,
+    measure: Callable[[object, Target, int], Tensor],
+    kept: Callable[[int, slice], Tensor],
+    n_variants: int,
+    *,
+    road: bool = False,
+    internal_batch_size: int | None = None,
+) -> Tensor:
+    """``measure`` of ``n_variants`` of each image, which differ in what is kept of it: ``(B, n_variants)``.
+
+    The variants of all images follow each other and fill the batches: one image alone costs no more per
+    variant than many. Each is written once, by one pass over memory.
+
+    Args:
+        measure: From the model's output, the target and the number of rows to ``(rows,)``.
+        kept: Of an image's number and a slice of its variants, what stays: bool, ``(n, 1 or C, H, W)``.
+    Cost: B·n_variants forward passes of one row.
+    """
+    inputs = batch.inputs
+    if not n_variants:
+        return inputs.new_zeros(len(batch), 0, dtype=accumulation_dtype(inputs.dtype))
+    baselines = torch.as_tensor(batch.baselines, dtype=inputs.dtype, device=inputs.device)
+    baselines = baselines.expand(len(batch), *baselines.shape[1:] or (1, 1, 1))
+    buffers: dict[int, Tensor] = {}
+
+    def of_rows(chosen: slice) -> Tensor:
+        n_rows = chosen.stop - chosen.start
+        rows = buffers.setdefault(n_rows, inputs.new_empty(n_rows, *inputs.shape[1:]))
+        images = torch.arange(chosen.start, chosen.stop, device=inputs.device) // n_variants
+        for image in range(chosen.start // n_variants, math.ceil(chosen.stop / n_variants)):
+            first = max(chosen.start, image * n_variants)
+            last = min(chosen.stop, (image + 1) * n_variants)
+            variants = slice(first - image * n_variants, last - image * n_variants)
+            part = rows[first - chosen.start : last - chosen.start]
+            if road:
+                from distillgrad.metrics.imputation import noisy_linear_imputation
+
+                stays = kept(image, variants)
+                whole = inputs[image].expand(len(stays), *inputs.shape[1:])
+                part.copy_(noisy_linear_imputation(whole, stays))
+            else:
+                torch.where(kept(image, variants), inputs[image], baselines[image], out=part)
+        target, extra = batch.arguments(images)
+
+        def measured(output: object) -> Tensor:
+            return measure(output, target, n_rows)
+
+        found = scores(model, rows, measured, extra, disposable=True)[0]
+        return found.to(accumulation_dtype(inputs.dtype), copy=True)  # it may lie in the rows' memory
+
+    size = checked_size(internal_batch_size) or max(len(batch), ROWS)
+    return in_chunks(of_rows, len(batch) * n_variants, size).view(len(batch), n_variants)

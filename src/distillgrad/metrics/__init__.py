@@ -1,10 +1,31 @@
-"""Metrics of explanations: they take attributions and never know a method."""
+"""Metrics of explanations: they take attributions and never know a method.
+
+``METRICS`` names those that ``distillgrad evaluate`` computes, with direction, cost and source of each.
+"""
 
 from __future__ import annotations
 
+from distillgrad.metrics.complexity import complexity as complexity
+from distillgrad.metrics.complexity import sparseness as sparseness
+from distillgrad.metrics.infidelity import infidelity as infidelity
+from distillgrad.metrics.infidelity import max_sensitivity as max_sensitivity
+from distillgrad.metrics.localisation import boxes_as_masks as boxes_as_masks
+from distillgrad.metrics.localisation import mass_inside as mass_inside
+from distillgrad.metrics.localisation import pointing_game as pointing_game
+from distillgrad.metrics.noise import NoiseRobustness as NoiseRobustness
+from distillgrad.metrics.noise import noise_robustness as noise_robustness
 from distillgrad.metrics.pixel_perturbation import MorfAndLerf as MorfAndLerf
 from distillgrad.metrics.pixel_perturbation import PixelPerturbation as PixelPerturbation
 from distillgrad.metrics.pixel_perturbation import morf_and_lerf as morf_and_lerf
 from distillgrad.metrics.pixel_perturbation import pixel_perturbation as pixel_perturbation
+from distillgrad.metrics.randomisation import Randomisation as Randomisation
+from distillgrad.metrics.randomisation import parameter_randomisation as parameter_randomisation
+from distillgrad.metrics.registry import METRICS as METRICS
+from distillgrad.metrics.registry import Metric as Metric
 from distillgrad.metrics.sensitivity_n import SensitivityN as SensitivityN
 from distillgrad.metrics.sensitivity_n import sensitivity_n as sensitivity_n
+from distillgrad.metrics.similarity import spearman as spearman
+from distillgrad.metrics.similarity import ssim as ssim
+from distillgrad.metrics.similarity import top_overlap as top_overlap
+from distillgrad.metrics.statistics import bootstrap_mean as bootstrap_mean
+from distillgrad.metrics.statistics import compare as compare

@@ -1,16 +1,21 @@
-"""Data sets as arrays: CIFAR-10."""
+"""Data sets in Parquet: their images, labels and class names; CIFAR-10 as arrays."""
 
 from __future__ import annotations
 
 import io
+import json
+from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from distillgrad.errors import MissingExtraError, SourceError
+from distillgrad.core.optional import optional
+from distillgrad.errors import SourceError
+from distillgrad.sources.images import decode_image, read_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +32,100 @@ class LabelledImages:
     classes: tuple[str, ...]
 
 
+def open_parquet(path: str | Path) -> Any:
+    """The ``pyarrow.parquet.ParquetFile`` at ``path``, of which only the metadata is read.
+
+    Raises:
+        SourceError: a file that is missing, unreadable or no Parquet.
+        MissingExtraError: pyarrow is not installed.
+    """
+    parquet = optional("pyarrow.parquet", "scale")
+    try:
+        return parquet.ParquetFile(path)
+    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+        raise SourceError(f"cannot read {path} as Parquet: {error}") from error
+
+
+def class_names(schema: Any, label: str) -> tuple[str, ...]:
+    """The names of the classes that a Parquet file numbers in its column ``label``; () if it has none.
+
+    They stand in the schema's metadata: separated by commas under ``classes``, or under ``huggingface`` as
+    the column's ClassLabel feature.
+    """
+    metadata: dict[bytes, bytes] = schema.metadata or {}
+    if b"classes" in metadata:
+        return tuple(metadata[b"classes"].decode().split(","))
+    try:
+        names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
+    except (KeyError, TypeError, ValueError):  # of another data set, or a column that is no ClassLabel
+        return ()
+    return tuple(map(str, names))
+
+
+def class_labels(table: Any, column: str, name: str) -> list[str | int | None]:
+    """The labels in a column: a class's name, where the file names its classes, or what is written there.
+
+    A number below 0 is no label: so Hugging Face marks test sets whose labels are kept back.
+
+    Args:
+        table: An open Parquet file.
+        column: Of numbers or texts.
+        name: What errors call the file.
+
+    Raises:
+        SourceError: labels of another kind, or beyond the names.
+    """
+    classes = class_names(table.schema_arrow, column)
+    labels: list[str | int | None] = table.read(columns=[column])[column].to_pylist()
+    for row, label in enumerate(labels):
+        if label is not None and not isinstance(label, (str, int)):
+            raise SourceError(
+                f"{name} has a {type(label).__name__} as {column} of row {row}; expected a class"
+            )
+        if isinstance(label, int) and label < 0:
+            labels[row] = None
+        elif isinstance(label, int) and classes:
+            if label >= len(classes):
+                raise SourceError(
+                    f"{name} has the {column} {label} in row {row}, but names {len(classes)} classes"
+                )
+            labels[row] = classes[label]
+    return labels
+
+
+class EncodedImages:
+    """A column of encoded images, bytes or Hugging Face's struct of bytes and path; a row group in memory."""
+
+    def __init__(self, table: Any, column: str, path: Path) -> None:
+        metadata = table.metadata
+        self._table, self._column, self._path = table, column, path
+        self._ends = list(accumulate(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)))
+        self._group: tuple[int, Any] = (-1, None)
+
+    def decode(self, row: int) -> Image.Image:
+        """The image in a row.
+
+        Raises:
+            SourceError: the row holds none, or a broken one.
+        """
+        index = bisect_right(self._ends, row)
+        if self._group[0] != index:
+            try:
+                read = self._table.read_row_group(index, columns=[self._column])
+            except (OSError, ValueError) as error:
+                raise SourceError(f"row group {index} of {self._path} is broken: {error}") from error
+            self._group = (index, read[self._column])
+        value = self._group[1][row - self._ends[index]].as_py()  # negative: counted from the group's end
+        name = f"row {row} of {self._path}"
+        if isinstance(value, dict):
+            if value.get("bytes") is None and value.get("path"):
+                return read_image(self._path.parent / value["path"])
+            value = value.get("bytes")
+        if not isinstance(value, bytes):
+            raise SourceError(f"{name} holds no encoded image but {value!r:.40}")
+        return decode_image(value, name)
+
+
 def read_cifar10(folder: str | Path, split: str, *, limit: int | None = None) -> LabelledImages:
     """One split of CIFAR-10, decoded into memory (50,000 images: 150 MB, some 6 seconds).
 
@@ -40,16 +139,11 @@ def read_cifar10(folder: str | Path, split: str, *, limit: int | None = None) ->
         SourceError: no such file, or a file in another layout.
         MissingExtraError: pyarrow is not installed.
     """
-    try:
-        from pyarrow import parquet
-    except ImportError as error:
-        raise MissingExtraError("pyarrow", "scale") from error
-
     path = Path(folder) / f"{split}.parquet"
     if not path.is_file():
         raise SourceError(f"no CIFAR-10 split at {path}; expected train.parquet and test.parquet")
-    table = parquet.ParquetFile(path)
-    names = (table.schema_arrow.metadata or {}).get(b"classes", b"").decode()
+    table = open_parquet(path)
+    names = class_names(table.schema_arrow, "label")
     if not {"image", "label"} <= set(table.schema_arrow.names) or not names:
         raise SourceError(f"{path} is not in the expected layout: columns image and label, classes")
     n_rows = table.metadata.num_rows if limit is None else min(limit, table.metadata.num_rows)
@@ -65,4 +159,4 @@ def read_cifar10(folder: str | Path, split: str, *, limit: int | None = None) ->
         with Image.open(io.BytesIO(encoded), formats=("WEBP", "PNG")) as image:
             images[index] = np.asarray(image.convert("RGB"))
         labels[index] = label
-    return LabelledImages(images, labels, tuple(names.split(",")))
+    return LabelledImages(images, labels, names)

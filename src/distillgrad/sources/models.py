@@ -27,12 +27,14 @@ from distillgrad.sources.hubs import (
     torchvision_names,
 )
 from distillgrad.sources.preprocess import ResizeAndCrop
+from distillgrad.sources.resnet20 import resnet20_model
 from distillgrad.sources.weights import load_weights, read_weights
 
 _log = logging.getLogger(__name__)
 
 KINDS = {
     "cifar10-cnn": "the classifier in the package: CIFAR-10's ten classes, 32×32, works offline",
+    "cifar10-resnet20@WEIGHTS": "the ResNet-20 of He et al. for CIFAR-10, with a file's weights",
     "torchvision:NAME[@WEIGHTS]": "torchvision's classifiers, with its own weights or a file's",
     "timm:NAME[@WEIGHTS]": "timm's classifiers, with its own weights or a file's",
     "hf:NAME": "an image classifier of the Hugging Face hub, or a folder of one",
@@ -58,6 +60,8 @@ def load_model(spec: str, *, pretrained: bool = True) -> LoadedModel:
         raise ParameterError(f"{spec!r} is incomplete: write {kind}:NAME or {kind}:NAME@WEIGHTS")
     if spec == "cifar10-cnn":
         loaded = _bundled(pretrained)
+    elif spec.startswith("cifar10-resnet20"):
+        loaded = resnet20_model(spec.removeprefix("cifar10-resnet20").removeprefix("@"), pretrained)
     elif kind == "torchvision":
         loaded = torchvision_model(name, weights, pretrained)
     elif kind == "timm":

@@ -29,20 +29,20 @@ def status(words: str) -> AbstractContextManager[object]:
 
 
 @contextmanager
-def progress_of(words: str, total: int) -> Iterator[Callable[[], None]]:
-    """A live bar with the time left, where someone watches; yields what advances it by one pass."""
+def progress_of(words: str, total: int, unit: str = "passes") -> Iterator[Callable[..., None]]:
+    """A live bar with the time left, where someone watches; yields what advances it by one unit, or more."""
     with Progress(
         TextColumn(words),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("passes"),
+        TextColumn(unit),
         TimeRemainingColumn(),
         console=errors_to,
         transient=True,
         disable=not errors_to.is_terminal,
     ) as progress:
         task = progress.add_task(words, total=total)
-        yield lambda: progress.advance(task)
+        yield lambda amount=1: progress.advance(task, amount)
 
 
 def say(words: str, *names: object) -> None:

@@ -1,0 +1,8 @@
+"""The command line: parses, calls, prints. Whatever takes long to import is imported where work starts."""
+
+from __future__ import annotations
+
+from distillgrad.cli import evaluating, explaining, listing
+from distillgrad.cli.application import app
+
+__all__ = ["app", "evaluating", "explaining", "listing"]

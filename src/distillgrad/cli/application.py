@@ -1,0 +1,108 @@
+"""The application that every command joins: how errors end, options that many share, loading a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+
+import typer
+
+from distillgrad import __version__
+from distillgrad.errors import DistillgradError, ParameterError, UnknownNameError
+from distillgrad.views.terminal import complain, say, status
+
+if TYPE_CHECKING:
+    from distillgrad.sources.classifier import LoadedModel
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        say("distillgrad {}", __version__)
+        raise typer.Exit
+
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Explain what an image classifier looked at, and know whether to believe the explanation.",
+)
+
+P = ParamSpec("P")
+
+
+def command(**settings: Any) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """Registers a command whose errors become one line: exit 2 for a wrong request, 1 for failed work."""
+
+    def register(function: Callable[P, None]) -> Callable[P, None]:
+        @wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> None:
+            try:
+                function(*args, **kwargs)
+            except (typer.Exit, typer.Abort):
+                raise
+            except Exception as error:
+                if kwargs.get("debug"):
+                    raise
+                request = isinstance(error, DistillgradError)
+                words = str(error) if request else f"{type(error).__name__}: {error}; --debug shows where"
+                complain(words)
+                raise typer.Exit(2 if request else 1) from error
+
+        app.command(**settings)(run)
+        return run
+
+    return register
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+ModelName = Annotated[str, typer.Option(help="Classifier; [b]distillgrad models[/] lists the forms.")]
+Target = Annotated[
+    str | None, typer.Option(help="Class to explain, by name or number; default: the prediction.")
+]
+Steps = Annotated[int, typer.Option(min=1, max=10_000, help="N, distillation steps of DGA.")]
+Quantile = Annotated[float, typer.Option(help="q in (0, 1]: above it DGA drops extreme features.")]
+Out = Annotated[Path, typer.Option(help="Folder for what is written.")]
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Version.")
+    ] = False,
+) -> None:
+    """Options of all commands."""
+
+
+def load(spec: str, device: str, seed: int) -> LoadedModel:
+    """The classifier that is named, on the device that is named."""
+    import torch
+
+    from distillgrad.sources.models import load_model
+
+    if device == "auto":
+        device = "cpu"
+        if torch.cuda.is_available():
+            device = "cuda"
+        elif torch.backends.mps.is_available():
+            device = "mps"
+    elif device not in ("cpu", "cuda", "mps"):
+        raise UnknownNameError("device", device, ("auto", "cpu", "cuda", "mps"))
+    torch.manual_seed(seed)
+    with status(f"loading {spec}"):
+        loaded = load_model(spec)
+        try:
+            loaded.model.to(device)
+        except (RuntimeError, AssertionError) as error:
+            raise ParameterError(f"device {device!r} cannot be used here: {error}") from error
+    return loaded
+
+
+def device_of(loaded: LoadedModel) -> Any:
+    """Where the model is."""
+    return next((each.device for each in loaded.model.parameters()), "cpu")

@@ -1,0 +1,247 @@
+"""What an evaluation says: a leaderboard with honest statistics, as tables, files and figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillgrad.errors import UnknownNameError
+from distillgrad.metrics.registry import METRICS
+from distillgrad.metrics.statistics import Comparison, Interval, bootstrap_mean, compare
+from distillgrad.runs.evaluation_record import Evaluation
+from distillgrad.runs.files import written_whole
+
+LEADERBOARD_HEADS = (
+    *("metric", "method", "mean", "low", "high", "n", "n_missing"),
+    *("compared_to", "difference", "difference_low", "difference_high"),
+    *("p_value", "p_adjusted", "significant"),
+)
+ARROWS = {"higher": "↑", "lower": "↓"}
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Methods compared by each metric, over the samples of an evaluation.
+
+    Attributes:
+        methods: From the best to the worst by the first metric.
+        comparisons: By metric; of a metric with several values per sample, of their mean.
+        along: By metric with several values per sample and by method, an interval for each of them.
+        evaluation: What was measured.
+    """
+
+    methods: tuple[str, ...]
+    comparisons: Mapping[str, Comparison]
+    along: Mapping[str, Mapping[str, tuple[Interval, ...]]]
+    evaluation: Evaluation
+
+
+def leaderboard_of(evaluation: Evaluation, *, reference: str | None = None) -> Leaderboard:
+    """Means with 95 % bootstrap intervals over samples, and paired differences to the best.
+
+    Args:
+        reference: The method that the others are compared to, instead of each metric's best.
+    Raises:
+        UnknownNameError: no such method in the evaluation.
+    """
+    metrics = [name for name in METRICS if name in evaluation.values]
+    methods = tuple(next(iter(evaluation.values.values())))
+    if reference is not None and reference not in methods:
+        raise UnknownNameError("method", reference, methods)
+    comparisons = {
+        metric: compare(
+            {name: _per_sample(values) for name, values in evaluation.values[metric].items()},
+            better=METRICS[metric].better,
+            reference=reference,
+        )
+        for metric in metrics
+    }
+    along = {
+        metric: {
+            name: tuple(bootstrap_mean(column, n_resamples=1000) for column in values.T)
+            for name, values in evaluation.values[metric].items()
+        }
+        for metric, axis in evaluation.axes.items()
+        if axis
+    }
+    ranking = comparisons[metrics[0]].ranking if metrics else methods
+    return Leaderboard(ranking, comparisons, along, evaluation)
+
+
+def _per_sample(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean over the axis that a metric may have; NaN only where nothing on it is defined."""
+    if values.ndim == 1:
+        return values
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # numpy's, of a row that is NaN throughout
+        means: NDArray[np.float64] = np.nanmean(values, 1)
+    return means
+
+
+def summary_rows(board: Leaderboard, *, brief: bool = False) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Heads and rows for people: mean and interval, or if ``brief`` the mean and half the interval's width.
+
+    ``*`` marks what is significantly worse (or with a reference: different) than what it is compared to.
+    """
+    heads = [f"{metric} {ARROWS[METRICS[metric].better]}" for metric in board.comparisons]
+    rows = []
+    for method in board.methods:
+        cells = []
+        for comparison in board.comparisons.values():
+            mean = comparison.means[method]
+            difference = comparison.differences.get(method)
+            mark = "*" if difference is not None and difference.significant else ""
+            around = f"±{(mean.high - mean.low) / 2:.3f}" if brief else f"[{mean.low:.3f}, {mean.high:.3f}]"
+            cells.append(f"{mean.mean:.3f}{mark} {around}")
+        rows.append((method, *cells, f"{board.evaluation.seconds[method]:.2g}"))
+    return ("method", *heads, "s/image"), rows
+
+
+def record_of(board: Leaderboard) -> dict[str, Any]:
+    """All of it for machines; what is undefined is ``None``."""
+    evaluation = board.evaluation
+    content = {
+        "n_samples": len(evaluation.ids),
+        "n_skipped": len(evaluation.skipped),
+        "request": dict(evaluation.manifest),
+        "metrics": {
+            metric: {
+                "better": METRICS[metric].better,
+                "ranking": list(comparison.ranking),
+                "compared_to": comparison.reference,
+                "methods": {
+                    method: {
+                        **asdict(comparison.means[method]),
+                        **(
+                            {
+                                "difference": {
+                                    **asdict(comparison.differences[method].interval),
+                                    "p_value": comparison.differences[method].p_value,
+                                    "p_adjusted": comparison.differences[method].p_adjusted,
+                                    "significant": bool(comparison.differences[method].significant),
+                                }
+                            }
+                            if method in comparison.differences
+                            else {}
+                        ),
+                    }
+                    for method in board.methods
+                },
+            }
+            for metric, comparison in board.comparisons.items()
+        },
+        "seconds_per_image": dict(evaluation.seconds),
+    }
+    defined: dict[str, Any] = _defined(content)
+    return defined
+
+
+def _defined(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _defined(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_defined(each) for each in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def markdown_of(board: Leaderboard) -> str:
+    """The tables as a page: the leaderboard, and a table by each metric that has several values."""
+    evaluation = board.evaluation
+    manifest = evaluation.manifest
+    left_out = f"; {len(evaluation.skipped)} left out" if evaluation.skipped else ""
+    lines = [
+        f"Model `{manifest['model']}`, {len(evaluation.ids)} images{left_out}. "
+        + ", ".join(f"{key} {value}" for key, value in manifest["protocol"].items())
+        + ".",
+        "",
+        "Mean and 95 % bootstrap interval over images; `*`: significantly worse than the best "
+        "(paired sign-flip test, Holm-adjusted p < 0.05).",
+        "",
+    ]
+    heads, rows = summary_rows(board)
+    lines += _table(heads, rows)
+    for metric in board.comparisons:
+        if metric in board.along:
+            axis = [f"{each:g}" if isinstance(each, float) else str(each) for each in evaluation.axes[metric]]
+            lines += ["", f"{metric}, along its axis:", ""]
+            lines += _table(
+                ("method", *axis),
+                [
+                    (method, *(f"{each.mean:.3f}" for each in board.along[metric][method]))
+                    for method in board.methods
+                ],
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(each) + " |" for each in (heads, ["---"] * len(heads), *rows)]
+
+
+def save_leaderboard(board: Leaderboard, folder: Path) -> dict[str, str]:
+    """Writes what an evaluation says beside what it measured; returns the files by what they are.
+
+    ``leaderboard.json``, ``.csv`` and ``.md``, ``samples.csv`` with every value of every sample,
+    ``leaderboard.png`` and, of metrics with several values per sample, ``curves.png``.
+    """
+    from distillgrad.views.plots import save_figure
+    from distillgrad.views.rankings import curves_figure, intervals_figure
+
+    texts = {
+        "leaderboard.json": json.dumps(record_of(board), indent=2),
+        "leaderboard.md": markdown_of(board),
+        "leaderboard.csv": _leaderboard_csv(board),
+        "samples.csv": _samples_csv(board.evaluation),
+    }
+    for name, text in texts.items():
+        with written_whole(folder / name) as file:
+            file.write(text.encode())
+    files = {name: str(folder / name) for name in texts}
+    figures = {"leaderboard.png": intervals_figure(board)}
+    if board.along:
+        figures["curves.png"] = curves_figure(board)
+    for name, figure in figures.items():
+        save_figure(figure, folder / name)
+        files[name] = str(folder / name)
+    return files
+
+
+def _leaderboard_csv(board: Leaderboard) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(LEADERBOARD_HEADS)
+    for metric, comparison in board.comparisons.items():
+        for method in comparison.ranking:
+            mean, difference = comparison.means[method], comparison.differences.get(method)
+            row: list[Any] = [metric, method, mean.mean, mean.low, mean.high, mean.n, mean.n_missing]
+            if difference is not None:
+                gap = difference.interval
+                row += [comparison.reference, gap.mean, gap.low, gap.high]
+                row += [difference.p_value, difference.p_adjusted, difference.significant]
+            writer.writerow(row)
+    return text.getvalue()
+
+
+def _samples_csv(evaluation: Evaluation) -> str:
+    """One line per sample, method and value: long, so that any tool can pivot it."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("id", "label", "target", "method", "metric", "at", "value"))
+    for metric, by_method in evaluation.values.items():
+        axis = evaluation.axes[metric] or ("",)
+        for method, values in by_method.items():
+            for index, row in enumerate(values.reshape(len(values), -1)):
+                sample = (evaluation.ids[index], evaluation.labels[index], evaluation.targets[index])
+                writer.writerows(
+                    (*sample, method, metric, at, value) for at, value in zip(axis, row, strict=True)
+                )
+    return text.getvalue()

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from distillgrad.metrics.complexity import complexity as complexity
 from distillgrad.metrics.complexity import sparseness as sparseness
+from distillgrad.metrics.imputation import noisy_linear_imputation as noisy_linear_imputation
 from distillgrad.metrics.infidelity import infidelity as infidelity
 from distillgrad.metrics.infidelity import max_sensitivity as max_sensitivity
 from distillgrad.metrics.localisation import boxes_as_masks as boxes_as_masks
 from distillgrad.metrics.localisation import mass_inside as mass_inside
 from distillgrad.metrics.localisation import pointing_game as pointing_game
+from distillgrad.metrics.localisation import rank_inside as rank_inside
 from distillgrad.metrics.noise import NoiseRobustness as NoiseRobustness
 from distillgrad.metrics.noise import noise_robustness as noise_robustness
 from distillgrad.metrics.pixel_perturbation import MorfAndLerf as MorfAndLerf

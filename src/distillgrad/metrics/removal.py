@@ -13,6 +13,7 @@ from torch.nn.functional import conv2d, pad
 from distillgrad.core.batch import Batch, TargetLike, checked_batch, checked_size, in_chunks
 from distillgrad.core.forward import Model, Target, accumulation_dtype, scores
 from distillgrad.errors import InputError, UnknownNameError
+from distillgrad.metrics.imputation import noisy_linear_imputation
 
 Imputation: TypeAlias = Literal["mean", "blur", "road"]
 Baseline: TypeAlias = Tensor | float | Imputation
@@ -121,8 +122,6 @@ def scores_without(
             variants = slice(first - image * n_variants, last - image * n_variants)
             part = rows[first - chosen.start : last - chosen.start]
             if road:
-                from distillgrad.metrics.imputation import noisy_linear_imputation
-
                 stays = kept(image, variants)
                 whole = inputs[image].expand(len(stays), *inputs.shape[1:])
                 part.copy_(noisy_linear_imputation(whole, stays))

@@ -122,9 +122,9 @@ def compare(
     otherwise ``p = (count + 1) / (n_flips + 1)``. A method's numbers do not depend on the others present,
     but for Holm's correction and for who the best is.
 
-    The best is chosen on the samples that then judge it, which favours it: among methods that are all
-    equal, at least one is called worse more often than 5 % of the time. Name a ``reference`` beforehand
-    where that matters; it costs nothing else.
+    The best is chosen on the samples that then judge it, which favours it: among ten methods that are all
+    equal, some other was called significantly worse in 14 % of 600 simulations, not in 5 %. Where that
+    matters, name a ``reference`` beforehand.
 
     Args:
         values: By method, ``(B,)``, the same samples in the same order; NaN and infinity are missing.

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+IMAGES = ("image", "img")
+LABELS = ("label", "fine_label")
+"""The columns that are looked for in a Parquet file, the first one that is there."""
+
 
 @dataclass(frozen=True)
 class LabelledImages:
@@ -62,42 +66,54 @@ def class_names(schema: Any, label: str) -> tuple[str, ...]:
     return tuple(map(str, names))
 
 
-def class_labels(table: Any, column: str, name: str) -> list[str | int | None]:
-    """The labels in a column: a class's name, where the file names its classes, or what is written there.
+def class_labels(table: Any, path: Path) -> tuple[list[str | int | None], tuple[str, ...]]:
+    """The label of each row, ``None`` for a row without one, and the names of the classes.
 
-    A number below 0 is no label: so Hugging Face marks test sets whose labels are kept back.
+    A label is the class's name, where the file names its classes, or else what is written there. A number
+    below 0 is no label: so Hugging Face marks test sets whose labels are kept back.
 
     Args:
-        table: An open Parquet file.
-        column: Of numbers or texts.
-        name: What errors call the file.
+        table: The open Parquet file.
+        path: What errors call it.
 
     Raises:
         SourceError: labels of another kind, or beyond the names.
     """
+    column = next((each for each in LABELS if each in table.schema_arrow.names), None)
+    if column is None:
+        return [None] * table.metadata.num_rows, ()
     classes = class_names(table.schema_arrow, column)
     labels: list[str | int | None] = table.read(columns=[column])[column].to_pylist()
     for row, label in enumerate(labels):
         if label is not None and not isinstance(label, (str, int)):
             raise SourceError(
-                f"{name} has a {type(label).__name__} as {column} of row {row}; expected a class"
+                f"{path} has a {type(label).__name__} as {column} of row {row}; expected a class"
             )
         if isinstance(label, int) and label < 0:
             labels[row] = None
         elif isinstance(label, int) and classes:
             if label >= len(classes):
                 raise SourceError(
-                    f"{name} has the {column} {label} in row {row}, but names {len(classes)} classes"
+                    f"{path} has the {column} {label} in row {row}, but names {len(classes)} classes"
                 )
             labels[row] = classes[label]
-    return labels
+    return labels, classes
 
 
 class EncodedImages:
-    """A column of encoded images, bytes or Hugging Face's struct of bytes and path; a row group in memory."""
+    """A file's encoded images, bytes or Hugging Face's struct of bytes and path; one row group in memory.
 
-    def __init__(self, table: Any, column: str, path: Path) -> None:
-        metadata = table.metadata
+    Raises:
+        SourceError: the file has no column of images.
+    """
+
+    def __init__(self, table: Any, path: Path) -> None:
+        names, metadata = table.schema_arrow.names, table.metadata
+        column = next((each for each in IMAGES if each in names), None)
+        if column is None:
+            raise SourceError(
+                f"{path} has the columns {', '.join(names)}; expected images in {' or '.join(IMAGES)}"
+            )
         self._table, self._column, self._path = table, column, path
         self._ends = list(accumulate(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)))
         self._group: tuple[int, Any] = (-1, None)

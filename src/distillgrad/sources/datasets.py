@@ -16,7 +16,7 @@ from PIL import Image
 from distillgrad.core.optional import optional
 from distillgrad.errors import ParameterError, SourceError
 from distillgrad.sources.classifier import LoadedModel
-from distillgrad.sources.data import EncodedImages, class_labels, class_names, open_parquet
+from distillgrad.sources.data import EncodedImages, class_labels, open_parquet
 from distillgrad.sources.images import FORMATS, read_image
 
 Label: TypeAlias = str | int | None
@@ -26,8 +26,6 @@ IMAGE_FILE = re.compile(r".+\.(jpe?g|png|webp|gif|bmp|tiff?|p[bgnp]m|jp2|j2k|avi
 INDEX = "index.csv"
 INDEX_LABELS = ("class_index", "label", "class_name", "class")
 INDEX_BOX = ("x0", "y0", "x1", "y1")
-PARQUET_IMAGES = ("image", "img")
-PARQUET_LABELS = ("label", "fine_label")
 WORDNET_ID = re.compile(r"n\d{8}")
 
 
@@ -186,9 +184,8 @@ def _files(
 
 def _folder(root: Path, limit: int | None) -> ImageData:
     entries = _visible(root)
-    folders = [each for each in entries if each.is_dir()]
     images = [each for each in entries if _is_image(each)]
-    by_class = {each.name: list(_images_below(each, {root.resolve()})) for each in folders}
+    by_class = {each.name: list(_images_below(each, {root.resolve()})) for each in entries if each.is_dir()}
     n_inside = sum(map(len, by_class.values()))
     if images and n_inside:
         inside = next(name for name, each in by_class.items() if each)
@@ -289,21 +286,15 @@ def _index_box(row: Mapping[str, str | None], where: str) -> Box | None:
 
 def _parquet(path: Path, limit: int | None) -> ImageData:
     table = open_parquet(path)
-    schema = table.schema_arrow
-    column = next((each for each in PARQUET_IMAGES if each in schema.names), None)
-    if column is None:
-        has = ", ".join(schema.names)
-        raise SourceError(f"{path} has the columns {has}; expected images in {' or '.join(PARQUET_IMAGES)}")
     n_rows = min(table.metadata.num_rows, limit or table.metadata.num_rows)
     if not n_rows:
         raise SourceError(f"{path} has no rows")
-    labelled = next((each for each in PARQUET_LABELS if each in schema.names), None)
-    labels = class_labels(table, labelled, str(path))[:n_rows] if labelled else [None] * n_rows
+    labels, classes = class_labels(table, path)
     return ImageData(
         name=str(path),
         ids=tuple(f"{path.stem}-{row}" for row in range(n_rows)),
-        labels=tuple(labels),
+        labels=tuple(labels[:n_rows]),
         boxes=(None,) * n_rows,
-        classes=class_names(schema, labelled) if labelled else (),
-        decode=EncodedImages(table, column, path).decode,
+        classes=classes,
+        decode=EncodedImages(table, path).decode,
     )

@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 # Threads that spin while cores are shared run many times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test check lint types doctest bench bench-quick clean
+.PHONY: help setup peers demo test check lint types doctest bench bench-quick clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -17,9 +17,11 @@ demo: $(VENV)/.demo  ## explain a photograph with the bundled classifier; needs 
 test: setup  ## all tests
 	$(BIN)/python -m pytest
 
-check: lint types test doctest bench-quick  ## everything that CI checks
+check: peers lint types test doctest bench-quick  ## everything that CI checks
 
 setup: $(VENV)/.setup  ## .venv with the tested set of packages
+
+peers: $(VENV)/.peers  ## attribench, too, to agree with and to be measured beside
 
 lint: setup  ## format, style, direction of imports
 	$(BIN)/ruff format --check .
@@ -32,10 +34,10 @@ types: setup  ## strict types
 doctest: setup
 	$(BIN)/python -m pytest --doctest-modules src
 
-bench: setup  ## speed and memory, side by side in one run
+bench: peers  ## speed and memory, side by side in one run
 	$(BIN)/python benchmarks/run.py --page docs/results/speed.md
 
-bench-quick: setup
+bench-quick: peers
 	$(BIN)/python benchmarks/run.py --quick
 
 clean:  ## remove the environment and what was made
@@ -52,3 +54,9 @@ $(VENV)/.setup: pyproject.toml constraints.txt
 	@echo "installing the tested set into $(VENV) ..."
 	$(INSTALL) --editable ".[dev]"
 	touch $@ $(VENV)/.demo
+
+# attribench asks for torch < 2 and works with ours; what it imports comes with it.
+$(VENV)/.peers: $(VENV)/.setup
+	$(INSTALL) h5py statsmodels
+	$(INSTALL) --no-deps attribench
+	touch $@

@@ -15,12 +15,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
 from measure import DEVICE, Spread, in_turns, peak_memory, ratios, spread
+from metric_works import QUICK_METRICS, MetricSizes, metric_works
 from works import GROWING, QUICK, Sizes, Work, all_works, prepared_method
 
 
@@ -136,7 +138,8 @@ def main() -> None:
     console = Console(stderr=True)
     repeats = 1 if arguments.quick else arguments.repeats
     results = []
-    for work in all_works(QUICK if arguments.quick else Sizes()):
+    metric_sizes = QUICK_METRICS if arguments.quick else MetricSizes()
+    for work in chain(all_works(QUICK if arguments.quick else Sizes()), metric_works(metric_sizes)):
         if arguments.only.lower() not in work.name.lower():
             continue
         with console.status(work.name):

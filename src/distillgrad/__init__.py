@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "errors": "distillgrad.errors",
     "metrics": "distillgrad.metrics",
+    "accelerate": "distillgrad.core.accelerate:accelerate",
     "METHODS": "distillgrad.methods:METHODS",
     "create_method": "distillgrad.methods:create_method",
     "DGA": "distillgrad.methods.dga:DistilledGradientAggregation",
@@ -48,6 +49,7 @@ _HOMES = {
 if TYPE_CHECKING:
     from distillgrad import errors as errors
     from distillgrad import metrics as metrics
+    from distillgrad.core.accelerate import accelerate as accelerate
     from distillgrad.methods import METHODS as METHODS
     from distillgrad.methods import create_method as create_method
     from distillgrad.methods.adversarial import AGI as AGI
@@ -100,6 +102,7 @@ __all__ = [
     "SmoothGrad",
     "UniformFullGrad",
     "VarGrad",
+    "accelerate",
     "create_method",
     "errors",
     "load_model",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -14,7 +15,10 @@ from distillgrad.errors import DistillgradError, ParameterError, UnknownNameErro
 from distillgrad.views.terminal import complain, say, status
 
 if TYPE_CHECKING:
+    from distillgrad.core.forward import Model
     from distillgrad.sources.classifier import LoadedModel
+
+_log = logging.getLogger(__name__)
 
 
 def _print_version(value: bool) -> None:
@@ -67,6 +71,9 @@ Target = Annotated[
 ]
 Steps = Annotated[int, typer.Option(min=1, max=10_000, help="N, distillation steps of DGA.")]
 Quantile = Annotated[float, typer.Option(help="q in (0, 1]: above it DGA drops extreme features.")]
+Accelerate = Annotated[
+    bool, typer.Option(help="Fold batch norms and lay memory out anew, if the result is the same.")
+]
 Out = Annotated[Path, typer.Option(help="Folder for what is written.")]
 
 
@@ -106,3 +113,25 @@ def load(spec: str, device: str, seed: int) -> LoadedModel:
 def device_of(loaded: LoadedModel) -> Any:
     """Where the model is."""
     return next((each.device for each in loaded.model.parameters()), "cpu")
+
+
+def faster(loaded: LoadedModel, wanted: bool) -> Model:
+    """An equivalent of the model that takes less time, if wanted and there is one; else the model itself."""
+    if not wanted:
+        return loaded.model
+    import torch
+
+    from distillgrad.core.accelerate import accelerate
+    from distillgrad.errors import InputError, ModelError
+
+    convolutions = [each for each in loaded.model.modules() if isinstance(each, torch.nn.Conv2d)]
+    try:
+        # Which layout is faster is not measured: it decides the last bits, and runs should repeat.
+        return accelerate(
+            loaded.model,
+            torch.zeros(1, *loaded.input_size, device=device_of(loaded)),
+            channels_last=len(convolutions) > 1,
+        )
+    except (ModelError, InputError) as error:
+        _log.info("%s is not accelerated: %s", loaded.name, error)
+        return loaded.model

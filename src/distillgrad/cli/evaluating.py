@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distillgrad.cli.application import Debug, Device, Json, ModelName, Seed, command, load
+from distillgrad.cli.application import (
+    Accelerate,
+    Debug,
+    Device,
+    Json,
+    ModelName,
+    Seed,
+    command,
+    faster,
+    load,
+)
 from distillgrad.errors import ParameterError
 from distillgrad.views.terminal import print_json, print_rows, progress_of, say, status
 
@@ -46,6 +56,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder of the run; the same request goes on in it.")] = Path(
         "evaluation"
     ),
+    accelerate: Accelerate = True,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -70,11 +81,13 @@ def evaluate(
         ),
         only_correct=only_correct,
         batch_size=batch_size,
+        accelerated=accelerate,
     )
     images = open_data(data, limit=limit)
     loaded = load(model, device, seed)
+    fast = faster(loaded, accelerate)
     with progress_of("evaluating", n_units(request, len(images)), "explanations and measurements") as advance:
-        evaluation = evaluate_run(loaded, images, request, out, on_unit=advance)
+        evaluation = evaluate_run(loaded, images, request, out, fast=fast, on_unit=advance)
     with status("comparing"):
         board = leaderboard_of(evaluation, reference=reference)
         files = save_leaderboard(board, out)

@@ -28,6 +28,8 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
         result: ``"features"``: the inputs' shape; ``"pixels"``: ``(N, 1, H, W)``.
         cost: What a row costs, in words; :attr:`n_passes` counts it.
         source: Where the method was published.
+        layerwise: Whether the result depends on the layers, so that an equivalent network with others (a
+            batch norm folded into its convolution) gets another.
         needs_module: Whether the model must be an ``nn.Module``, because the method works on its layers.
         multiplies_by_inputs: For Captum: whether the result is in units of the score.
     """
@@ -36,6 +38,7 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
     result: ClassVar[Literal["features", "pixels"]] = "features"
     cost: ClassVar[str] = "1 gradient pass"
     source: ClassVar[str]
+    layerwise: ClassVar[bool] = False
     needs_module: ClassVar[bool] = False
     multiplies_by_inputs: ClassVar[bool] = False
 

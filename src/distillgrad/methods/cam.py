@@ -42,6 +42,7 @@ class GradCAM(GradientMethod):
     result = "pixels"
     cost = "1 forward pass, 1 gradient pass"
     source = "Selvaraju et al. 2017; Captum's LayerGradCam"
+    layerwise = True
     needs_module = True
 
     def __init__(self, model: Model, layer: str | nn.Module | None = None) -> None:

@@ -57,6 +57,7 @@ class DeepLift(GradientMethod):
     cost = "2 forward passes, 1 gradient pass of inputs and baselines"
     source = "Shrikumar et al. 2017; Captum's DeepLift"
     multiplies_by_inputs = True
+    layerwise = True
     needs_module = True
 
     def __init__(self, model: Model) -> None:

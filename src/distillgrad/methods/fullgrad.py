@@ -62,6 +62,7 @@ class FullGrad(GradientMethod):
     Source: Srinivas and Fleuret 2019, eq. 2 of Jeon et al. 2022.
     """
 
+    layerwise = True
     signed = False
     result = "pixels"
     source = "Srinivas and Fleuret 2019"

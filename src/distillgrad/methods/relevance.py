@@ -35,6 +35,7 @@ class LRP(GradientMethod):
     cost = "2 forward passes, 1 gradient pass by rules"
     source = "Bach et al. 2015; zennit's EpsilonPlusFlat"
     multiplies_by_inputs = True
+    layerwise = True
     needs_module = True
 
     def __init__(self, model: Model, epsilon: float = 1e-6) -> None:

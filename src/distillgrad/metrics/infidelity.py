@@ -23,6 +23,7 @@ from distillgrad.core.batch import (
 from distillgrad.core.forward import Model, accumulation_dtype, scores
 from distillgrad.core.intercept import evaluating
 from distillgrad.errors import InputError, ParameterError, TargetError, UnknownNameError
+from distillgrad.metrics.removal import rows_at_a_time
 from distillgrad.metrics.similarity import Attribute, explained
 
 Perturbation: TypeAlias = Literal["square", "gaussian"]
@@ -67,7 +68,7 @@ def infidelity(
         baseline: What removed features become; broadcasts to ``inputs``.
         normalize: Scales each φ by the factor with the least error first, for maps without a unit.
         seed: Of the draws.
-        internal_batch_size: Rows at a time; by default B, and at least 32.
+        internal_batch_size: Rows at a time; by default what suits the device.
     Raises:
         InputError: attributions of another shape, also such of pixels, or with NaN.
         ParameterError: ``n_draws`` or ``sigma`` out of range.
@@ -92,7 +93,7 @@ def infidelity(
     if not bool(torch.isfinite(attributions).all()):
         raise InputError("the attributions contain NaN or infinity; mend or leave those samples out")
     wide = attributions.detach().to(inputs.device, accumulation_dtype(inputs.dtype)).contiguous()
-    size = checked_size(internal_batch_size) or max(len(batch), 32)
+    size = checked_size(internal_batch_size) or rows_at_a_time(batch.inputs)
     at_once = min(n_draws, max(1, size // len(batch)))
 
     def of_rows(chosen: slice) -> Tensor:

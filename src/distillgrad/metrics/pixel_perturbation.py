@@ -103,7 +103,7 @@ def pixel_perturbation(
         baseline: What removed pixels become: values that broadcast to ``inputs``, ``"mean"``, ``"blur"``
             or ``"road"``, the image's own colour, blur or noisy linear imputation.
         element: Rank and remove single features, channel by channel, instead of pixels.
-        internal_batch_size: Rows at a time; by default B, and at least 32.
+        internal_batch_size: Rows at a time; by default what suits the device, for 224×224 on a CPU 8.
     Raises:
         InputError: attributions of another shape, or with NaN or infinity.
         ParameterError: ``n_steps`` out of range.

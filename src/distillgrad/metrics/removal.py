@@ -22,7 +22,9 @@ Baseline: TypeAlias = Tensor | float | Imputation
 
 IMPUTATIONS: tuple[Imputation, ...] = ("mean", "blur", "road")
 BLUR_RADIUS, BLUR_SIGMA = 5, 5.0  # Petsiuk et al. 2018
-ROWS = 32
+FEATURES_AT_A_TIME = 8 * 3 * 224 * 224
+"""On a CPU: in larger batches a row takes up to a quarter longer. A GPU is given 32 times as many."""
+MOST_ROWS = 64
 
 
 def checked_images(inputs: Tensor, target: TargetLike, baseline: Baseline) -> tuple[Batch, bool]:
@@ -135,5 +137,11 @@ def scores_without(
         found = scores(model, rows, measured, extra, disposable=True)[0]
         return found.to(accumulation_dtype(inputs.dtype), copy=True)  # it may lie in the rows' memory
 
-    size = checked_size(internal_batch_size) or max(len(batch), ROWS)
+    size = checked_size(internal_batch_size) or rows_at_a_time(inputs)
     return in_chunks(of_rows, len(batch) * n_variants, size).view(len(batch), n_variants)
+
+
+def rows_at_a_time(inputs: Tensor) -> int:
+    """How many rows of this size fill the device without slowing it down."""
+    fitting = max(1, min(MOST_ROWS, FEATURES_AT_A_TIME // inputs[0].numel()))
+    return fitting if inputs.device.type == "cpu" else 32 * fitting

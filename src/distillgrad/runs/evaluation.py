@@ -127,7 +127,7 @@ def _explainer(
 ) -> Callable[[Model], Attribute]:
     def of(model: Model) -> Attribute:
         # A method that looks at layers gets the network as it was made, not its faster equivalent.
-        chosen = loaded.model if model is fast and METHODS[name].needs_module else model
+        chosen = loaded.model if model is fast and METHODS[name].layerwise else model
         return create_method(name, chosen, **parameters).attribute  # type: ignore[no-any-return]
 
     return of

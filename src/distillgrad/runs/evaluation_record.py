@@ -34,6 +34,7 @@ class Request:
         metrics: Names in ``METRICS``.
         only_correct: Leave out what the model gets wrong; needs labels.
         batch_size: Images that are explained together, and lost together when a run is killed.
+        accelerated: Whether an equivalent, faster model is used, which rounds otherwise.
     """
 
     model: str
@@ -43,6 +44,7 @@ class Request:
     protocol: Protocol = field(default_factory=Protocol)
     only_correct: bool = False
     batch_size: int = 8
+    accelerated: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def manifest_of(loaded: LoadedModel, data: ImageData, request: Request) -> dict[
         "protocol": protocol,
         "only_correct": request.only_correct,
         "batch_size": request.batch_size,
+        "accelerated": request.accelerated,
     }
     same: dict[str, Any] = json.loads(json.dumps(manifest))  # tuples are lists on disk
     return same

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import distillgrad as dg
+from distillgrad.core.accelerate import Precision
 from measure import DEVICE, bare_pass
 
 
@@ -92,6 +93,20 @@ def dga(name: str, batch: int, sizes: Sizes) -> Work:
     )
 
 
+def dga_accelerated(name: str, sizes: Sizes, precision: Precision, target: float) -> Work:
+    """DGA on the accelerated model beside N+1 bare passes of the model as it is."""
+    model, inputs = network(name), images(sizes.batch, sizes.side)
+    faster = dg.accelerate(model, inputs[:1], precision=precision, channels_last=True)
+    method = dg.DGA(faster, n_steps=sizes.n_steps)
+    return Work(
+        name=f"DGA, N={sizes.n_steps}, {name} accelerated in {precision}, "
+        f"{sizes.batch}×3×{sizes.side}×{sizes.side}",
+        ours=lambda: method.attribute(inputs, [0] * sizes.batch),
+        floor=lambda: repeated(model, inputs, sizes.n_steps + 1),
+        floor_target=target,
+    )
+
+
 def fullgrad(name: str, sizes: Sizes) -> Work:
     """FullGrad beside one bare pass, and beside pytorch-grad-cam's at the same batch."""
     from pytorch_grad_cam import FullGrad as Peer
@@ -128,8 +143,11 @@ def guided_backprop(name: str, sizes: Sizes) -> Work:
     )
 
 
-def guided_ig(name: str, sizes: Sizes) -> Work:
-    """Guided IG beside the passes it needs (as many rows at a time as it asks for), and beside PAIR's."""
+def guided_ig(name: str, sizes: Sizes, *, accelerated: bool) -> Work:
+    """Guided IG beside the passes it needs (as many rows at a time as it asks for), and beside PAIR's.
+
+    Floor and peer have the model as it is, ours may have the accelerated one.
+    """
     import numpy as np
     from saliency.core import guided_ig as published
 
@@ -142,7 +160,8 @@ def guided_ig(name: str, sizes: Sizes) -> Work:
 
     target = [0] * sizes.batch
     dg.GuidedIG(counted, n_steps=sizes.guided_steps).attribute(inputs, target)
-    ours = dg.GuidedIG(model, n_steps=sizes.guided_steps)
+    faster = dg.accelerate(model, inputs[:1], channels_last=True) if accelerated else model
+    ours = dg.GuidedIG(faster, n_steps=sizes.guided_steps)
 
     def floor() -> None:
         for each in rows:
@@ -161,7 +180,8 @@ def guided_ig(name: str, sizes: Sizes) -> Work:
 
     published.np = _WithOldQuantile(np)  # the package asks numpy for a keyword that is gone
     return Work(
-        name=f"Guided IG, {sizes.guided_steps} steps, {name}, {sizes.batch}×3×{sizes.side}×{sizes.side}",
+        name=f"Guided IG, {sizes.guided_steps} steps, {name}{' accelerated' * accelerated}, "
+        f"{sizes.batch}×3×{sizes.side}×{sizes.side}",
         ours=lambda: ours.attribute(inputs, target),
         floor=floor,
         floor_target=1.25,
@@ -190,9 +210,12 @@ def all_works(sizes: Sizes) -> Iterator[Work]:
     for name in ("resnet18", "squeezenet1_1"):
         for batch in batches:
             yield dga(name, batch, sizes)
+    yield dga_accelerated("resnet18", sizes, "float32", 0.75)
+    yield dga_accelerated("resnet18", sizes, "bfloat16", 0.30)
     yield fullgrad("resnet18", sizes)
     yield guided_backprop("resnet18", sizes)
-    yield guided_ig("resnet18", sizes)
+    for accelerated in (False, True):
+        yield guided_ig("resnet18", sizes, accelerated=accelerated)
 
 
 GROWING: dict[str, tuple[type[Any], str]] = {

@@ -76,6 +76,7 @@ def as_markdown(
     growth: Mapping[str, tuple[int, int]],
     passes: tuple[int, int],
     hardware: str,
+    command: str,
 ) -> str:
     """The page of the documentation."""
     lines = [
@@ -85,7 +86,7 @@ def as_markdown(
         "same batch sizes) and beside what a user would pick instead, in turns in one run; medians of "
         "the rounds' ratios, with their range.",
         "",
-        f"Hardware: {hardware}. Made by `make bench`.",
+        f"Hardware: {hardware}. Made by `{command}`.",
         "",
         "| work | ours | floor | ours / floor | target | met | peer | times faster | target | met |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -100,14 +101,15 @@ def as_markdown(
             f"| {result.name} | {result.ours.median:.3g} s | {result.floor.median:.3g} s | {result.to_floor} "
             f"| ≤ {result.floor_target} | {_met(result.to_floor.median <= result.floor_target)} | {peer} |"
         )
-    lines += [
-        "",
-        "Peak memory of a fresh process above its level with the model loaded; the floor is one bare pass, "
-        "allowed is 1.10 × (floor + five tensors of the inputs' size).",
-        "",
-        "| work | ours | floor | allowed | met |",
-        "|---|---|---|---|---|",
-    ]
+    if any(result.memory for result in results):
+        lines += [
+            "",
+            "Peak memory of a fresh process above its level with the model loaded; the floor is one bare pass, "
+            "allowed is 1.10 × (floor + five tensors of the inputs' size).",
+            "",
+            "| work | ours | floor | allowed | met |",
+            "|---|---|---|---|---|",
+        ]
     for result in results:
         if result.memory:
             ours, floor, allowed = result.memory
@@ -126,11 +128,15 @@ def as_markdown(
     return "\n".join(lines) + "\n"
 
 
+def _asked(only: str, name: str) -> bool:
+    return any(part.strip().lower() in name.lower() for part in only.split(","))
+
+
 def main() -> None:
     """Measure, print, keep as JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs")
-    parser.add_argument("--only", default="", help="works with this in their name")
+    parser.add_argument("--only", default="", help="works with this in their name; several after commas")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--page", type=Path, help="write the table as Markdown, too")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
@@ -140,7 +146,7 @@ def main() -> None:
     results = []
     metric_sizes = QUICK_METRICS if arguments.quick else MetricSizes()
     for work in chain(all_works(QUICK if arguments.quick else Sizes()), metric_works(metric_sizes)):
-        if arguments.only.lower() not in work.name.lower():
+        if not _asked(arguments.only, work.name):
             continue
         with console.status(work.name):
             results.append(measured(work, repeats))
@@ -148,7 +154,7 @@ def main() -> None:
     passes = (2, 4) if arguments.quick else (10, 300)
     growth: dict[str, tuple[int, int]] = {}
     for name in GROWING:
-        if arguments.only.lower() in name.lower():
+        if _asked(arguments.only, name):
             with console.status(f"memory of {name}"):
                 growth[name] = (
                     peak_memory(partial(prepared_method, name, passes[0])),
@@ -158,7 +164,8 @@ def main() -> None:
     if DEVICE.type == "cuda":
         hardware = torch.cuda.get_device_name()
     hardware += f", torch {torch.__version__}; {repeats} rounds"
-    page = as_markdown(results, growth, passes, hardware)
+    command = f'python benchmarks/run.py --only "{arguments.only}"' if arguments.only else "make bench"
+    page = as_markdown(results, growth, passes, hardware, command)
     print(page)
     if arguments.page:
         arguments.page.write_text(page)

@@ -30,10 +30,10 @@ AXES = {
 Style = dict[str, Any]
 
 
-def styles_of(methods: tuple[str, ...]) -> dict[str, Style]:
-    """A colour and a form of line for each method, the same in all panels."""
+def styles_of(board: Leaderboard) -> dict[str, Style]:
+    """A colour and a form of line for each method: the same in all panels, and in all runs that ask alike."""
     styles = {}
-    for index, method in enumerate(methods):
+    for index, method in enumerate(board.evaluation.seconds):
         form = FORMS[index // len(COLOURS) % len(FORMS)]
         width = 2.2 if method.startswith("dga") else 1.3
         styles[method] = {"color": COLOURS[index % len(COLOURS)], "linestyle": form, "linewidth": width}
@@ -44,7 +44,7 @@ def curves_figure(board: Leaderboard) -> Figure:
     """A panel for each metric with several values per sample: means, and their intervals as bands."""
     panels = list(board.along)
     figure, axes = _panels(len(panels), 4.6, 3.7)
-    styles = styles_of(board.methods)
+    styles = styles_of(board)
     for axis, metric in zip(axes, panels, strict=False):
         along = board.evaluation.axes[metric]
         numbers = all(isinstance(each, float) for each in along)
@@ -65,7 +65,7 @@ def curves_figure(board: Leaderboard) -> Figure:
 def intervals_figure(board: Leaderboard) -> Figure:
     """A panel for each metric: every method's mean and interval, the best on top."""
     figure, axes = _panels(len(board.comparisons), 4.2, 0.9 + 0.3 * len(board.methods))
-    styles = styles_of(board.methods)
+    styles = styles_of(board)
     for axis, (metric, comparison) in zip(axes, board.comparisons.items(), strict=False):
         for place, method in enumerate(comparison.ranking):
             mean = comparison.means[method]

@@ -104,8 +104,8 @@ def as_markdown(
     if any(result.memory for result in results):
         lines += [
             "",
-            "Peak memory of a fresh process above its level with the model loaded; the floor is one bare pass, "
-            "allowed is 1.10 × (floor + five tensors of the inputs' size).",
+            "Peak memory of a fresh process above its level with the model loaded; the floor is one bare "
+            "pass, allowed is 1.10 × (floor + five tensors of the inputs' size).",
             "",
             "| work | ours | floor | allowed | met |",
             "|---|---|---|---|---|",

@@ -128,6 +128,16 @@ app(["evaluate", "--data", {str(images)!r}, "--methods", {METHODS!r}, "--n-steps
             np.testing.assert_array_equal(one.values[metric][method], other.values[metric][method])
 
 
+def test_stopped_by_hand_it_says_how_to_go_on(images, tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("distillgrad.runs.evaluation._evaluated", stopped)
+    result = run("--data", images, "--methods", "random", "--out", tmp_path / "run")
+    assert result.exit_code == 130
+    assert "the same command goes on" in " ".join(result.stderr.split())
+
+
 def test_another_request_is_refused_and_says_what_differs(images, tmp_path):
     out, options = tmp_path / "run", ("--n-steps", 2, "--methods", "random", "--data")
     assert run(*options, images, "--out", out).exit_code == 0

@@ -19,7 +19,7 @@ from distillgrad.cli.application import (
     load,
 )
 from distillgrad.errors import ParameterError
-from distillgrad.views.terminal import print_json, print_rows, progress_of, say, status
+from distillgrad.views.terminal import complain, print_json, print_rows, progress_of, say, status
 
 if TYPE_CHECKING:
     from distillgrad.metrics.removal import Baseline
@@ -86,8 +86,12 @@ def evaluate(
     images = open_data(data, limit=limit)
     loaded = load(model, device, seed)
     fast = faster(loaded, accelerate)
-    with progress_of("evaluating", n_units(request, len(images)), "explanations and measurements") as advance:
-        evaluation = evaluate_run(loaded, images, request, out, fast=fast, on_unit=advance)
+    try:
+        with progress_of("evaluating", n_units(request, len(images)), "explanations and measurements") as on:
+            evaluation = evaluate_run(loaded, images, request, out, fast=fast, on_unit=on)
+    except KeyboardInterrupt:
+        complain(f"stopped; what is finished is kept in {out}, and the same command goes on from there")
+        raise typer.Exit(130) from None
     with status("comparing"):
         board = leaderboard_of(evaluation, reference=reference)
         files = save_leaderboard(board, out)

@@ -320,3 +320,15 @@ def test_threads_that_explain_at_once_leave_the_flags_as_they_were():
     leave.set()
     holder.join()
     assert model.training
+
+
+@pytest.mark.parametrize(
+    "method",
+    # Guided back-propagation refuses a model without ReLU.
+    [name for name, kind in dg.METHODS.items() if not kind.needs_module and name != "guided_backprop"],
+)
+def test_a_gradient_that_is_one_number_seen_everywhere(method, few_segments):
+    """The gradient of a sum is an expanded tensor, into which nothing can be written."""
+    x = images(2)
+    found = made(method, lambda x: torch.stack([x.sum((1, 2, 3)), -x.sum((1, 2, 3))], 1)).attribute(x, 0)
+    assert torch.isfinite(found).all()

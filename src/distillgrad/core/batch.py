@@ -156,8 +156,10 @@ def checked_size(internal_batch_size: int | None) -> int | None:
     Raises:
         ParameterError: below 1.
     """
-    if internal_batch_size is not None and internal_batch_size < 1:
-        raise ParameterError(f"internal_batch_size must be at least 1, not {internal_batch_size}")
+    if internal_batch_size is None:
+        return None
+    if not isinstance(internal_batch_size, int) or internal_batch_size < 1:
+        raise ParameterError(f"internal_batch_size must be at least 1, not {internal_batch_size!r}")
     return internal_batch_size
 
 

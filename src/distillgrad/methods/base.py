@@ -10,6 +10,7 @@ from captum.log import log_usage
 from torch import Tensor
 
 from distillgrad.core.batch import Batch, TargetLike, attribute_in_chunks, checked_batch
+from distillgrad.core.batch_size import RowsAtATime, best_batch_size
 from distillgrad.core.forward import Model
 from distillgrad.errors import ParameterError
 
@@ -58,7 +59,7 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
         *,
         baselines: Tensor | float = 0.0,
         additional_forward_args: Any = None,
-        internal_batch_size: int | None = None,
+        internal_batch_size: RowsAtATime = None,
     ) -> Tensor:
         """Attributions of the target's score, in the inputs' dtype and on their device.
 
@@ -69,7 +70,8 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
             baselines: What "no feature" is: a number or a tensor that broadcasts to ``inputs``.
             additional_forward_args: Passed to the model after the inputs; tensors of length N are cut
                 with them.
-            internal_batch_size: Rows at a time; by default all, halved when memory runs out.
+            internal_batch_size: Rows at a time; by default all, halved when memory runs out. ``"auto"``:
+                as many as make a row cheapest, measured once per model and device.
         Raises:
             InputError, TargetError, ParameterError: a request that cannot be met.
             ModelError: a model that fails, has no gradient, or returns NaN or infinity.
@@ -77,7 +79,11 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
         batch = checked_batch(
             inputs, target, baselines=baselines, additional_forward_args=additional_forward_args
         )
-        return attribute_in_chunks(self.forward_func, self._attribute, batch, internal_batch_size)
+        model = self.forward_func
+        if internal_batch_size == "auto":
+            gradients = isinstance(self, GradientMethod)
+            internal_batch_size = best_batch_size(model, batch, gradients=gradients)
+        return attribute_in_chunks(model, self._attribute, batch, internal_batch_size)
 
     @abstractmethod
     def _attribute(self, batch: Batch) -> Tensor:

@@ -21,7 +21,7 @@ class Saliency(GradientMethod):
 
     def _attribute(self, batch: Batch) -> Tensor:
         _, gradient, _ = value_and_gradient(self.forward_func, batch.inputs, batch.target, batch.extra)
-        return gradient.abs_()
+        return gradient.abs()  # not in place: the gradient of a sum is one number, seen everywhere
 
 
 class GradientXInput(GradientMethod):

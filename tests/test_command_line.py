@@ -48,6 +48,21 @@ def test_explain_writes_figure_array_and_record(tmp_path, photograph):
     assert not [each for each in os.listdir(tmp_path) if each.startswith(".")]
 
 
+def test_explain_says_where_the_time_went(tmp_path, photograph):
+    result = run("explain", photograph, "--steps", 3, "--profile", "--out", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    rows = {line.split()[1]: line.split() for line in result.stdout.splitlines() if line.startswith(" dga")}
+    assert {"forward", "backward", "selection", "masking", "aggregation", "rest"} == set(rows)
+    assert [rows[stage][4] for stage in ("forward", "backward", "masking", "selection")] == [
+        "4",
+        "4",
+        "3",
+        "5",
+    ]
+    seconds = json.loads((tmp_path / "chelsea.json").read_text())["seconds"]["dga"]
+    assert min(seconds.values()) > 0
+
+
 def test_demo_explains_the_cat(tmp_path):
     result = run("demo", "--out", tmp_path)
     assert result.exit_code == 0, result.stderr

@@ -21,7 +21,7 @@ from distillgrad.cli.application import (
     device_of,
     load,
 )
-from distillgrad.views.terminal import print_json, progress_of, say
+from distillgrad.views.terminal import print_json, print_rows, progress_of, say
 
 if TYPE_CHECKING:
     from distillgrad.views.explanation import Explanation
@@ -57,6 +57,7 @@ def explain(
     compare: Annotated[str, typer.Option(help="Further methods, separated by commas.")] = "",
     steps: Steps = 30,
     epc_quantile: Quantile = 0.9,
+    profile: Annotated[bool, typer.Option("--profile", help="Say where the time went.")] = False,
     out: Out = Path("explanations"),
     seed: Seed = 0,
     device: Device = "auto",
@@ -84,6 +85,8 @@ def explain(
             results.append(save_explanation(explanation, out, name, {"image": str(path), **request}))
             if not as_json:
                 _report(path, explanation, results[-1]["files"]["figure"])
+                if profile:
+                    _report_stages(explanation)
     if as_json:
         print_json(results)
 
@@ -149,3 +152,16 @@ def _report(path: Path, explanation: Explanation, figure: str) -> None:
     if explanation.target != best.classes[0]:
         say("explained for: {} ({})", explanation.target_name, f"{explanation.probability:.1%}")
     say("picture: {}", figure)
+
+
+def _report_stages(explanation: Explanation) -> None:
+    """Seconds by method and stage, with the share of the whole and the time of one call."""
+    rows = []
+    for method, stages in explanation.stages.items():
+        whole = sum(stages.seconds.values())
+        for name, seconds in sorted(stages.seconds.items(), key=lambda each: -each[1]):
+            per_call = f"{1000 * seconds / stages.calls[name]:.2f}"
+            rows.append(
+                (method, name, f"{seconds:.3f}", f"{seconds / whole:.1%}", str(stages.calls[name]), per_call)
+            )
+    print_rows(("method", "stage", "seconds", "share", "calls", "ms per call"), rows, as_json=False)

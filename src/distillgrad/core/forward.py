@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from distillgrad.core.stages import stage
 from distillgrad.errors import ModelError, TargetError
 
 Model: TypeAlias = Callable[..., Any]
@@ -122,7 +123,7 @@ def value_and_gradient(
     with torch.enable_grad():
         leaf = inputs.detach().requires_grad_()
         # The model gets a copy: it may begin with an in-place operation, which a leaf does not allow.
-        with _failures_named(inputs):
+        with _failures_named(inputs), stage("forward"):
             output = model(leaf.clone(), *extra)
         if target is None:
             target = predictions(output, len(leaf))
@@ -132,7 +133,7 @@ def value_and_gradient(
                 "the model's output carries no gradient: it does not depend on the inputs, or the model "
                 "runs under no_grad, detaches, or ends in an operation such as argmax"
             )
-        with _failures_named(inputs):
+        with _failures_named(inputs), stage("backward"):
             (gradient,) = torch.autograd.grad(
                 score, leaf, grad_outputs=torch.ones_like(score), allow_unused=True
             )
@@ -154,7 +155,7 @@ def scores(
     The model gets a copy of the inputs, into which it may write, or the inputs if they are ``disposable``.
     """
     with torch.no_grad():
-        with _failures_named(inputs):
+        with _failures_named(inputs), stage("forward"):
             output = model(inputs if disposable else inputs.clone(), *extra)
         if target is None:
             target = predictions(output, len(inputs))

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from distillgrad.core.stages import stage
 from distillgrad.errors import InputError
 
 SAMPLE = 3000
@@ -31,10 +32,11 @@ def order_statistic(values: Tensor, count: int) -> Tensor:
 
     Exact: a value that occurs in the row, no interpolation. Cost: one selection, no sort.
     """
-    if values.device.type == "cpu":
-        selected = np.array([_selected(row, count) for row in values.numpy()], values.numpy().dtype)
-        return torch.from_numpy(selected)[:, None]
-    return values.kthvalue(count + 1, dim=1, keepdim=True).values
+    with stage("selection"):
+        if values.device.type == "cpu":
+            selected = np.array([_selected(row, count) for row in values.numpy()], values.numpy().dtype)
+            return torch.from_numpy(selected)[:, None]
+        return values.kthvalue(count + 1, dim=1, keepdim=True).values
 
 
 def _selected(row: NDArray[Any], rank: int) -> float:

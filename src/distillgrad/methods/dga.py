@@ -18,6 +18,7 @@ from distillgrad.core.batch import (
 from distillgrad.core.forward import Model, Target, accumulation_dtype, scores, value_and_gradient
 from distillgrad.core.intercept import evaluating
 from distillgrad.core.ranking import among_lowest, count_below
+from distillgrad.core.stages import stage
 from distillgrad.errors import ModelError, ParameterError, UnknownNameError
 from distillgrad.methods.base import GradientMethod, whole_number
 from distillgrad.methods.fullgrad import uniform_fullgrad
@@ -159,7 +160,8 @@ class DistilledGradientAggregation(GradientMethod):
         steps = self._sequence(batch)
         total = self._rectified(next(steps).attribution)
         for step in steps:
-            total.add_(self._rectified(step.attribution))
+            with stage("aggregation"):
+                total.add_(self._rectified(step.attribution))
             del step  # or a whole anchor and its attribution would live through the next pass
         return total.div_(self.n_steps + 1)
 
@@ -177,8 +179,9 @@ class DistilledGradientAggregation(GradientMethod):
             attribution, score, target = self._local(at)
             yield Anchor(at.inputs, attribution, score, target)
             if n < self.n_steps:  # the masks after the last anchor would go unused
-                kept = self._mask(attribution, n).mul_(difference)
-                at = replace(batch, inputs=batch.shifted(kept), target=target)
+                with stage("masking"):
+                    kept = self._mask(attribution, n).mul_(difference)
+                    at = replace(batch, inputs=batch.shifted(kept), target=target)
                 del attribution, kept  # the next pass needs the memory
 
     def _local(self, at: Batch) -> tuple[Tensor, Tensor | None, Target]:

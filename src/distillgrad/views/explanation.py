@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from distillgrad.core.forward import logits_of
+from distillgrad.core.stages import Stages, timed_stages
 from distillgrad.errors import InputError
 from distillgrad.methods import METHODS, create_method
 from distillgrad.sources.classifier import LoadedModel
@@ -36,6 +37,7 @@ class Explanation:
         probability: The model's, for that class.
         attributions: By method, ``(C, H, W)`` or ``(1, H, W)``, on the CPU.
         parameters: By method, those that were set.
+        stages: By method, where the time went.
     """
 
     shown: Tensor
@@ -45,6 +47,7 @@ class Explanation:
     probability: float
     attributions: Mapping[str, Tensor]
     parameters: Mapping[str, Mapping[str, Any]]
+    stages: Mapping[str, Stages]
 
 
 def cost_in_passes(methods: Sequence[str], parameters: Mapping[str, Mapping[str, Any]]) -> int:
@@ -101,11 +104,12 @@ def explain(
         return loaded.model(*arguments)
 
     used = {name: dict((parameters or {}).get(name, {})) for name in methods}
-    attributions = {}
+    attributions, stages = {}, {}
     for name in methods:
         whole = METHODS[name].needs_module
         method = create_method(name, loaded.model if whole else counted, **used[name])
-        attributions[name] = method.attribute(inputs, target=chosen)[0].cpu()
+        with timed_stages() as stages[name]:
+            attributions[name] = method.attribute(inputs, target=chosen)[0].cpu()
         for _ in range(method.n_passes if whole else 0):
             on_pass()
     return Explanation(
@@ -116,4 +120,5 @@ def explain(
         probability=float(probabilities[chosen]),
         attributions=attributions,
         parameters=used,
+        stages=stages,
     )

@@ -47,6 +47,7 @@ def save_explanation(
             "probability": explanation.probability,
         },
         "methods": {method: dict(used) for method, used in explanation.parameters.items()},
+        "seconds": {method: dict(stages.seconds) for method, stages in explanation.stages.items()},
         "files": {
             "figure": str(figure),
             "attributions": {method: str(path) for method, path in arrays.items()},

@@ -1,0 +1,69 @@
+"""Where the time goes: forward and backward passes, selection, masking, told apart while somebody asks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+import torch
+
+REST = "rest"
+
+
+@dataclass
+class Stages:
+    """Seconds and calls by stage; a stage within another counts only for itself.
+
+    Attributes:
+        seconds: Of each stage, and of the ``"rest"``: they add up to the whole time.
+        calls: How often each stage began.
+    """
+
+    seconds: dict[str, float] = field(default_factory=lambda: {REST: 0.0})
+    calls: dict[str, int] = field(default_factory=lambda: {REST: 1})
+    _inside: list[str] = field(default_factory=lambda: [REST])
+    _since: float = 0.0
+
+    def _switch(self) -> None:
+        """Gives the time since the last switch to the stage that was running."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # or a stage would pay for what an earlier one has started
+        now = time.perf_counter()
+        self.seconds[self._inside[-1]] = self.seconds.get(self._inside[-1], 0.0) + now - self._since
+        self._since = now
+
+
+_asked: ContextVar[Stages | None] = ContextVar("_asked", default=None)
+
+
+@contextmanager
+def timed_stages() -> Iterator[Stages]:
+    """Times what happens inside, in this thread; on a GPU each stage is waited for, which slows it down."""
+    stages = Stages()
+    stages._since = time.perf_counter()
+    before = _asked.set(stages)
+    try:
+        yield stages
+    finally:
+        stages._switch()
+        _asked.reset(before)
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Counts its time as that of ``name``, if somebody asks; costs a microsecond otherwise."""
+    stages = _asked.get()
+    if stages is None:
+        yield
+        return
+    stages._switch()
+    stages._inside.append(name)
+    stages.calls[name] = stages.calls.get(name, 0) + 1
+    try:
+        yield
+    finally:
+        stages._switch()
+        stages._inside.pop()

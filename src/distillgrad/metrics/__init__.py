@@ -29,5 +29,7 @@ from distillgrad.metrics.sensitivity_n import sensitivity_n as sensitivity_n
 from distillgrad.metrics.similarity import spearman as spearman
 from distillgrad.metrics.similarity import ssim as ssim
 from distillgrad.metrics.similarity import top_overlap as top_overlap
+from distillgrad.metrics.stability import Stability as Stability
+from distillgrad.metrics.stability import stability as stability
 from distillgrad.metrics.statistics import bootstrap_mean as bootstrap_mean
 from distillgrad.metrics.statistics import compare as compare

@@ -20,6 +20,7 @@ from distillgrad.metrics.randomisation import parameter_randomisation
 from distillgrad.metrics.removal import Baseline
 from distillgrad.metrics.sensitivity_n import FRACTIONS, sensitivity_n
 from distillgrad.metrics.similarity import Attribute
+from distillgrad.metrics.stability import CONDITIONS, stability
 
 
 @dataclass(frozen=True)
@@ -210,6 +211,17 @@ def _randomisation(explained: Explained, protocol: Protocol) -> dict[str, Values
     }
 
 
+def _stability(explained: Explained, protocol: Protocol) -> dict[str, Values]:
+    found = {
+        name: stability(explained.network, explainer, explained.inputs, explained.target, seed=protocol.seed)
+        for name, explainer in explained.explainer.items()
+    }
+    return {
+        "stability_spearman": Values({name: each.spearman for name, each in found.items()}, CONDITIONS),
+        "stability_overlap": Values({name: each.overlap for name, each in found.items()}, CONDITIONS),
+    }
+
+
 def _localisation(explained: Explained, _: Protocol) -> dict[str, Values]:
     masks = explained.masks
     if masks is None:
@@ -245,6 +257,10 @@ METRICS: dict[str, Metric] = {
     ),
     "randomisation_ssim": Metric(
         "lower", "none beyond randomisation_spearman", "Adebayo et al. 2018", _randomisation, "method"
+    ),
+    "stability_spearman": Metric("higher", "5 explanations", "distillgrad, 2026", _stability, "method"),
+    "stability_overlap": Metric(
+        "higher", "none beyond stability_spearman", "distillgrad, 2026", _stability, "method"
     ),
     "pointing_game": Metric("higher", "none", "Zhang et al. 2018", _localisation, "masks"),
     "mass_inside": Metric("higher", "none", "Arras et al. 2022", _localisation, "masks"),

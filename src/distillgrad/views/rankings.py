@@ -26,6 +26,8 @@ AXES = {
     "noise_ssim": ("likeness under noise ↑", "σ", "structural similarity"),
     "randomisation_spearman": ("randomised parameters ↓", "up to this layer", "rank correlation"),
     "randomisation_ssim": ("randomised parameters ↓", "up to this layer", "structural similarity"),
+    "stability_spearman": ("agreement with itself ↑", "", "rank correlation"),
+    "stability_overlap": ("agreement with itself ↑", "", "common among the top 10 %"),
 }
 Style = dict[str, Any]
 

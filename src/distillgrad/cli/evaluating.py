@@ -33,7 +33,7 @@ def evaluate(
     model: ModelName = "cifar10-cnn",
     methods: Annotated[
         str, typer.Option(help="Separated by commas, with parameters if need be: smoothgrad(n_samples=31).")
-    ] = "dga,uniform_fullgrad,gradient_x_input,guided_backprop,integrated_gradients,random",
+    ] = "dga,fullgrad,gradient_x_input,guided_backprop,integrated_gradients,random",
     metrics: Annotated[
         str, typer.Option(help="Separated by commas; [b]distillgrad metrics[/] lists them.")
     ] = "lerf,morf,area_between",

@@ -86,25 +86,35 @@ def main(
     """Options of all commands."""
 
 
+def torch_device(name: str) -> Any:
+    """The device that is named, ``auto`` the fastest that is there.
+
+    Raises:
+        UnknownNameError: no such kind of device.
+    """
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if name not in ("cpu", "cuda", "mps"):
+        raise UnknownNameError("device", name, ("auto", "cpu", "cuda", "mps"))
+    return torch.device(name)
+
+
 def load(spec: str, device: str, seed: int) -> LoadedModel:
     """The classifier that is named, on the device that is named."""
     import torch
 
     from distillgrad.sources.models import load_model
 
-    if device == "auto":
-        device = "cpu"
-        if torch.cuda.is_available():
-            device = "cuda"
-        elif torch.backends.mps.is_available():
-            device = "mps"
-    elif device not in ("cpu", "cuda", "mps"):
-        raise UnknownNameError("device", device, ("auto", "cpu", "cuda", "mps"))
+    wanted = torch_device(device)
     torch.manual_seed(seed)
     with status(f"loading {spec}"):
         loaded = load_model(spec)
         try:
-            loaded.model.to(device)
+            loaded.model.to(wanted)
         except (RuntimeError, AssertionError) as error:
             raise ParameterError(f"device {device!r} cannot be used here: {error}") from error
     return loaded

@@ -29,12 +29,12 @@ from distillgrad.runs.evaluation_record import (
     Evaluation,
     Request,
     assembled,
-    begin,
     listed,
     manifest_of,
     part_of,
 )
 from distillgrad.runs.files import written_whole
+from distillgrad.runs.manifest import begin
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.datasets import ImageData, Sample, label_index
 

@@ -15,14 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distillgrad.errors import InputError, ParameterError, SourceError
+from distillgrad.errors import InputError, SourceError
 from distillgrad.metrics.registry import Protocol
-from distillgrad.runs.files import written_whole
+from distillgrad.runs.manifest import MANIFEST, read_json
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.datasets import ImageData
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def read_evaluation(run: Path) -> Evaluation:
     Raises:
         SourceError: no run is there, or a part of it is broken.
     """
-    manifest = _read_json(run / MANIFEST)
+    manifest = read_json(run / MANIFEST)
     return assembled(sorted((run / "parts").glob("*.json")), manifest)
 
 
@@ -121,30 +120,6 @@ def _fingerprint(loaded: LoadedModel) -> str:
     return digest.hexdigest()
 
 
-def begin(out: Path, manifest: dict[str, Any]) -> None:
-    """Writes the manifest, or finds the same one there."""
-    path = out / MANIFEST
-    if path.is_file():
-        before = _read_json(path)
-        differ = sorted(key for key in {*before, *manifest} if before.get(key) != manifest.get(key))
-        if differ:
-            raise ParameterError(
-                f"{out} holds a run of another request: its {' and '.join(differ)} differ"
-                f"{'s' if len(differ) == 1 else ''}; give another folder, or remove this one"
-            )
-        return
-    with written_whole(path) as file:
-        file.write(json.dumps(manifest, indent=2).encode())
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise SourceError(f"cannot read {path}: {error}") from error
-    return content
-
-
 def assembled(paths: Sequence[Path], manifest: Mapping[str, Any]) -> Evaluation:
     """The parts end to end.
 
@@ -153,7 +128,7 @@ def assembled(paths: Sequence[Path], manifest: Mapping[str, Any]) -> Evaluation:
         SourceError: one of them is broken.
     """
     try:
-        return _put_together([_read_json(path) for path in paths], manifest)
+        return _put_together([read_json(path) for path in paths], manifest)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, InputError):
             raise

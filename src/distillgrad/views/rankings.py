@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,10 +33,10 @@ AXES = {
 Style = dict[str, Any]
 
 
-def styles_of(board: Leaderboard) -> dict[str, Style]:
-    """A colour and a form of line for each method: the same in all panels, and in all runs that ask alike."""
+def styles_of(methods: Iterable[str]) -> dict[str, Style]:
+    """A colour and a form of line for each method, in the order that they were asked for."""
     styles = {}
-    for index, method in enumerate(board.evaluation.seconds):
+    for index, method in enumerate(methods):
         form = FORMS[index // len(COLOURS) % len(FORMS)]
         width = 2.2 if method.startswith("dga") else 1.3
         styles[method] = {"color": COLOURS[index % len(COLOURS)], "linestyle": form, "linewidth": width}
@@ -44,10 +45,10 @@ def styles_of(board: Leaderboard) -> dict[str, Style]:
 
 def curves_figure(board: Leaderboard) -> Figure:
     """A panel for each metric with several values per sample: means, and their intervals as bands."""
-    panels = list(board.along)
-    figure, axes = _panels(len(panels), 4.6, 3.7)
-    styles = styles_of(board)
-    for axis, metric in zip(axes, panels, strict=False):
+    metrics = list(board.along)
+    figure, axes = panels(len(metrics), 4.6, 3.7)
+    styles = styles_of(board.evaluation.seconds)
+    for axis, metric in zip(axes, metrics, strict=False):
         along = board.evaluation.axes[metric]
         numbers = all(isinstance(each, float) for each in along)
         places = np.array(along, float) if numbers else np.arange(len(along))
@@ -57,17 +58,17 @@ def curves_figure(board: Leaderboard) -> Figure:
             low, high = ([getattr(each, end) for each in intervals] for end in ("low", "high"))
             axis.fill_between(places, low, high, color=styles[method]["color"], alpha=0.12, linewidth=0)
         title, below, beside = AXES[metric]
-        _labelled(axis, title, below, beside)
+        labelled(axis, title, below, beside)
         if not numbers:
             axis.set_xticks(places, [str(each) for each in along], rotation=60, ha="right")
-    _legend(figure, axes[0], len(board.methods))
+    legend(figure, axes[0], len(board.methods))
     return figure
 
 
 def intervals_figure(board: Leaderboard) -> Figure:
     """A panel for each metric: every method's mean and interval, the best on top."""
-    figure, axes = _panels(len(board.comparisons), 4.2, 0.9 + 0.3 * len(board.methods))
-    styles = styles_of(board)
+    figure, axes = panels(len(board.comparisons), 4.2, 0.9 + 0.3 * len(board.methods))
+    styles = styles_of(board.evaluation.seconds)
     for axis, (metric, comparison) in zip(axes, board.comparisons.items(), strict=False):
         for place, method in enumerate(comparison.ranking):
             mean = comparison.means[method]
@@ -76,11 +77,12 @@ def intervals_figure(board: Leaderboard) -> Figure:
             axis.plot([mean.mean], [place], "o", color=colour, markersize=5)
         axis.set_yticks(range(len(comparison.ranking)), comparison.ranking)
         axis.set_ylim(len(comparison.ranking) - 0.5, -0.5)
-        _labelled(axis, f"{metric} {ARROWS[METRICS[metric].better]}", "mean over images, 95 % interval", "")
+        labelled(axis, f"{metric} {ARROWS[METRICS[metric].better]}", "mean over images, 95 % interval", "")
     return figure
 
 
-def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of ``count`` panels, at most three in a row."""
     columns = min(count, 3)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=130)
@@ -90,7 +92,8 @@ def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]
     return figure, axes
 
 
-def _labelled(axis: Axes, title: str, below: str, beside: str) -> None:
+def labelled(axis: Axes, title: str, below: str, beside: str) -> None:
+    """Title and axes of a panel in the house's style."""
     axis.set_title(title, fontsize=10, color=INK, loc="left")
     axis.set_xlabel(below, fontsize=8, color=QUIET)
     axis.set_ylabel(beside, fontsize=8, color=QUIET)
@@ -100,7 +103,8 @@ def _labelled(axis: Axes, title: str, below: str, beside: str) -> None:
         axis.spines[side].set_visible(False)
 
 
-def _legend(figure: Figure, axis: Axes, n_methods: int) -> None:
+def legend(figure: Figure, axis: Axes, n_methods: int) -> None:
+    """One legend for all panels, below them."""
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside lower center", ncols=min(n_methods, 5), fontsize=8, frameon=False

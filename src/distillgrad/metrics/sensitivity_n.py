@@ -97,7 +97,8 @@ def sensitivity_n(
             :func:`~distillgrad.metrics.pixel_perturbation.pixel_perturbation`.
         attributions: ``(B, C, H, W)`` or ``(B, 1, H, W)``.
         fractions: Shares q of the cells to remove; each must remove at least one and leave one.
-        n_masks: Random masks per fraction, the same for every sample and attribution.
+        n_masks: Random masks per fraction, the same for every sample and attribution: with few, means over
+            samples keep an error that an interval over samples does not show.
         grid: Cells per side; by default 14, or 8 for images under 112 pixels, as far as there are pixels.
         generator: Of the masks, on the CPU; by default one seeded with 0.
     Raises:

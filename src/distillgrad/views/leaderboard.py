@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -81,10 +80,10 @@ def _per_sample(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """The mean over the axis that a metric may have; NaN only where nothing on it is defined."""
     if values.ndim == 1:
         return values
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # numpy's, of a row that is NaN throughout
-        means: NDArray[np.float64] = np.nanmean(values, 1)
-    return means
+    defined = np.isfinite(values)
+    counts = defined.sum(1)
+    sums = np.where(defined, values, 0).sum(1)
+    return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0)
 
 
 def summary_rows(board: Leaderboard, *, brief: bool = False) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -83,7 +83,9 @@ def _per_sample(values: NDArray[np.float64]) -> NDArray[np.float64]:
     defined = np.isfinite(values)
     counts = defined.sum(1)
     sums = np.where(defined, values, 0).sum(1)
-    return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0)
+    means = np.full(len(values), np.nan)
+    np.divide(sums, counts, out=means, where=counts > 0)
+    return means
 
 
 def summary_rows(board: Leaderboard, *, brief: bool = False) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

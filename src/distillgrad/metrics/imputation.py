@@ -155,7 +155,6 @@ def _grids(height: int, width: int) -> list[_Grid]:
 
 # Equations. Twelve times the published ones, so that weights are small whole numbers: rounded weights would
 # not sum to exactly nothing, and a hole of half the image amplifies that ten thousand times.
-
 OFFSETS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1))
 CENTRE = OFFSETS.index((0, 0))
 
@@ -296,4 +295,6 @@ def _solved(equations: _Equations, right: Tensor, grids: list[_Grid]) -> Tensor:
         solution.addcmul_(step, direction)
         residual.addcmul_(step, image, value=-1)
         before = product
+    else:
+        raise InputError(f"imputation did not converge in {MAX_CYCLES} cycles; please report the mask")
     return solution

@@ -177,6 +177,15 @@ def test_only_what_the_model_gets_right(images, tmp_path):
     assert len(found.ids) + len(found.skipped) == 3
 
 
+def test_labels_that_the_model_does_not_know_matter_only_where_they_are_needed(images, tmp_path):
+    (images / "frog").rename(images / "holiday")
+    options = ("--data", images, "--methods", "random", "--n-steps", 2, "--out", tmp_path / "run")
+    assert run(*options).exit_code == 0
+    assert None in read_evaluation(tmp_path / "run").labels
+    refused = run(*options[:-1], tmp_path / "other", "--only-correct")
+    assert (refused.exit_code, "holiday" in refused.stderr) == (2, True)
+
+
 def test_boxes_become_masks_of_what_the_model_sees(tmp_path):
     """A box in the middle of a wide image, which the preprocessing crops and shrinks."""
     Image.new("RGB", (128, 64), "red").save(tmp_path / "wide.png")

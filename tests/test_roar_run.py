@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -16,6 +17,7 @@ from distillgrad.metrics.retraining import train_ensemble
 from distillgrad.metrics.roar import remove_and_retrain
 from distillgrad.sources.roar_data import subject_of
 
+ABSENT = "cuda" if torch.backends.mps.is_available() else "mps"
 SMALL = (
     *("--limit", 120, "--methods", "gradient_x_input,dga(n_steps=3)", "--fractions", "0.3,0.7"),
     *("--trials", 2, "--epochs", 2),
@@ -117,6 +119,8 @@ def test_a_folder_of_images(tmp_path):
     ("options", "words"),
     [
         (("--data", "nothing"), "unknown data set"),
+        (("--device", ABSENT), "cannot be used here"),
+        (("--device", "gpu"), "unknown device"),
         (("--fractions", "0.5,1"), "fraction"),
         (("--fractions", "half"), "numbers separated by commas"),
         (("--methods", "dgaa"), "did you mean 'dga'"),

@@ -91,6 +91,7 @@ def torch_device(name: str) -> Any:
 
     Raises:
         UnknownNameError: no such kind of device.
+        ParameterError: it is not there.
     """
     import torch
 
@@ -100,7 +101,10 @@ def torch_device(name: str) -> Any:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if name not in ("cpu", "cuda", "mps"):
         raise UnknownNameError("device", name, ("auto", "cpu", "cuda", "mps"))
-    return torch.device(name)
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ParameterError(f"device {name!r} cannot be used here: {error}") from error
 
 
 def load(spec: str, device: str, seed: int) -> LoadedModel:
@@ -113,10 +117,7 @@ def load(spec: str, device: str, seed: int) -> LoadedModel:
     torch.manual_seed(seed)
     with status(f"loading {spec}"):
         loaded = load_model(spec)
-        try:
-            loaded.model.to(wanted)
-        except (RuntimeError, AssertionError) as error:
-            raise ParameterError(f"device {device!r} cannot be used here: {error}") from error
+        loaded.model.to(wanted)
     return loaded
 
 

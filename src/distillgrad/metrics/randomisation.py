@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from distillgrad.core.batch import TargetLike, checked_batch, outside_inference_mode, with_target
+from distillgrad.core.batch import TargetLike, outside_inference_mode, with_target
 from distillgrad.core.intercept import visible
-from distillgrad.errors import InputError, ModelError, ParameterError
+from distillgrad.errors import ModelError, ParameterError
+from distillgrad.metrics.removal import checked_images
 from distillgrad.metrics.similarity import Attribute, explained, spearman, ssim
 
 
@@ -69,9 +70,7 @@ def parameter_randomisation(
     Source: Adebayo et al. 2018, "Sanity checks for saliency maps" (cascading randomisation). It also
         compares absolute values: let ``attribute_of`` take them.
     """
-    batch = checked_batch(inputs, target)
-    if batch.inputs.ndim != 4:
-        raise InputError(f"expected images (B, C, H, W); got shape {tuple(inputs.shape)}")
+    batch, _ = checked_images(inputs, target)
     if n_stages is not None and (isinstance(n_stages, bool) or not isinstance(n_stages, int) or n_stages < 1):
         raise ParameterError(f"n_stages must be a whole number of at least 1, or None, not {n_stages!r}")
     with outside_inference_mode():

@@ -27,7 +27,7 @@ FEATURES_AT_A_TIME = 8 * 3 * 224 * 224
 MOST_ROWS = 64
 
 
-def checked_images(inputs: Tensor, target: TargetLike, baseline: Baseline) -> tuple[Batch, bool]:
+def checked_images(inputs: Tensor, target: TargetLike, baseline: Baseline = 0.0) -> tuple[Batch, bool]:
     """The images to remove pixels of, with what stands in as their baselines; whether ROAD imputes.
 
     Raises:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from distillgrad.core.batch import TargetLike, checked_batch, outside_inference_mode, with_target
+from distillgrad.core.batch import TargetLike, outside_inference_mode, with_target
 from distillgrad.core.intercept import visible
-from distillgrad.errors import InputError, ModelError, ParameterError
+from distillgrad.errors import ModelError, ParameterError
+from distillgrad.metrics.removal import checked_images
 from distillgrad.metrics.similarity import Attribute, explained, spearman, ssim, top_overlap
 
 CONDITIONS = ("float64", "bfloat16", "alone", "jitter")
@@ -68,9 +69,7 @@ def stability(
     """
     if not 0 <= jitter < math.inf:
         raise ParameterError(f"jitter must be finite and ≥ 0, not {jitter}")
-    batch = checked_batch(inputs, target)
-    if batch.inputs.ndim != 4:
-        raise InputError(f"expected images (B, C, H, W); got shape {tuple(inputs.shape)}")
+    batch, _ = checked_images(inputs, target)
     with outside_inference_mode():
         batch = with_target(model, batch)
         x, chosen = batch.inputs, batch.target

@@ -20,6 +20,7 @@ from distillgrad.errors import (
     ModelError,
     ParameterError,
     SourceError,
+    TargetError,
     UnknownNameError,
 )
 from distillgrad.methods import METHODS, create_method
@@ -191,7 +192,7 @@ def _predicted(
         probabilities = logits_of(model(inputs)).float().softmax(1)
     rows, kept = [], []
     for place, sample in enumerate(samples):
-        label = None if sample.label is None else label_index(sample.label, loaded, classes)
+        label = _known_label(sample, loaded, classes, needed=only_correct)
         target = int(probabilities[place].argmax())
         if only_correct and label != target:
             said = f"predicted as {loaded.classes[target]}" if label is not None else "without a label"
@@ -201,6 +202,18 @@ def _predicted(
         rows.append({"id": sample.id, "label": label, "target": target, "probability": probability})
         kept.append(place)
     return rows, inputs[kept]
+
+
+def _known_label(sample: Sample, loaded: LoadedModel, classes: Sequence[str], *, needed: bool) -> int | None:
+    """The model's class for the sample's label; one that it does not know matters only where it is needed."""
+    if sample.label is None:
+        return None
+    try:
+        return label_index(sample.label, loaded, classes)
+    except (UnknownNameError, TargetError):
+        if needed:
+            raise
+        return None
 
 
 def _decoded(data: ImageData, places: range) -> tuple[list[Sample], list[tuple[str, str]]]:

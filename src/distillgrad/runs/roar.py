@@ -109,7 +109,7 @@ def roar(
     for label, both in with_random(ranks, train, test).items():
         accuracies = []
         for fraction in request.fractions:
-            path = out / "units" / f"{_file_name(label)} {fraction:g}.json"
+            path = out / "units" / f"{_file_name(label)} {fraction}.json"
             if not path.is_file():
                 measured = retrained_accuracy(
                     train_network,

@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 # Threads that spin while cores are shared run many times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup peers demo test check lint types doctest bench bench-quick clean
+.PHONY: help setup peers demo test check lint types doctest docs docs-serve bench bench-quick clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -17,7 +17,7 @@ demo: $(VENV)/.demo  ## explain a photograph with the bundled classifier; needs 
 test: setup  ## all tests
 	$(BIN)/python -m pytest
 
-check: peers lint types test doctest bench-quick  ## everything that CI checks
+check: peers lint types test doctest docs bench-quick  ## everything that CI checks
 
 setup: $(VENV)/.setup  ## .venv with the tested set of packages
 
@@ -34,6 +34,12 @@ types: setup  ## strict types
 doctest: setup
 	$(BIN)/python -m pytest --doctest-modules src
 
+docs: setup  ## the documentation, strictly built into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: setup  ## the documentation on 127.0.0.1:8000, rebuilt when it changes
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict --dev-addr 127.0.0.1:8000
+
 bench: peers  ## speed and memory, side by side in one run
 	$(BIN)/python benchmarks/run.py --page docs/results/speed.md
 
@@ -41,7 +47,7 @@ bench-quick: peers
 	$(BIN)/python benchmarks/run.py --quick
 
 clean:  ## remove the environment and what was made
-	rm -rf $(VENV) demo explanations benchmarks/results .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site demo explanations benchmarks/results .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -43,6 +43,7 @@ _HOMES = {
     "LoadedModel": "distillgrad.sources.classifier:LoadedModel",
     "quantus_explain": "distillgrad.methods.quantus:quantus_explain",
     "load_model": "distillgrad.sources.models:load_model",
+    "open_run": "distillgrad.runs.reading:open_run",
     "read_image": "distillgrad.sources.images:read_image",
 }
 
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from distillgrad.methods.quantus import quantus_explain as quantus_explain
     from distillgrad.methods.region import XRAI as XRAI
     from distillgrad.methods.relevance import LRP as LRP
+    from distillgrad.runs.reading import open_run as open_run
     from distillgrad.sources.classifier import LoadedModel as LoadedModel
     from distillgrad.sources.images import read_image as read_image
     from distillgrad.sources.models import load_model as load_model
@@ -107,6 +109,7 @@ __all__ = [
     "errors",
     "load_model",
     "metrics",
+    "open_run",
     "quantus_explain",
     "read_image",
 ]

@@ -130,19 +130,11 @@ def faster(loaded: LoadedModel, wanted: bool) -> Model:
     """An equivalent of the model that takes less time, if wanted and there is one; else the model itself."""
     if not wanted:
         return loaded.model
-    import torch
-
-    from distillgrad.core.accelerate import accelerate
     from distillgrad.errors import InputError, ModelError
+    from distillgrad.runs.shards import equivalent
 
-    convolutions = [each for each in loaded.model.modules() if isinstance(each, torch.nn.Conv2d)]
     try:
-        # Which layout is faster is not measured: it decides the last bits, and runs should repeat.
-        return accelerate(
-            loaded.model,
-            torch.zeros(1, *loaded.input_size, device=device_of(loaded)),
-            channels_last=len(convolutions) > 1,
-        )
+        return equivalent(loaded, device_of(loaded))
     except (ModelError, InputError) as error:
         _log.info("%s is not accelerated: %s", loaded.name, error)
         return loaded.model

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from distillgrad.metrics.registry import Protocol
 from distillgrad.runs.manifest import MANIFEST, read_json
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.datasets import ImageData
+from distillgrad.sources.weights import fingerprint
 
 FORMAT = 1
 
@@ -94,7 +94,7 @@ def manifest_of(loaded: LoadedModel, data: ImageData, request: Request) -> dict[
     manifest = {
         "format": FORMAT,
         "model": request.model,
-        "weights": _fingerprint(loaded),
+        "weights": fingerprint(loaded.model),
         "data": {
             "from": request.data,
             "n_samples": len(data),
@@ -109,15 +109,6 @@ def manifest_of(loaded: LoadedModel, data: ImageData, request: Request) -> dict[
     }
     same: dict[str, Any] = json.loads(json.dumps(manifest))  # tuples are lists on disk
     return same
-
-
-def _fingerprint(loaded: LoadedModel) -> str:
-    """SHA-256 of the model's parameters and buffers, with their names."""
-    digest = hashlib.sha256()
-    for name, values in loaded.model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def assembled(paths: Sequence[Path], manifest: Mapping[str, Any]) -> Evaluation:

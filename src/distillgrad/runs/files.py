@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +12,8 @@ from pathlib import Path
 from typing import IO
 
 from distillgrad.errors import SourceError
+
+TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.part")
 
 
 @contextmanager
@@ -22,7 +26,9 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
+        ) as file:
             temporary = Path(file.name)
             yield file
             file.flush()
@@ -33,8 +39,27 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
         temporary = None
+        if os.name == "posix":  # the new name, too, must outlast a loss of power
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
     except OSError as error:
         raise SourceError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether the file is one that :func:`written_whole` has not given its name yet."""
+    return TEMPORARY.fullmatch(path.name) is not None
+
+
+def file_name_of(label: str) -> str:
+    """The label, where it can name a file; otherwise its letters and a few digits of what it is."""
+    plain = "".join(each if each.isalnum() or each in "-_=.," else "_" for each in label)
+    if plain == label and len(label) < 100:
+        return label
+    return f"{plain[:80]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"

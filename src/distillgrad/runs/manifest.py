@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from distillgrad.errors import ParameterError, SourceError
 from distillgrad.runs.files import written_whole
 
 MANIFEST = "manifest.json"
+SHOWN = 40
+"""Characters of a value that a message quotes."""
 
 
 def begin(out: Path, manifest: dict[str, Any]) -> None:
@@ -21,16 +24,57 @@ def begin(out: Path, manifest: dict[str, Any]) -> None:
     """
     path = out / MANIFEST
     if path.is_file():
-        before = read_json(path)
-        differ = sorted(key for key in {*before, *manifest} if before.get(key) != manifest.get(key))
-        if differ:
-            raise ParameterError(
-                f"{out} holds a run of another request: its {' and '.join(differ)} differ"
-                f"{'s' if len(differ) == 1 else ''}; give another folder, or remove this one"
-            )
+        refuse_another(str(out), read_json(path), manifest)
         return
     with written_whole(path) as file:
         file.write(json.dumps(manifest, indent=2).encode())
+
+
+def refuse_another(out: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Returns if both requests are the same.
+
+    Raises:
+        ParameterError: they are not; says what differs, and how.
+    """
+    different = list(_differences(before, now))
+    if different:
+        shown = "; ".join(f"{name}: {was} there, {wanted} asked for" for name, was, wanted in different[:3])
+        names = sorted({name.partition(".")[0] for name, _, _ in different})
+        raise ParameterError(
+            f"{out} holds a run of another request: its {' and '.join(names)} "
+            f"differ{'s' if len(names) == 1 else ''} ({shown}); give another folder, or remove this one"
+        )
+
+
+def _differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], inside: str = ""
+) -> Iterator[tuple[str, str, str]]:
+    for key in sorted({*before, *now}):
+        one, other = before.get(key), now.get(key)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            yield from _differences(one, other, f"{inside}{key}.")
+        elif one != other:
+            yield f"{inside}{key}", _shown(one), _shown(other)
+
+
+def _shown(value: Any) -> str:
+    words = json.dumps(value, ensure_ascii=False)
+    return words if len(words) <= SHOWN else f"{words[: SHOWN - 1]}…"
+
+
+def parsed_json(content: bytes, name: str) -> dict[str, Any]:
+    """The object that a file holds.
+
+    Raises:
+        SourceError: it holds something else.
+    """
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise SourceError(f"cannot read {name}: {error}") from error
+    if not isinstance(found, dict):
+        raise SourceError(f"cannot read {name}: it holds no JSON object")
+    return found
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -40,7 +84,7 @@ def read_json(path: Path) -> dict[str, Any]:
         SourceError: it cannot be read.
     """
     try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        content = path.read_bytes()
+    except OSError as error:
         raise SourceError(f"cannot read {path}: {error}") from error
-    return content
+    return parsed_json(content, str(path))

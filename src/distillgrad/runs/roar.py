@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from distillgrad.metrics.pixel_ranks import ranks_to_store
 from distillgrad.metrics.removal import Baseline
 from distillgrad.metrics.retraining import Ensemble, new_network, train_ensemble
 from distillgrad.metrics.roar import FRACTIONS, Labelled, Roar, check_request, retrained_accuracy, with_random
-from distillgrad.runs.files import written_whole
+from distillgrad.runs.files import file_name_of, written_whole
 from distillgrad.runs.manifest import begin, read_json
 from distillgrad.sources.roar_data import Subject
 
@@ -102,14 +101,14 @@ def roar(
     ranks: dict[str, tuple[Tensor, Tensor]] = {}
     for label, (name, parameters) in request.methods.items():
         explain = create_method(name, plain.network(0), **parameters).attribute
-        paths = [out / "ranks" / f"{_file_name(label)}.{split}.npy" for split in ("train", "test")]
+        paths = [out / "ranks" / f"{file_name_of(label)}.{split}.npy" for split in ("train", "test")]
         ranks[label] = (_ranks(explain, label, train[0], paths[0]), _ranks(explain, label, test[0], paths[1]))
         on_unit(label)
     train_network = learn if request.retrain else lambda _images, _labels: plain
     for label, both in with_random(ranks, train, test).items():
         accuracies = []
         for fraction in request.fractions:
-            path = out / "units" / f"{_file_name(label)} {fraction}.json"
+            path = out / "units" / f"{file_name_of(label)} {fraction}.json"
             if not path.is_file():
                 measured = retrained_accuracy(
                     train_network,
@@ -185,11 +184,3 @@ def _accuracies(path: Path, n_trials: int) -> Tensor:
     if not isinstance(values, list) or len(values) != n_trials:
         raise SourceError(f"{path} does not hold {n_trials} accuracies; remove it, to train again")
     return torch.tensor(values, dtype=torch.float64)
-
-
-def _file_name(label: str) -> str:
-    """The label, where it is one; otherwise its letters and a few digits of what it is."""
-    plain = "".join(each if each.isalnum() or each in "-_=.," else "_" for each in label)
-    if plain == label and len(label) < 100:
-        return label
-    return f"{plain[:80]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"

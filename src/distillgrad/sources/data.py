@@ -6,8 +6,10 @@ import io
 import json
 from bisect import bisect_right
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -117,21 +119,36 @@ class EncodedImages:
         self._table, self._column, self._path = table, column, path
         self._ends = list(accumulate(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)))
         self._group: tuple[int, Any] = (-1, None)
+        self._reading = Lock()
 
-    def decode(self, row: int) -> Image.Image:
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        return _images_in, (self._path,)  # another process opens the file anew
+
+    def fingerprint(self) -> list[int]:
+        """The file's size in bytes."""
+        return [self._path.stat().st_size]
+
+    def _group_of(self, index: int) -> Any:
+        """A row group's images; threads that decode share the one that was read last."""
+        with self._reading:
+            if self._group[0] != index:
+                try:
+                    read = self._table.read_row_group(index, columns=[self._column])
+                except (OSError, ValueError) as error:
+                    raise SourceError(f"row group {index} of {self._path} is broken: {error}") from error
+                self._group = (index, read[self._column])
+            return self._group[1]
+
+    def __call__(self, row: int) -> Image.Image:
         """The image in a row.
 
         Raises:
             SourceError: the row holds none, or a broken one.
         """
         index = bisect_right(self._ends, row)
-        if self._group[0] != index:
-            try:
-                read = self._table.read_row_group(index, columns=[self._column])
-            except (OSError, ValueError) as error:
-                raise SourceError(f"row group {index} of {self._path} is broken: {error}") from error
-            self._group = (index, read[self._column])
-        value = self._group[1][row - self._ends[index]].as_py()  # negative: counted from the group's end
+        value = self._group_of(index)[
+            row - self._ends[index]
+        ].as_py()  # negative: counted from the group's end
         name = f"row {row} of {self._path}"
         if isinstance(value, dict):
             if value.get("bytes") is None and value.get("path"):
@@ -140,6 +157,11 @@ class EncodedImages:
         if not isinstance(value, bytes):
             raise SourceError(f"{name} holds no encoded image but {value!r:.40}")
         return decode_image(value, name)
+
+
+@lru_cache(maxsize=4)
+def _images_in(path: Path) -> EncodedImages:
+    return EncodedImages(open_parquet(path), path)
 
 
 def read_cifar10(folder: str | Path, split: str, *, limit: int | None = None) -> LabelledImages:

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -77,11 +78,43 @@ class ImageData:
             raise SourceError(f"image {self.ids[place]}: {error}") from error
         return Sample(self.ids[place], image, self.labels[place], self.boxes[place])
 
+    def part(self, places: range) -> ImageData:
+        """Some neighbours among the images, which travel to another process without the rest."""
+        cut = slice(places.start, places.stop)
+        part_of = getattr(self.decode, "part", None)
+        decode = part_of(places) if part_of else partial(_shifted, self.decode, places.start)
+        return replace(self, ids=self.ids[cut], labels=self.labels[cut], boxes=self.boxes[cut], decode=decode)
+
     def __iter__(self) -> Iterator[Sample]:
         return map(self.__getitem__, range(len(self)))  # unlike a generator, it survives an error
 
 
-def open_data(path: str | Path, *, limit: int | None = None) -> ImageData:
+@dataclass(frozen=True)
+class _ImageFiles:
+    """Reads the file of a place, or says why there is none to read."""
+
+    paths: tuple[Path, ...]
+    faults: Mapping[int, str]
+
+    def __call__(self, place: int) -> Image.Image:
+        if place in self.faults:
+            raise SourceError(self.faults[place])
+        return read_image(self.paths[place])
+
+    def part(self, places: range) -> _ImageFiles:
+        faults = {place - places.start: self.faults[place] for place in places if place in self.faults}
+        return _ImageFiles(self.paths[places.start : places.stop], faults)
+
+    def fingerprint(self) -> list[int]:
+        """The files' sizes in bytes, -1 where there is none."""
+        return [each.stat().st_size if each.exists() else -1 for each in self.paths]
+
+
+def _shifted(decode: Callable[[int], Image.Image], start: int, place: int) -> Image.Image:
+    return decode(start + place)
+
+
+def open_data(path: str | Path, *, limit: int | None = None, keep_broken: bool = False) -> ImageData:
     """The images at ``path``, of which none is decoded yet.
 
     - an image file;
@@ -97,6 +130,10 @@ def open_data(path: str | Path, *, limit: int | None = None) -> ImageData:
 
     Args:
         path: Of the file or folder.
+        keep_broken: What has an image's suffix but is no file (a link to nothing, a folder without images),
+            and a row of an index whose file is missing or named before, or whose label or box is wrong, are
+            images, too, which raise why they are none when they are asked for. Otherwise the former are
+            left out, and the latter refused.
         limit: At most so many images: the first; of class folders as many of each as of the others.
     Raises:
         SourceError: nothing is there, or no image; an index or a Parquet file that is not as above.
@@ -109,13 +146,14 @@ def open_data(path: str | Path, *, limit: int | None = None) -> ImageData:
     path = Path(path).expanduser()
     try:
         if path.is_dir():
-            found = _index(path / INDEX, limit) if (path / INDEX).is_file() else _folder(path, limit)
+            indexed = (path / INDEX).is_file()
+            found = _index(path / INDEX, limit, keep_broken) if indexed else _folder(path, limit, keep_broken)
         elif not path.exists():
             raise SourceError(f"no data at {path}: there is no such file or folder")
         elif path.suffix.lower() == ".parquet":
             found = _parquet(path, limit)
         elif path.suffix.lower() == ".csv":
-            found = _index(path, limit)
+            found = _index(path, limit, keep_broken)
         else:
             found = _files([path], [path.name])
     except SourceError:
@@ -170,6 +208,7 @@ def _files(
     labels: Sequence[Label] = (),
     boxes: Sequence[Box | None] = (),
     classes: tuple[str, ...] = (),
+    faults: Mapping[int, str] | None = None,
 ) -> ImageData:
     unknown = (None,) * len(paths)
     return ImageData(
@@ -178,14 +217,19 @@ def _files(
         labels=tuple(labels) or unknown,
         boxes=tuple(boxes) or unknown,
         classes=classes,
-        decode=lambda place: read_image(paths[place]),
+        decode=_ImageFiles(tuple(paths), faults or {}),
     )
 
 
-def _folder(root: Path, limit: int | None) -> ImageData:
+def _folder(root: Path, limit: int | None, keep_broken: bool) -> ImageData:
     entries = _visible(root)
-    images = [each for each in entries if _is_image(each)]
-    by_class = {each.name: list(_images_below(each, {root.resolve()})) for each in entries if each.is_dir()}
+    by_class = {
+        each.name: list(_images_below(each, {root.resolve()}, keep_broken))
+        for each in entries
+        if each.is_dir()
+    }
+    images = [each for each in entries if _is_image(each, keep_broken) and not by_class.get(each.name, [])]
+    by_class = {name: each for name, each in by_class.items() if root / name not in images}
     n_inside = sum(map(len, by_class.values()))
     if images and n_inside:
         inside = next(name for name, each in by_class.items() if each)
@@ -218,23 +262,24 @@ def _visible(folder: Path) -> list[Path]:
     return sorted((each for each in folder.iterdir() if not each.name.startswith(".")), key=key)
 
 
-def _is_image(path: Path) -> bool:
-    return IMAGE_FILE.fullmatch(path.name) is not None and path.is_file()
+def _is_image(path: Path, keep_broken: bool) -> bool:
+    return IMAGE_FILE.fullmatch(path.name) is not None and (keep_broken or path.is_file())
 
 
-def _images_below(folder: Path, visited: set[Path]) -> Iterator[Path]:
+def _images_below(folder: Path, visited: set[Path], keep_broken: bool) -> Iterator[Path]:
     """The images in a folder and in those inside it, each of which is entered once."""
     if folder.resolve() in visited:
         return
     visited.add(folder.resolve())
     for each in _visible(folder):
-        if _is_image(each):
+        inside = list(_images_below(each, visited, keep_broken)) if each.is_dir() else []
+        if inside:
+            yield from inside
+        elif _is_image(each, keep_broken):
             yield each
-        elif each.is_dir():
-            yield from _images_below(each, visited)
 
 
-def _index(path: Path, limit: int | None) -> ImageData:
+def _index(path: Path, limit: int | None, keep_broken: bool) -> ImageData:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
@@ -250,16 +295,44 @@ def _index(path: Path, limit: int | None) -> ImageData:
     names = [(row["file"] or "").strip() for row in rows]
     paths = [path.parent / name for name in names]
     missing = [name for name, each in zip(names, paths, strict=True) if not each.is_file()]
-    if missing:
+    if missing and not keep_broken:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise SourceError(f"{path} names files that are not there: {', '.join(map(repr, missing[:3]))}{more}")
     (often, count), *_ = Counter(names).most_common(1)
-    if count > 1:
+    if count > 1 and not keep_broken:
         raise SourceError(f"{path} names {often} in {count} rows; give each image one row")
-    numbered = [(f"line {line} of {path}", row) for line, row in enumerate(rows, start=2)][:limit]
-    labels = [_index_label(row, label_column, where) for where, row in numbered]
-    boxes = [_index_box(row, where) for where, row in numbered]
-    return _files(paths[:limit], names[:limit], labels, boxes)
+    return _indexed_rows(path, rows[:limit], names, paths, label_column, keep_broken)
+
+
+def _indexed_rows(
+    path: Path,
+    rows: Sequence[Mapping[str, str | None]],
+    names: Sequence[str],
+    paths: Sequence[Path],
+    label_column: str,
+    keep_broken: bool,
+) -> ImageData:
+    labels: list[Label] = []
+    boxes: list[Box | None] = []
+    faults: dict[int, str] = {}
+    lines: dict[str, int] = {}
+    ids = []
+    for place, row in enumerate(rows):
+        where = f"line {place + 2} of {path}"
+        name, label, box = names[place], None, None
+        if name in lines:
+            faults[place] = f"{where} names it again, after line {lines[name]}"
+        ids.append(f"{name} (line {place + 2})" if name in lines or not name else name)
+        lines.setdefault(name, place + 2)
+        try:
+            label, box = _index_label(row, label_column, where), _index_box(row, where)
+        except SourceError as error:
+            if not keep_broken:
+                raise
+            faults[place] = str(error)
+        labels.append(label)
+        boxes.append(box)
+    return _files(paths[: len(rows)], ids, labels, boxes, faults=faults)
 
 
 def _index_label(row: Mapping[str, str | None], column: str, where: str) -> Label:
@@ -296,5 +369,5 @@ def _parquet(path: Path, limit: int | None) -> ImageData:
         labels=tuple(labels[:n_rows]),
         boxes=(None,) * n_rows,
         classes=classes,
-        decode=EncodedImages(table, path).decode,
+        decode=EncodedImages(table, path),
     )

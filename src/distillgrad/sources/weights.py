@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from pathlib import Path
 
@@ -62,3 +63,12 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], name: str) -> Non
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()[1:]]
         raise SourceError(f"{name} does not fit {type(model).__name__}: {' '.join(lines)[:400]}") from error
+
+
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 of the model's parameters and buffers, with their names."""
+    digest = hashlib.sha256()
+    for name, values in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -45,6 +45,34 @@ def progress_of(words: str, total: int, unit: str = "passes") -> Iterator[Callab
         yield lambda amount=1: progress.advance(task, amount)
 
 
+@contextmanager
+def run_progress(words: str, total: int, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A live bar of images with their rate, the failures so far and the time left, where someone watches.
+
+    Yields what takes the number of images that are done, and of those that failed.
+    """
+    with Progress(
+        TextColumn(words),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("images, {task.fields[rate]}{task.fields[failed]} failed"),
+        TimeRemainingColumn(),
+        console=errors_to,
+        transient=True,
+        disable=quiet or not errors_to.is_terminal,
+    ) as progress:
+        task = progress.add_task(words, total=total, failed=0, rate="")
+        before: list[int] = []
+
+        def show(n_done: int, n_failed: int) -> None:
+            before.append(n_done) if not before else None
+            speed = progress.tasks[0].speed if n_done > before[0] else None
+            rate = f"{speed:.3g} images/s, " if speed else ""
+            progress.update(task, completed=n_done, failed=n_failed, rate=rate)
+
+        yield show
+
+
 def say(words: str, *names: object) -> None:
     """Prints ``words`` with the names in their places; a name is never taken for markup."""
     console.print(words.format(*(escape(str(name)) for name in names)), soft_wrap=True, highlight=False)

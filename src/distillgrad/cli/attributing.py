@@ -1,0 +1,172 @@
+"""Commands that explain whole data sets: attribute, and verify, which checks what it left."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from distillgrad.cli.application import (
+    Accelerate,
+    Debug,
+    Device,
+    Json,
+    ModelName,
+    Seed,
+    command,
+    faster,
+    load,
+    torch_device,
+)
+from distillgrad.errors import ParameterError
+from distillgrad.views.terminal import complain, print_json, run_progress, say
+
+if TYPE_CHECKING:
+    from distillgrad.runs.runner import Progress
+
+EngineName = Annotated[str, typer.Option(help="local, or ray: on a cluster, or on this machine's cores.")]
+Address = Annotated[
+    str | None, typer.Option(help="Of the Ray cluster; default: one is started here.", show_default=False)
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Ray workers; default: as many as fit.")]
+Gpus = Annotated[float, typer.Option(min=0, help="GPUs, or a part of one, for each Ray worker.")]
+
+
+@command(epilog="Example: distillgrad attribute photos --model torchvision:resnet18 --out run")
+def attribute(
+    data: Annotated[
+        str, typer.Argument(help="A folder, class folders, an index.csv, a Parquet file.", show_default=False)
+    ],
+    model: ModelName = "cifar10-cnn",
+    method: Annotated[
+        str, typer.Option(help="Separated by commas, with parameters if need be: dga,rise(n_masks=500).")
+    ] = "dga",
+    target: Annotated[
+        str, typer.Option(help="What is explained: predicted, label, or a class by name or number.")
+    ] = "predicted",
+    out: Annotated[
+        str, typer.Option(help="Folder or fsspec URL of the run; the same request goes on in it.")
+    ] = "run",
+    engine: EngineName = "local",
+    address: Address = None,
+    workers: Workers = None,
+    gpus: Gpus = 0.0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Of the maps: float32, or float16 at half the size.")
+    ] = "float32",
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Explained at a time; measured.")] = None,
+    shard_size: Annotated[int | None, typer.Option(min=1, help="Images written at a time.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="That compute a shard.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="End at the first image that fails.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Time a few batches; say how long and how large it gets.")
+    ] = False,
+    accelerate: Accelerate = True,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Explain a whole data set into a run of arrays and tables; killed, it goes on where it was."""
+    from distillgrad.methods.spelling import methods_of
+    from distillgrad.runs.runner import AttributionRequest, attribute_data
+    from distillgrad.sources.datasets import open_data
+
+    if engine not in ("local", "ray"):
+        raise ParameterError(f"engine must be local or ray, not {engine!r}")
+    chosen = torch_device(device) if engine == "local" or device != "auto" else None
+    kind = chosen.type if chosen is not None else "cuda" if gpus else "cpu"
+    request = AttributionRequest(
+        model=model,
+        data=data,
+        methods=methods_of(method),
+        target=target,
+        dtype=dtype,  # type: ignore[arg-type]  # checked there
+        batch_size=batch_size,
+        shard_size=shard_size,
+        threads=threads or (1 if engine == "ray" else None),
+        seed=seed,
+        accelerated=accelerate,
+        device=kind,
+    )
+    images = open_data(data, limit=limit, keep_broken=True)
+    loaded = load(model, "cpu" if engine == "ray" else device, seed)
+    if target not in ("predicted", "label"):
+        loaded.class_index(target)
+    fast = faster(loaded, accelerate)
+    if dry_run:
+        _estimate(loaded, images, request, fast, as_json)
+        return
+    began = time.perf_counter()
+    with run_progress("explaining", len(images), quiet=as_json) as show:
+
+        def on_progress(progress: Progress) -> None:
+            show(progress.n_done, progress.n_failed)
+            for each in progress.failures if as_json else ():
+                _event("failure", asdict(each))
+            if as_json:
+                _event("progress", {"done": progress.n_done, "failed": progress.n_failed})
+
+        summary = attribute_data(
+            loaded,
+            images,
+            request,
+            out,
+            _engine(engine, loaded, address, workers, gpus),
+            fast=fast,
+            strict=strict,
+            on_progress=on_progress,
+        )
+    content = {**asdict(summary), "seconds": time.perf_counter() - began}
+    if as_json:
+        _event("end", content)
+    else:
+        say("{} of {} images explained, {} failed", summary.n_explained, summary.n_entries, summary.n_failed)
+        for each in summary.first_failures:
+            say("  {}: {}", each.id, each.reason)
+        if summary.n_failed > len(summary.first_failures):
+            say("  and {} more, in failures.parquet", summary.n_failed - len(summary.first_failures))
+    if not summary.complete:
+        complain(f"stopped; what is finished is kept in {out}, and the same command goes on from there")
+        raise typer.Exit(130)
+    if not as_json:
+        say('the maps: {}; in Python: dg.open_run("{}")', out, out)
+
+
+def _engine(name: str, loaded: Any, address: str | None, workers: int | None, gpus: float) -> Any:
+    if name == "local":
+        from distillgrad.runs.local import LocalEngine
+
+        return LocalEngine(loaded)
+    from distillgrad.runs.ray import Cluster, RayEngine
+
+    return RayEngine(Cluster(address, workers, gpus))
+
+
+def _estimate(loaded: Any, images: Any, request: Any, fast: Any, as_json: bool) -> None:
+    from distillgrad.runs.sizing import estimate
+
+    found = estimate(loaded, images, request, fast=fast)
+    if as_json:
+        print_json(found.record())
+        return
+    say(
+        "{} images: {} hours on one worker of {} threads ({} s per image, from {} images), {} GB",
+        found.n_images,
+        f"{found.hours:.3g}",
+        found.threads,
+        f"{found.seconds_per_image:.3g}",
+        found.n_timed,
+        f"{found.total_bytes / 1e9:.3g}",
+    )
+    say("batches of {}, shards of {} images", found.batch_size, found.shard_size)
+
+
+def _event(kind: str, content: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps({"event": kind, **content}, ensure_ascii=False) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,186 @@
+"""The engine of many machines: Ray actors, each with its own model, that compute what the local one does."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from distillgrad.core.optional import optional
+from distillgrad.errors import DistillgradError, ModelError, ParameterError
+from distillgrad.runs.shards import Job, Shard, ShardReport, ShardWorker
+
+_log = logging.getLogger(__name__)
+
+IN_HAND = 2
+"""Units that a worker has: the one it computes and the one it takes next; the rest wait here."""
+ATTEMPTS = 5
+"""So many workers may be lost over one unit before it is taken for the cause."""
+PATIENCE = 0.5
+"""Seconds between looks at whether to stop."""
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An error that crosses processes as words: exceptions need not survive the journey."""
+
+    kind: type[DistillgradError]
+    words: str
+
+
+class _Actor:
+    """What runs in a worker's process: made once, then asked unit by unit."""
+
+    def __init__(self, make: Callable[[], Callable[[Any], Any]]) -> None:
+        self._make = make
+        self._compute: Callable[[Any], Any] | None = None
+
+    def compute(self, unit: Any) -> Any:
+        try:
+            if self._compute is None:
+                self._compute = self._make()
+            return self._compute(unit)
+        except DistillgradError as error:
+            kind = type(error) if type(error).__init__ is Exception.__init__ else ModelError
+            return _Failure(kind, str(error))
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Which Ray cluster, and how much of it.
+
+    Attributes:
+        address: Of the cluster; ``None``: one is started on this machine, and ended afterwards.
+        n_workers: ``None``: as many as the cluster has room for.
+        gpus: For each worker, or a part of one; workers are told apart by Ray.
+    """
+
+    address: str | None = None
+    n_workers: int | None = None
+    gpus: float = 0.0
+
+    def map(
+        self,
+        make: Callable[[], Callable[[Any], Any]],
+        units: Sequence[Any],
+        *,
+        cpus: int = 1,
+        stopped: threading.Event | None = None,
+    ) -> Iterator[tuple[Any, Any]]:
+        """Each unit and what a worker made of it, in the order in which they are done.
+
+        A unit whose worker dies, or whose node does, is given to another one: computing it twice must do no
+        harm. Nothing of the project travels but ``make`` and the units; nodes have it installed.
+
+        Args:
+            make: Called in each worker, for what computes a unit there.
+            cpus: For each worker.
+            stopped: Once it is set, only what is in hand is waited for.
+        Raises:
+            ParameterError: no cluster is there, or it has no room for a worker.
+            ModelError: a unit lost its workers too often, or failed; what it raised, where it is ours.
+        """
+        stopped = stopped or threading.Event()
+        with _connected(self.address, (self.n_workers or 1) * cpus) as ray:
+            room = self._room(ray, cpus)
+            n_workers = min(len(units), self.n_workers or room)
+            actor_class = ray.remote(num_cpus=cpus, num_gpus=self.gpus, max_restarts=0)(_Actor)
+            waiting: deque[int] = deque(range(len(units)))
+            lost = [0] * len(units)
+            in_hand: dict[Any, tuple[Any, int]] = {}
+            actors = [actor_class.remote(make) for _ in range(n_workers)]
+            while in_hand or (waiting and not stopped.is_set()):
+                for actor in actors if not stopped.is_set() else ():
+                    held = sum(each is actor for each, _ in in_hand.values())
+                    for _ in range(min(IN_HAND - held, len(waiting))):
+                        number = waiting.popleft()
+                        in_hand[actor.compute.remote(units[number])] = (actor, number)
+                done, _ = ray.wait(list(in_hand), num_returns=1, timeout=PATIENCE)
+                for reference in done:
+                    actor, number = in_hand.pop(reference)
+                    try:
+                        found = ray.get(reference)
+                    except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError) as error:
+                        lost[number] += 1
+                        _log.info("a worker was lost: %s", error)
+                        if lost[number] > ATTEMPTS:
+                            raise ModelError(
+                                f"unit {number} lost {lost[number]} workers (out of memory?): {error}"
+                            ) from error
+                        waiting.appendleft(number)
+                        if actor in actors:
+                            # Another one takes its place; while there is no room for it, it holds no units.
+                            actors.remove(actor)
+                            if len(actors) < self._room(ray, cpus) or not actors:
+                                actors.append(actor_class.remote(make))
+                        continue
+                    except ray.exceptions.RayTaskError as error:
+                        raise ModelError(f"unit {number} failed: {error}") from error
+                    if isinstance(found, _Failure):
+                        raise found.kind(found.words)
+                    yield units[number], found
+
+    def _room(self, ray: Any, cpus: int) -> int:
+        """For how many workers the cluster's living nodes have processors, and GPUs."""
+        room = 0
+        for node in ray.nodes():
+            if node["Alive"]:
+                has = node["Resources"]
+                fit = int(has.get("CPU", 0) // cpus)
+                room += min(fit, int(has.get("GPU", 0) // self.gpus)) if self.gpus else fit
+        if not room:
+            gpus = f" and {self.gpus:g} GPUs" if self.gpus else ""
+            raise ParameterError(f"the Ray cluster has no node with {cpus} CPUs{gpus} for a worker")
+        return room
+
+
+@dataclass(frozen=True)
+class RayEngine:
+    """Computes shards on a Ray cluster; each actor writes its own, so that maps never travel."""
+
+    cluster: Cluster
+
+    def __call__(
+        self,
+        job: Job,
+        shards: Sequence[Shard],
+        stopped: threading.Event,
+        on_images: Callable[[int], None],
+    ) -> Iterator[ShardReport]:
+        make = partial(_shard_worker, job)
+        for shard, report in self.cluster.map(make, shards, cpus=job.threads, stopped=stopped):
+            on_images(len(shard.data))
+            yield report
+
+
+def _shard_worker(job: Job) -> Callable[[Shard], ShardReport]:
+    return ShardWorker(job).compute
+
+
+@contextmanager
+def _connected(address: str | None, n_cpus: int) -> Iterator[Any]:
+    """Ray, connected; what is begun here ends here, and a connection that was there stays."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray = optional("ray", "scale")
+    if ray.is_initialized():
+        yield ray
+        return
+    settings: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False}
+    if address is None:
+        settings["num_cpus"] = max(n_cpus, os.cpu_count() or 1)
+    else:
+        settings = {"address": address, "log_to_driver": False}
+    try:
+        ray.init(logging_level=logging.WARNING, **settings)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ParameterError(f"cannot reach a Ray cluster at {address or 'this machine'}: {error}") from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()

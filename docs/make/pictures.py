@@ -36,7 +36,8 @@ from distillgrad.views.plots import colours, heat_map, overlay, relevant_pixels,
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"
 TIGER_CAT, EGYPTIAN_CAT = 282, 285
-WIDTH = 10.0
+WIDTH = 7.9
+DPI = 200
 LARGEST = 240_000
 ANCHORS = (0, 1, 4, 8, 14, 20, 26, 30)
 
@@ -95,7 +96,9 @@ Picture = Callable[[Scene, Theme], Figure]
 
 
 def panels(rows: int, columns: int, height: float) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03), dpi=170)
+    figure = Figure(
+        figsize=(WIDTH, height * WIDTH / 10), layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03), dpi=DPI
+    )
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
@@ -143,7 +146,7 @@ def tangent(scene: Scene, theme: Theme) -> Figure:
     axis.annotate(
         f"f(x) = {value:.1f}",
         (1, value),
-        (-8, -4),
+        (-10, -14),
         textcoords="offset points",
         color=theme.ink,
         ha="right",
@@ -151,7 +154,7 @@ def tangent(scene: Scene, theme: Theme) -> Figure:
     )
     axis.annotate(
         f"the bias term, f(x) − ⟨∇f, x−b⟩ = {value - slope:.1f}",
-        *((0, value - slope), (8, 10)),
+        *((0, value - slope), (14, -16)),
         textcoords="offset points",
         color=theme.lines[0],
         ha="left",
@@ -165,7 +168,7 @@ def tangent(scene: Scene, theme: Theme) -> Figure:
         va="top",
     )
     axis.annotate(
-        "the network", (0.2, float(logits[40])), (0, -14), textcoords="offset points", color=theme.lines[1]
+        "the network", (0.22, float(logits[44])), (-4, 12), textcoords="offset points", color=theme.lines[1]
     )
     axis.set_ylim(min(float(logits.min()), 0) - 3, max(value, value - slope) + 4)
     return figure
@@ -199,9 +202,9 @@ def masks(scene: Scene, theme: Theme) -> Figure:
     figure, axes = panels(1, 6, 2.25)
     show(axes[0, 0], scene.display(scene.steps.anchors[n, 0]), f"x̃({n})", theme)
     show(axes[0, 1], painted(heat_map(local[0])), f"φ(x̃({n}))", theme)
-    show(axes[0, 2], weak[0].mean(0), "weak mask: keeps\nthe largest |φ|", theme, 9)
-    show(axes[0, 3], extreme[0].mean(0), "extreme mask: drops\nthe highest φ", theme, 9)
-    show(axes[0, 4], both[0].mean(0), f"M = {n}/30 weak\n+ {n_steps - n}/30 extreme", theme, 9)
+    show(axes[0, 2], weak[0].mean(0), "weak mask: keeps\nthe largest |φ|", theme, 8)
+    show(axes[0, 3], extreme[0].mean(0), "extreme mask:\ndrops the highest φ", theme, 8)
+    show(axes[0, 4], both[0].mean(0), f"M = {n}/30 weak\n+ {n_steps - n}/30 extreme", theme, 8)
     show(axes[0, 5], scene.display(scene.steps.anchors[n + 1, 0]), f"x̃({n + 1})", theme)
     return figure
 
@@ -240,7 +243,7 @@ def removed(scene: Scene, pixels: Tensor, fraction: float, most: bool) -> Tensor
 def perturbation(scene: Scene, theme: Theme) -> Figure:
     """Pixels go, most or least relevant first; what the probability does meanwhile."""
     maps = {name: scene.map_of(name) for name in ("dga", "fullgrad", "random")}
-    figure = Figure(figsize=(WIDTH, 4.1), layout="constrained", dpi=170)
+    figure = Figure(figsize=(WIDTH, 3.5), layout="constrained", dpi=DPI)
     halves: Any = figure.subfigures(1, 2, width_ratios=(1.15, 1))
     left, right = halves
     left.set_facecolor("none")
@@ -346,12 +349,14 @@ def targets(scene: Scene, theme: Theme) -> Figure:
     pair = [scene.map_of("dga"), scene.map_of("dga", EGYPTIAN_CAT)]
     rather = scene.map_of("dga", lambda logits: logits[:, TIGER_CAT] - logits[:, EGYPTIAN_CAT])
     other = scene.map_of("dga", lambda logits: logits[:, EGYPTIAN_CAT] - logits[:, TIGER_CAT])
-    figure, axes = panels(1, 5, 2.5)
-    show(axes[0, 0], scene.shown, "what the network sees", theme)
-    show(axes[0, 1], painted(pair[0], pair), "tiger cat", theme)
-    show(axes[0, 2], painted(pair[1], pair), "Egyptian cat", theme)
-    show(axes[0, 3], painted(rather, [rather, other]), "tiger cat rather\nthan Egyptian cat", theme)
-    show(axes[0, 4], painted(other, [rather, other]), "Egyptian cat rather\nthan tiger cat", theme)
+    prevails = torch.nn.functional.avg_pool2d((rather - other)[None], 15, 1, 7)[0]
+    figure, axes = panels(1, 6, 2.4)
+    show(axes[0, 0], scene.shown, "what the network\nsees", theme, 8)
+    show(axes[0, 1], painted(pair[0], pair), "tiger cat", theme, 8)
+    show(axes[0, 2], painted(pair[1], pair), "Egyptian cat", theme, 8)
+    show(axes[0, 3], painted(rather, [rather, other]), "tiger rather\nthan Egyptian", theme, 8)
+    show(axes[0, 4], painted(other, [rather, other]), "Egyptian rather\nthan tiger", theme, 8)
+    show(axes[0, 5], painted(prevails), "which prevails\n(red: tiger)", theme, 8)
     return figure
 
 
@@ -361,12 +366,15 @@ def sanity(scene: Scene, theme: Theme) -> Figure:
     figure, axes = panels(len(names), 5, 6.3)
     stages = ("trained", "features.12", "features.9", "features.5", "features.0")
     for row, name in enumerate(names):
+        trained: Tensor | None = None
         for column, stage in enumerate(stages):
             network = randomised(scene.loaded.model, stage)
             made = dg.create_method(name, network).attribute(scene.inputs, TIGER_CAT)
-            title = "" if row else "trained" if column == 0 else f"random down\nto {stage}"
-            show(axes[row, column], painted(heat_map(made[0])), title, theme, 9)
-        axes[row, 0].set_ylabel(name, fontsize=9, color=theme.ink)
+            trained = made if trained is None else trained
+            words = "trained" if column == 0 else f"random to {stage.rpartition('.')[2]}"
+            likeness = float(dg.metrics.spearman(made, trained)[0])
+            show(axes[row, column], painted(heat_map(made[0])), f"{words}: {likeness:.2f}", theme, 8)
+        axes[row, 0].set_ylabel(name, fontsize=8, color=theme.ink)
     return figure
 
 

@@ -78,8 +78,7 @@ def method_page(name: str) -> str:
             *(f"| {key} | {value} |" for key, value in facts.items()),
             "",
             method_example(name),
-            f"## `{method.__name__}`\n",
-            f"::: {path}\n    options:\n      heading_level: 3\n",
+            f"::: {path}\n",
             *_measured(name),
         ]
     )
@@ -135,7 +134,7 @@ def metric_page(name: str) -> str:
         "source": metric.source,
     }
     first = next(each for each, other in METRICS.items() if other.measurement is metric.measurement)
-    options = "" if first == name else "      skip_local_inventory: true\n"
+    options = "" if first == name else "    options:\n      skip_local_inventory: true\n"
     return "\n".join(
         [
             f"---\ntitle: {name}\n---\n\n# `{name}`\n",
@@ -143,11 +142,7 @@ def metric_page(name: str) -> str:
             *(f"| {key} | {value} |" for key, value in facts.items()),
             "\nWhat it says and what it cannot say: [concepts](../concepts/metrics.md).\n",
             f"```sh\n{metric_example(name)}\n```\n",
-            *(
-                f"## `{path.rpartition('.')[2]}`\n\n"
-                f"::: {path}\n    options:\n      heading_level: 3\n{options}"
-                for path in computed_by(metric)
-            ),
+            *(f"::: {path}\n{options}" for path in computed_by(metric)),
         ]
     )
 

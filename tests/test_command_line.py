@@ -82,7 +82,12 @@ def test_distill_writes_strip_and_scores(tmp_path, photograph):
 
 
 def test_every_method_can_be_asked_for(tmp_path, photograph, few_segments):
-    slow = {"rise", "agi", "guided_ig"}  # a second each with their defaults; the contracts have them
+    slow = {
+        "rise",
+        "agi",
+        "guided_ig",
+        "spectral_ig",
+    }  # a second each with their defaults; the contracts have them
     methods = [method for method in dg.METHODS if method not in slow]
     result = run("explain", photograph, "--compare", ",".join(methods), "--steps", 2, "--out", tmp_path)
     assert result.exit_code == 0, result.stderr

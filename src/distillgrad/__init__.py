@@ -33,6 +33,9 @@ _HOMES = {
     "VarGrad": "distillgrad.methods.noise:VarGrad",
     "GuidedIG": "distillgrad.methods.path:GuidedIG",
     "IntegratedGradients": "distillgrad.methods.path:IntegratedGradients",
+    "IDGI": "distillgrad.methods.idgi:IDGI",
+    "SAMP": "distillgrad.methods.samp:SAMP",
+    "SpectralIG": "distillgrad.methods.spectral:SpectralIG",
     "RISE": "distillgrad.methods.perturbation:RISE",
     "Lime": "distillgrad.methods.lime:Lime",
     "Occlusion": "distillgrad.methods.perturbation:Occlusion",
@@ -65,6 +68,7 @@ if TYPE_CHECKING:
     from distillgrad.methods.gradient import GradientXInput as GradientXInput
     from distillgrad.methods.gradient import Saliency as Saliency
     from distillgrad.methods.guided import GuidedBackprop as GuidedBackprop
+    from distillgrad.methods.idgi import IDGI as IDGI
     from distillgrad.methods.lime import Lime as Lime
     from distillgrad.methods.noise import SmoothGrad as SmoothGrad
     from distillgrad.methods.noise import VarGrad as VarGrad
@@ -76,6 +80,8 @@ if TYPE_CHECKING:
     from distillgrad.methods.quantus import quantus_explain as quantus_explain
     from distillgrad.methods.region import XRAI as XRAI
     from distillgrad.methods.relevance import LRP as LRP
+    from distillgrad.methods.samp import SAMP as SAMP
+    from distillgrad.methods.spectral import SpectralIG as SpectralIG
     from distillgrad.runs.reading import open_run as open_run
     from distillgrad.sources.classifier import LoadedModel as LoadedModel
     from distillgrad.sources.images import read_image as read_image
@@ -84,9 +90,11 @@ if TYPE_CHECKING:
 __all__ = [
     "AGI",
     "DGA",
+    "IDGI",
     "LRP",
     "METHODS",
     "RISE",
+    "SAMP",
     "XRAI",
     "DeepLift",
     "DistilledGradientAggregation",
@@ -102,6 +110,7 @@ __all__ = [
     "Random",
     "Saliency",
     "SmoothGrad",
+    "SpectralIG",
     "UniformFullGrad",
     "VarGrad",
     "accelerate",

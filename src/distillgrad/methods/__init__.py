@@ -18,12 +18,15 @@ from distillgrad.methods.dga import DistilledGradientAggregation
 from distillgrad.methods.fullgrad import FullGrad, UniformFullGrad
 from distillgrad.methods.gradient import GradientXInput, Saliency
 from distillgrad.methods.guided import GuidedBackprop
+from distillgrad.methods.idgi import IDGI
 from distillgrad.methods.lime import Lime
 from distillgrad.methods.noise import SmoothGrad, VarGrad
 from distillgrad.methods.path import GuidedIG, IntegratedGradients
 from distillgrad.methods.perturbation import RISE, Occlusion, Random
 from distillgrad.methods.region import XRAI
 from distillgrad.methods.relevance import LRP
+from distillgrad.methods.samp import SAMP
+from distillgrad.methods.spectral import SpectralIG
 
 METHODS: dict[str, type[Method]] = {
     "dga": DistilledGradientAggregation,
@@ -36,6 +39,9 @@ METHODS: dict[str, type[Method]] = {
     "vargrad": VarGrad,
     "integrated_gradients": IntegratedGradients,
     "guided_ig": GuidedIG,
+    "idgi": IDGI,
+    "samp": SAMP,
+    "spectral_ig": SpectralIG,
     "agi": AGI,
     "gradcam": GradCAM,
     "deep_lift": DeepLift,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from captum.attr import IntegratedGradients as CaptumIntegratedGradients
@@ -18,6 +19,43 @@ from distillgrad.methods.registered import captum_request
 QUADRATURES = ("gausslegendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid")
 CLOSE = 1e-9
 """Path lengths that differ by less, relatively and absolutely, are equal: the published tolerance."""
+
+
+class PathPoint(NamedTuple):
+    """A point of a path: the score there ``(N,)``, its gradient, and the way to the next point."""
+
+    score: Tensor
+    gradient: Tensor
+    step: Tensor
+
+
+def points_along(
+    model: Model, batch: Batch, n_steps: int, kept: Callable[[float], Tensor]
+) -> Iterator[PathPoint]:
+    """The ``n_steps`` points before the input on the path ``b + kept(α)``, at even steps of α from 0 to 1.
+
+    Cost: a gradient pass for each; the memory of one.
+    """
+    here = kept(0.0)
+    for step in range(n_steps):
+        score, gradient, _ = value_and_gradient(model, batch.shifted(here), batch.target, batch.extra)
+        there = kept((step + 1) / n_steps)
+        yield PathPoint(score.to(here), gradient.to(here), there - here)
+        here = there
+
+
+def straight_path(model: Model, batch: Batch, n_steps: int) -> Iterator[PathPoint]:
+    """The points ``b + α(x − b)`` of Integrated Gradients, from the baseline."""
+    difference = batch.difference
+    return points_along(model, batch, n_steps, lambda alpha: alpha * difference)
+
+
+def riemann_sum(points: Iterator[PathPoint], like: Tensor) -> Tensor:
+    """``Σ ∇f(xⱼ) ⊙ (xⱼ₊₁ − xⱼ)``: the left sum of the path's integral, in the dtype of ``like``."""
+    total = torch.zeros_like(like)
+    for point in points:
+        total.addcmul_(point.gradient, point.step)
+    return total
 
 
 class IntegratedGradients(GradientMethod):
@@ -128,21 +166,26 @@ class GuidedIG(GradientMethod):
         return self.n_steps
 
     def _attribute(self, batch: Batch) -> Tensor:
-        model = self.forward_func
-        batch = with_target(model, batch)
-        difference = batch.difference.flatten(1)
-        length, direction = difference.abs(), difference.sign()
-        covered, total = torch.zeros_like(length), torch.zeros_like(length)
-        for step in range(self.n_steps):
-            inputs = batch.shifted((covered * direction).view_as(batch.inputs))
-            _, gradient, _ = value_and_gradient(model, inputs, batch.target, batch.extra)
-            slope = gradient.flatten(1).to(length) * direction
-            moved = advanced(
-                covered, length, slope.abs(), (step + 1) / self.n_steps, self.fraction, self.max_dist
-            )
-            total.addcmul_(slope, moved - covered)
-            covered = moved
-        return total.view_as(batch.inputs)
+        batch = with_target(self.forward_func, batch)
+        points = guided_path(self.forward_func, batch, self.n_steps, self.fraction, self.max_dist)
+        return riemann_sum(points, batch.difference)
+
+
+def guided_path(
+    model: Model, batch: Batch, n_steps: int, fraction: float = 0.25, max_dist: float = 0.02
+) -> Iterator[PathPoint]:
+    """The points of Guided IG's path; the parameters are those of :class:`GuidedIG`."""
+    difference = batch.difference.flatten(1)
+    length, direction = difference.abs(), difference.sign()
+    covered = torch.zeros_like(length)
+    for step in range(n_steps):
+        inputs = batch.shifted((covered * direction).view_as(batch.inputs))
+        score, gradient, _ = value_and_gradient(model, inputs, batch.target, batch.extra)
+        magnitude = gradient.flatten(1).to(length).abs()
+        moved = advanced(covered, length, magnitude, (step + 1) / n_steps, fraction, max_dist)
+        way = ((moved - covered) * direction).view_as(batch.inputs)
+        yield PathPoint(score.to(length), gradient.to(length), way)
+        covered = moved
 
 
 def advanced(

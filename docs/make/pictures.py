@@ -480,7 +480,7 @@ def method_strip(scene: Scene, name: str) -> Image.Image:
 def save(figure: Figure, path: Path) -> None:
     """A WebP of at most ``LARGEST`` bytes, on no ground of its own."""
     drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", transparent=True)
+    figure.savefig(drawn, format="png", transparent=True, bbox_inches="tight", pad_inches=0.04)
     picture = Image.open(drawn)
     for quality in (84, 75, 65, 55, 45, 35):
         encoded = io.BytesIO()

@@ -27,7 +27,7 @@ WORDS = {
 
 def summary(described: Any) -> str:
     """The first line of a docstring, whose roles and double backticks become plain Markdown."""
-    return str(described.__doc__).strip().partition("\n")[0].replace("``", "`").replace("|", "\\|")
+    return str(described.__doc__).strip().partition("\n")[0].replace("``", "`")
 
 
 def yes(value: bool) -> str:

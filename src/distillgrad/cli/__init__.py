@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distillgrad.cli import attributing, evaluating, explaining, listing, retraining
+from distillgrad.cli import attributing, evaluating, explaining, listing, retraining, stabilising
 from distillgrad.cli.application import app
 
-__all__ = ["app", "attributing", "evaluating", "explaining", "listing", "retraining"]
+__all__ = ["app", "attributing", "evaluating", "explaining", "listing", "retraining", "stabilising"]

@@ -58,6 +58,9 @@ def explain(
     steps: Steps = 30,
     epc_quantile: Quantile = 0.9,
     profile: Annotated[bool, typer.Option("--profile", help="Say where the time went.")] = False,
+    stability: Annotated[
+        bool, typer.Option("--stability", help="Say how far each map agrees with itself; costs 5 more.")
+    ] = False,
     out: Out = Path("explanations"),
     seed: Seed = 0,
     device: Device = "auto",
@@ -66,7 +69,10 @@ def explain(
 ) -> None:
     """Show where a classifier looked: a figure, the raw attribution (.npy) and a record (.json) per image."""
     methods = list(dict.fromkeys([method, *filter(None, compare.replace(" ", "").split(","))]))
-    from distillgrad.views.explanation import cost_in_passes
+    import torch
+
+    from distillgrad.views.agreement import HEADS, agreement_rows, agreements, record_of
+    from distillgrad.views.explanation import cost_in_passes, seen_by
     from distillgrad.views.explanation import explain as explain_image
     from distillgrad.views.records import save_explanation
 
@@ -82,9 +88,17 @@ def explain(
             explanation = explain_image(
                 loaded, image, methods, target=chosen, parameters=parameters, on_pass=advance
             )
-            results.append(save_explanation(explanation, out, name, {"image": str(path), **request}))
+            agreement = {}
+            if stability:
+                asked = {label: (label, parameters.get(label, {})) for label in methods}
+                inputs = seen_by(loaded, image)
+                agreement = agreements(loaded, inputs, asked, torch.tensor([explanation.target]))
+            extra = {"stability": record_of(agreement)} if stability else {}
+            results.append(save_explanation(explanation, out, name, {"image": str(path), **request, **extra}))
             if not as_json:
                 _report(path, explanation, results[-1]["files"]["figure"])
+                if stability:
+                    print_rows(HEADS, agreement_rows(agreement), as_json=False)
                 if profile:
                     _report_stages(explanation)
     if as_json:

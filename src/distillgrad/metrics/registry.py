@@ -219,6 +219,7 @@ def _stability(explained: Explained, protocol: Protocol) -> dict[str, Values]:
     return {
         "stability_spearman": Values({name: each.spearman for name, each in found.items()}, CONDITIONS),
         "stability_overlap": Values({name: each.overlap for name, each in found.items()}, CONDITIONS),
+        "stability_ssim": Values({name: each.ssim for name, each in found.items()}, CONDITIONS),
     }
 
 
@@ -260,6 +261,9 @@ METRICS: dict[str, Metric] = {
     ),
     "stability_spearman": Metric("higher", "5 explanations", "distillgrad, 2026", _stability, "method"),
     "stability_overlap": Metric(
+        "higher", "none beyond stability_spearman", "distillgrad, 2026", _stability, "method"
+    ),
+    "stability_ssim": Metric(
         "higher", "none beyond stability_spearman", "distillgrad, 2026", _stability, "method"
     ),
     "pointing_game": Metric("higher", "none", "Zhang et al. 2018", _localisation, "masks"),

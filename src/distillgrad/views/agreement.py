@@ -1,0 +1,83 @@
+"""How far methods agree with themselves, as tables: methods by kind of change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distillgrad.errors import DistillgradError
+from distillgrad.methods import create_method
+from distillgrad.metrics.stability import Stability, stability
+from distillgrad.sources.classifier import LoadedModel
+
+MEASURES = {"overlap": "top-10 % overlap", "spearman": "Spearman", "ssim": "SSIM"}
+HEADS = ("method", "measure", "float64", "bfloat16", "alone", "jitter")
+
+
+def agreements(
+    loaded: LoadedModel,
+    inputs: Tensor,
+    methods: Mapping[str, tuple[str, Mapping[str, Any]]],
+    target: Tensor | None = None,
+    on_method: Callable[[], None] = lambda: None,
+) -> dict[str, Stability | str]:
+    """By label, the method's agreement with itself, or why it cannot explain the model.
+
+    Cost: 5 explanations by each method.
+    """
+    found: dict[str, Stability | str] = {}
+    for label, (name, parameters) in methods.items():
+
+        def explainer(model: Any, name: str = name, parameters: Mapping[str, Any] = parameters) -> Any:
+            return create_method(name, model, **parameters).attribute
+
+        try:
+            found[label] = stability(loaded.model, explainer, inputs, target)
+        except DistillgradError as error:
+            found[label] = str(error)
+        on_method()
+    return found
+
+
+def means(agreement: Stability) -> dict[str, dict[str, float | None]]:
+    """By measure and condition, the mean over the samples where it is defined."""
+    return {
+        measure: {
+            condition: _number(torch.nanmean(getattr(agreement, measure), 0)[place])
+            for place, condition in enumerate(agreement.conditions)
+        }
+        for measure in MEASURES
+    }
+
+
+def record_of(found: Mapping[str, Stability | str]) -> dict[str, Any]:
+    """The means by method, for machines; of a method that refused, why."""
+    return {name: {"refused": each} if isinstance(each, str) else means(each) for name, each in found.items()}
+
+
+def agreement_rows(found: Mapping[str, Stability | str]) -> list[tuple[str, ...]]:
+    """A row for each method and measure; of a method that refused, one with dashes."""
+    rows: list[tuple[str, ...]] = []
+    for label, agreement in found.items():
+        if isinstance(agreement, str):
+            rows.append((label, "refused", "–", "–", "–", "–"))
+            continue
+        for measure, by_condition in means(agreement).items():
+            values = ("–" if value is None else f"{value:.3f}" for value in by_condition.values())
+            rows.append((label, MEASURES[measure], *values))
+    return rows
+
+
+def markdown_of(found: Mapping[str, Stability | str]) -> str:
+    """The rows as a Markdown table, and what the methods that refused said."""
+    table = (HEADS, ("---",) * len(HEADS), *agreement_rows(found))
+    lines = ["| " + " | ".join(row) + " |" for row in table]
+    refusals = [f"- `{name}`: {words}" for name, words in found.items() if isinstance(words, str)]
+    return "\n".join([*lines, *([""] if refusals else []), *refusals]) + "\n"
+
+
+def _number(value: Tensor) -> float | None:
+    return float(value) if bool(torch.isfinite(value)) else None

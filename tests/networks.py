@@ -11,6 +11,7 @@ import distillgrad as dg
 
 SMALL = {
     "dga": {"n_steps": 3},
+    "stable_dga": {"n_steps": 3, "n_rankings": 2},
     "smoothgrad": {"n_samples": 3},
     "vargrad": {"n_samples": 3},
     "integrated_gradients": {"n_steps": 4},

@@ -22,6 +22,7 @@ _HOMES = {
     "create_method": "distillgrad.methods:create_method",
     "DGA": "distillgrad.methods.dga:DistilledGradientAggregation",
     "DistilledGradientAggregation": "distillgrad.methods.dga:DistilledGradientAggregation",
+    "StableDistilledGradientAggregation": "distillgrad.methods.stable_dga:StableDistilledGradientAggregation",
     "UniformFullGrad": "distillgrad.methods.fullgrad:UniformFullGrad",
     "FullGrad": "distillgrad.methods.fullgrad:FullGrad",
     "GuidedBackprop": "distillgrad.methods.guided:GuidedBackprop",
@@ -82,6 +83,9 @@ if TYPE_CHECKING:
     from distillgrad.methods.relevance import LRP as LRP
     from distillgrad.methods.samp import SAMP as SAMP
     from distillgrad.methods.spectral import SpectralIG as SpectralIG
+    from distillgrad.methods.stable_dga import (
+        StableDistilledGradientAggregation as StableDistilledGradientAggregation,
+    )
     from distillgrad.runs.reading import open_run as open_run
     from distillgrad.sources.classifier import LoadedModel as LoadedModel
     from distillgrad.sources.images import read_image as read_image
@@ -111,6 +115,7 @@ __all__ = [
     "Saliency",
     "SmoothGrad",
     "SpectralIG",
+    "StableDistilledGradientAggregation",
     "UniformFullGrad",
     "VarGrad",
     "accelerate",

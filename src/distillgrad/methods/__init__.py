@@ -27,9 +27,11 @@ from distillgrad.methods.region import XRAI
 from distillgrad.methods.relevance import LRP
 from distillgrad.methods.samp import SAMP
 from distillgrad.methods.spectral import SpectralIG
+from distillgrad.methods.stable_dga import StableDistilledGradientAggregation
 
 METHODS: dict[str, type[Method]] = {
     "dga": DistilledGradientAggregation,
+    "stable_dga": StableDistilledGradientAggregation,
     "uniform_fullgrad": UniformFullGrad,
     "fullgrad": FullGrad,
     "gradient_x_input": GradientXInput,

@@ -1,0 +1,192 @@
+"""DGA beside its stable variant, image by image: ``python benchmarks/variants.py [--only page]``.
+
+Values are kept in ``docs/results/variants.json``; what is there is not computed again. The JSON's
+``tried`` holds the settings that were screened before, on other images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import distillgrad as dg
+from distillgrad.metrics.similarity import top_overlap
+from distillgrad.metrics.statistics import bootstrap_mean
+
+DATA = Path(os.environ.get("DISTILLGRAD_DATA", "../shared/data")) / "imagenet"
+RESULTS = Path("docs/results")
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dga": ("dga", {}),
+    "stable_dga": ("stable_dga", {}),
+    "stable_dga, n_steps=14": ("stable_dga", {"n_steps": 14}),
+    "stable_dga, n_rankings=30": ("stable_dga", {"n_rankings": 30}),
+}
+NETWORKS = ("resnet18", "squeezenet1_1")
+FIRST, ROWS, N_STEPS = 100, 8, 20
+"""The first image that no choice was made on; rows at a time; steps of the curves."""
+
+HEAD = """# A distillation steadier than DGA
+
+`stable_dga` ranks by all that it has gathered and looks at that ranking twice. Values of single images lie
+beside this page (`variants-*.json`); `python benchmarks/variants.py` measures what is missing and writes the
+page. LeRF ↑ and MoRF ↓: 20 steps, pixels, removed ones at the mean colour; 95 % bootstrap intervals,
+differences in pairs. Sections named bfloat16 have both maps and curves computed in that precision.
+A part that has no section here has not been measured.
+"""
+TRIED = """## Tried on SqueezeNet
+
+The record of the screening that the method was chosen by: 16 images (0, 2, … 30), bfloat16, so that none
+of these numbers is evidence for other images. Overlap: common top 10 % of pixels between float32 and
+float64, the number of images in brackets (odd numbers below 14; 3 or 4 images each, so rows compare only
+roughly). `pix`: ranked and rectified by pixels; `mom total`: ranked by the sum so far; `local mask`: ∇f
+⊙ (x−b) of the anchor, `maskb` with the uniform bias; `delay`: anchors from one ranking to the next;
+`soft`: width of a linear ramp over ranks in place of the threshold; `q`: EPC quantile; `blur`,
+`aggblur`, `mblur`, `final`: σ of a Gaussian over the ranking, each map, the mask, the result; `agg`:
+weights over the anchors; `beta`: weight of negative values; `mul`: product of the two masks; `pow`:
+exponent of n/N; `unit`: each anchor's map scaled to the same sum; `N`: steps, 30 unless said.
+"""
+
+
+def classifier(name: str) -> Any:
+    """A network with the weights of the shared data."""
+    return dg.load_model(f"torchvision:{name}@{DATA / name}.safetensors")
+
+
+def images(loaded: Any, numbers: range) -> Tensor:
+    """The sample images of these numbers, in the order of the index."""
+    with (DATA / "samples" / "index.csv").open() as opened:
+        names = sorted(next(v for v in row.values() if v.endswith(".jpg")) for row in csv.DictReader(opened))
+    paths = [DATA / "samples" / Path(names[number]).name for number in numbers]
+    return torch.stack([loaded.preprocess(dg.read_image(path)) for path in paths])
+
+
+def remembered(part: str) -> tuple[Path, dict[str, Any]]:
+    """One part's file and what it holds."""
+    path = RESULTS / f"variants-{part}.json"
+    return path, json.loads(path.read_text()) if path.exists() else {}
+
+
+def faithfulness(network: str, n_images: int, precision: Any) -> None:
+    """LeRF and MoRF of every method, in chunks that are kept at once."""
+    path, kept = remembered(f"{network}-{precision}")
+    loaded = classifier(network)
+    model = None
+    for start in range(FIRST, FIRST + n_images, ROWS):
+        numbers = range(start, min(start + ROWS, FIRST + n_images))
+        missing = [name for name in METHODS if f"{numbers[-1]}" not in kept.get(name, {})]
+        if not missing:
+            continue
+        x = images(loaded, numbers)
+        with torch.no_grad():
+            target = loaded.model(x).argmax(1)  # the same class, whatever the precision of the maps
+        if model is None:
+            model = dg.accelerate(loaded.model, x, precision=precision, channels_last=True)
+        maps = {
+            name: dg.create_method(METHODS[name][0], model, **METHODS[name][1]).attribute(x, target)
+            for name in missing
+        }
+        curves = dg.metrics.morf_and_lerf(model, x, target, maps, n_steps=N_STEPS)
+        for name, both in curves.items():
+            for row, number in enumerate(numbers):
+                values = [float(both.lerf.auc[row]), float(both.morf.auc[row])]
+                kept.setdefault(name, {})[str(number)] = values
+        path.write_text(json.dumps(kept))
+
+
+def overlaps(network: str, n_images: int) -> None:
+    """Common top 10 % of the pixels between float32 and float64."""
+    path, kept = remembered(f"{network}-overlap")
+    loaded = classifier(network)
+    exact = copy.deepcopy(loaded.model).double()
+    for start in range(FIRST, FIRST + n_images, 2):
+        numbers = range(start, min(start + 2, FIRST + n_images))
+        for name, (method, parameters) in METHODS.items():
+            if str(numbers[-1]) in kept.get(name, {}):
+                continue
+            x = images(loaded, numbers)
+            with torch.no_grad():
+                target = loaded.model(x).argmax(1)
+            pair = [
+                dg.create_method(method, model, **parameters).attribute(inputs, target).double().sum(1)
+                for model, inputs in ((loaded.model, x), (exact, x.double()))
+            ]
+            for number, value in zip(numbers, top_overlap(*pair).tolist(), strict=True):
+                kept.setdefault(name, {})[str(number)] = value
+            path.write_text(json.dumps(kept))
+
+
+def with_interval(values: Any) -> str:
+    """A mean with its 95 % bootstrap interval."""
+    found = bootstrap_mean(np.array(values))
+    return f"{found.mean:.4f} ({found.low:.4f} … {found.high:.4f})"
+
+
+def _named(setting: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in setting.items()) or "DGA"
+
+
+def _figures(tried: dict[str, Any]) -> str:
+    cells = [f"{np.mean(tried[key]):.4f}" if key in tried else "–" for key in ("lerf", "morf")]
+    overlap = tried.get("overlap")
+    return " | ".join([*cells, f"{np.mean(overlap):.2f} ({len(overlap)})" if overlap else "–"])
+
+
+def page() -> str:
+    """The page of the documentation, from what is kept."""
+    lines = HEAD.splitlines()
+    for path in sorted(RESULTS.glob("variants-*.json")):
+        part = path.stem.removeprefix("variants-")
+        kept = json.loads(path.read_text())
+        if part == "tried":
+            lines += ["", *TRIED.splitlines(), "", "| setting | LeRF | MoRF | overlap |", "|---|---|---|---|"]
+            lines += [f"| {_named(each['setting'])} | {_figures(each)} |" for each in kept]
+        elif part.endswith("overlap"):
+            lines += [
+                "",
+                f"## Rounding: {part}",
+                "",
+                "| method | images | common top 10 % |",
+                "|---|---|---|",
+            ]
+            for name, values in kept.items():
+                lines.append(f"| {name} | {len(values)} | {with_interval(list(values.values()))} |")
+        else:
+            lines += ["", f"## Faithfulness: {part}", ""]
+            lines += [
+                "| method | images | LeRF | MoRF | LeRF − DGA's | MoRF − DGA's |",
+                "|---|---|---|---|---|---|",
+            ]
+            for name, values in kept.items():
+                both = np.array(list(values.values()))
+                apart = both - np.array([kept["dga"][number] for number in values])
+                cells = [with_interval(each) for each in (*both.T, *apart.T)]
+                lines.append(f"| {name} | {len(values)} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure what is missing, write the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", default="", help="network-precision, network-overlap, or page")
+    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--precision", default="bfloat16", choices=("float32", "bfloat16"))
+    arguments = parser.parse_args()
+    for network in NETWORKS:
+        if arguments.only in ("", f"{network}-{arguments.precision}"):
+            faithfulness(network, arguments.images, arguments.precision)
+        if arguments.only in ("", f"{network}-overlap"):
+            overlaps(network, arguments.images)
+    (RESULTS / "variants.md").write_text(page())
+
+
+if __name__ == "__main__":
+    main()

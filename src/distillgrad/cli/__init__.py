@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from distillgrad.cli import attributing, evaluating, explaining, listing, retraining, stabilising
+from distillgrad.cli import attributing, evaluating, explaining, exploring, listing, retraining, stabilising
 from distillgrad.cli.application import app
 
-__all__ = ["app", "attributing", "evaluating", "explaining", "listing", "retraining", "stabilising"]
+__all__ = [
+    "app",
+    "attributing",
+    "evaluating",
+    "explaining",
+    "exploring",
+    "listing",
+    "retraining",
+    "stabilising",
+]

@@ -71,6 +71,7 @@ Target = Annotated[
 ]
 Steps = Annotated[int, typer.Option(min=1, max=10_000, help="N, distillation steps of DGA.")]
 Quantile = Annotated[float, typer.Option(help="q in (0, 1]: above it DGA drops extreme features.")]
+NegativeScale = Annotated[float, typer.Option(help="β ≥ 0, the weight of what speaks against (DGA).")]
 Accelerate = Annotated[
     bool, typer.Option(help="Fold batch norms and lay memory out anew, if the result is the same.")
 ]
@@ -105,6 +106,12 @@ def torch_device(name: str) -> Any:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise ParameterError(f"device {name!r} cannot be used here: {error}") from error
+
+
+def dga_parameters(n_steps: int, epc_quantile: float, negative_scale: float) -> dict[str, Any]:
+    """DGA's parameters as they are recorded: N and q always, β where it is not the default."""
+    found: dict[str, Any] = {"n_steps": n_steps, "epc_quantile": epc_quantile}
+    return {**found, "negative_scale": negative_scale} if negative_scale else found
 
 
 def load(spec: str, device: str, seed: int) -> LoadedModel:

@@ -12,6 +12,7 @@ from distillgrad.cli.application import (
     Device,
     Json,
     ModelName,
+    NegativeScale,
     Out,
     Quantile,
     Seed,
@@ -19,6 +20,7 @@ from distillgrad.cli.application import (
     Target,
     command,
     device_of,
+    dga_parameters,
     load,
 )
 from distillgrad.views.terminal import print_json, print_rows, progress_of, say
@@ -57,6 +59,10 @@ def explain(
     compare: Annotated[str, typer.Option(help="Further methods, separated by commas.")] = "",
     steps: Steps = 30,
     epc_quantile: Quantile = 0.9,
+    negative_scale: NegativeScale = 0.0,
+    versus: Annotated[
+        str | None, typer.Option(help="Explain the target against this class: their logits' difference.")
+    ] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Say where the time went.")] = False,
     stability: Annotated[
         bool, typer.Option("--stability", help="Say how far each map agrees with itself; costs 5 more.")
@@ -76,17 +82,24 @@ def explain(
     from distillgrad.views.explanation import explain as explain_image
     from distillgrad.views.records import save_explanation
 
-    parameters = {"dga": {"n_steps": steps, "epc_quantile": epc_quantile}}
+    parameters = {"dga": dga_parameters(steps, epc_quantile, negative_scale)}
     passes = cost_in_passes(methods, parameters)  # and a wrong request ends here
     read = _read(images)
     loaded = load(model, device, seed)
     chosen = None if target is None else loaded.class_index(target)
+    other = None if versus is None else loaded.class_index(versus)
     request = {"model": model, "seed": seed, "device": str(device_of(loaded))}
     results: list[dict[str, Any]] = []
     with progress_of("explaining", len(read) * passes) as advance:
         for name, (path, image) in zip(_stems(images), read, strict=True):
             explanation = explain_image(
-                loaded, image, methods, target=chosen, parameters=parameters, on_pass=advance
+                loaded,
+                image,
+                methods,
+                target=chosen,
+                versus=other,
+                parameters=parameters,
+                on_pass=advance,
             )
             agreement = {}
             if stability:

@@ -89,6 +89,17 @@ def select(output: Any, target: Target, n_samples: int) -> Tensor:
     return logits.gather(1, target.to(logits.device)[:, None])[:, 0]
 
 
+def logit_difference(one: int, other: int) -> Score:
+    """The target that asks why class ``one`` and not class ``other``: the difference of their logits."""
+
+    def difference(output: Any) -> Tensor:
+        logits = logits_of(output)
+        within_classes(torch.tensor([one, other]), logits)
+        return logits[:, one] - logits[:, other]
+
+    return difference
+
+
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     """float64 for float64, otherwise float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32

@@ -51,7 +51,7 @@ def read_image(path: str | os.PathLike[str]) -> Image.Image:
     return decode_image(content, str(path))
 
 
-def decode_image(content: bytes, name: str) -> Image.Image:
+def decode_image(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The image in ``content``, as :func:`read_image` says; ``name`` is what errors call it."""
     if not content:
         raise SourceError(f"{name} is empty")
@@ -59,7 +59,7 @@ def decode_image(content: bytes, name: str) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata; of size we judge below
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                _check_size(image.size, name)
+                _check_size(image.size, name, max_pixels)
                 upright = ImageOps.exif_transpose(image)
                 return _to_rgb(upright)
     except SourceError:
@@ -86,11 +86,11 @@ def sample_photograph() -> Path:
     return Path(spec.submodule_search_locations[0]) / "data" / "chelsea.png"
 
 
-def _check_size(size: tuple[int, int], name: str) -> None:
+def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
     width, height = size
-    if width * height > MAX_PIXELS:
+    if width * height > max_pixels:
         raise SourceError(
-            f"{name} has {width}×{height} pixels; at most {MAX_PIXELS:,} are decoded: make it smaller"
+            f"{name} has {width}×{height} pixels; at most {max_pixels:,} are decoded: make it smaller"
         )
     if max(size) > MAX_ASPECT * min(size) and min(size) >= MIN_SIDE:
         raise SourceError(f"{name} has {width}×{height} pixels: too thin a strip; crop it")

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from distillgrad.core.forward import logits_of
+from distillgrad.core.forward import logit_difference, logits_of
 from distillgrad.core.stages import Stages, timed_stages
 from distillgrad.errors import InputError
 from distillgrad.methods import METHODS, create_method
@@ -38,6 +38,7 @@ class Explanation:
         attributions: By method, ``(C, H, W)`` or ``(1, H, W)``, on the CPU.
         parameters: By method, those that were set.
         stages: By method, where the time went.
+        versus, versus_name: The class against which ``target`` is explained, if any.
     """
 
     shown: Tensor
@@ -48,6 +49,14 @@ class Explanation:
     attributions: Mapping[str, Tensor]
     parameters: Mapping[str, Mapping[str, Any]]
     stages: Mapping[str, Stages]
+    versus: int | None = None
+    versus_name: str = ""
+
+    @property
+    def question(self) -> str:
+        """What the maps answer."""
+        against = f" and not {self.versus_name}" if self.versus is not None else ""
+        return f"Why {self.target_name}{against}?"
 
 
 def cost_in_passes(methods: Sequence[str], parameters: Mapping[str, Mapping[str, Any]]) -> int:
@@ -80,12 +89,14 @@ def explain(
     methods: Sequence[str] = ("dga",),
     *,
     target: int | None = None,
+    versus: int | None = None,
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
     on_pass: Callable[[], None] = lambda: None,
 ) -> Explanation:
     """Why ``loaded`` sees ``target`` (by default what it predicts) in ``image``, by each method.
 
     Args:
+        versus: Another class: explain what speaks for ``target`` rather than for it (difference of logits).
         parameters: Of the methods, by their names; what is not set has its default.
         on_pass: Called at each pass through the model, for a display of progress.
     """
@@ -98,6 +109,7 @@ def explain(
         probabilities=tuple(top.values.tolist()),
     )
     chosen = prediction.classes[0] if target is None else target
+    asked = chosen if versus is None else logit_difference(chosen, versus)
 
     def counted(*arguments: Any) -> Any:
         on_pass()
@@ -109,7 +121,7 @@ def explain(
         whole = METHODS[name].needs_module
         method = create_method(name, loaded.model if whole else counted, **used[name])
         with timed_stages() as stages[name]:
-            attributions[name] = method.attribute(inputs, target=chosen)[0].cpu()
+            attributions[name] = method.attribute(inputs, target=asked)[0].cpu()
         for _ in range(method.n_passes if whole else 0):
             on_pass()
     return Explanation(
@@ -121,4 +133,6 @@ def explain(
         attributions=attributions,
         parameters=used,
         stages=stages,
+        versus=versus,
+        versus_name="" if versus is None else loaded.classes[versus],
     )

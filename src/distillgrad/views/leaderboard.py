@@ -58,7 +58,7 @@ def leaderboard_of(evaluation: Evaluation, *, reference: str | None = None) -> L
         raise UnknownNameError("method", reference, methods)
     comparisons = {
         metric: compare(
-            {name: _per_sample(values) for name, values in evaluation.values[metric].items()},
+            {name: per_sample(values) for name, values in evaluation.values[metric].items()},
             better=METRICS[metric].better,
             reference=reference,
         )
@@ -76,7 +76,7 @@ def leaderboard_of(evaluation: Evaluation, *, reference: str | None = None) -> L
     return Leaderboard(ranking, comparisons, along, evaluation)
 
 
-def _per_sample(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def per_sample(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """The mean over the axis that a metric may have; NaN only where nothing on it is defined."""
     if values.ndim == 1:
         return values

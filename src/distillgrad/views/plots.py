@@ -121,7 +121,7 @@ def explanation_figure(explanation: Explanation, title: str = "") -> Figure:
         _colour_bar(figure, axes[0, column], scale)
         _image(axes[1, column], overlay(picture, pixels, scale), "laid over the image")
         _image(axes[2, column], relevant_pixels(picture, pixels), "top 10 % of the pixels")
-    figure.suptitle(title or f"Why {explanation.target_name}?", color=INK, fontsize=13, fontweight="bold")
+    figure.suptitle(title or explanation.question, color=INK, fontsize=13, fontweight="bold")
     return figure
 
 

@@ -1,0 +1,227 @@
+"""What stands behind the explorer's page: uploads, models that may be named, one visitor's explanation."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from distillgrad.core.forward import logit_difference
+from distillgrad.errors import DistillgradError, InputError, SourceError, TargetError, UnknownNameError
+from distillgrad.methods import create_method
+from distillgrad.methods.dga import Distillation
+from distillgrad.metrics.pixel_perturbation import MorfAndLerf, morf_and_lerf
+from distillgrad.sources.classifier import LoadedModel
+from distillgrad.sources.images import decode_image, read_image, sample_photograph
+from distillgrad.sources.models import load_model
+from distillgrad.views.explanation import Explanation, cost_in_passes, explain, seen_by
+
+MAX_BYTES = 20 * 2**20
+MAX_PIXELS = 50_000_000
+OPEN_KINDS = ("torchvision", "timm")
+"""Libraries whose models a visitor may name: loading them never runs code that the name chooses."""
+KEPT_MODELS = 3
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A visitor's image; ``name`` of ``None`` is the sample photograph."""
+
+    image: Image.Image
+    name: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What one visitor looks at. Not compared by value: it is stored by identity."""
+
+    picture: Picture
+    model: str
+    explanation: Explanation
+
+
+def picture_of(path: str | None) -> Picture:
+    """The uploaded image, its first frame if it moves; without a path the sample photograph.
+
+    Raises:
+        SourceError: no image, a broken one, or one of more than ``MAX_BYTES`` or ``MAX_PIXELS``; the message
+            names it as the visitor does, never where it lies here.
+    """
+    if path is None:
+        return Picture(read_image(sample_photograph()), None)
+    file = Path(path)
+    name = file.name[:120] or "the image"
+    try:
+        size = file.stat().st_size
+        if size > MAX_BYTES:
+            raise SourceError(f"{name} has {size / 2**20:.0f} MiB; at most {MAX_BYTES >> 20} are taken")
+        content = file.read_bytes()
+    except OSError as error:
+        if isinstance(error, SourceError):
+            raise
+        raise SourceError(f"{name} did not arrive; drop it again") from error
+    return Picture(decode_image(content, name, max_pixels=MAX_PIXELS), name)
+
+
+class Models:
+    """The classifiers of the page, loaded once for all visitors, the last few of them kept.
+
+    Args:
+        offered: Names that the command line gave; only among these are files and factories.
+    """
+
+    def __init__(self, offered: Sequence[str] = ()) -> None:
+        self.offered = tuple(dict.fromkeys((*offered, "cifar10-cnn")))
+        self._loaded: dict[str, LoadedModel] = {}
+        self._lock = threading.Lock()
+
+    def load(self, name: str) -> LoadedModel:
+        """The classifier that a visitor names.
+
+        Raises:
+            UnknownNameError: no such model, or one that only the command line may name.
+            SourceError: its weights are not to be had.
+        """
+        wanted = str(name or "").strip()
+        kind, _, rest = wanted.partition(":")
+        if wanted not in self.offered and (
+            kind not in OPEN_KINDS or not rest or not rest.replace("_", "").replace(".", "").isalnum()
+        ):
+            raise UnknownNameError(
+                "model on this page", wanted[:120], (*self.offered, "torchvision:NAME", "timm:NAME")
+            )
+        with self._lock:
+            if wanted not in self._loaded:
+                try:
+                    self._loaded[wanted] = load_model(wanted)
+                except SourceError as error:
+                    if wanted in self.offered:
+                        raise
+                    raise SourceError(
+                        f"the weights of {wanted} are not on this machine and cannot be downloaded; start with "
+                        f"--model {wanted}@FILE"
+                    ) from error
+                for old in list(self._loaded)[:-KEPT_MODELS]:
+                    del self._loaded[old]
+            self._loaded[wanted] = self._loaded.pop(wanted)
+            return self._loaded[wanted]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The page's settings, checked."""
+
+    methods: tuple[str, ...]
+    parameters: dict[str, dict[str, Any]]
+    n_passes: int
+
+
+def asked(methods: Sequence[str], n_steps: float, epc_quantile: float, negative_scale: float) -> Asked:
+    """The request, checked before any work.
+
+    Raises:
+        InputError: no method is chosen.
+        ParameterError, UnknownNameError: a parameter or a method that there is not.
+    """
+    if not methods:
+        raise InputError("choose at least one method")
+    dga = {
+        "n_steps": int(n_steps),
+        "epc_quantile": float(epc_quantile),
+        "negative_scale": float(negative_scale),
+    }
+    parameters = {"dga": dga} if "dga" in methods else {}
+    return Asked(tuple(methods), parameters, cost_in_passes(tuple(methods), parameters))
+
+
+def class_of(loaded: LoadedModel, words: str | None) -> int | None:
+    """The class that a visitor chose, ``None`` for the predicted one."""
+    if words is None or not str(words).strip():
+        return None
+    found = str(words).strip()
+    number, colon, _ = found.partition(":")
+    return loaded.class_index(number if colon and number.isdecimal() else found)
+
+
+def class_choices(loaded: LoadedModel, found: Explanation) -> list[tuple[str, str]]:
+    """Every class as the page lists it and as it answers, the most probable first; numbers tell namesakes apart."""
+    said = found.prediction
+    first = {
+        index: f"{loaded.classes[index]} ({probability:.1%})"
+        for index, probability in zip(said.classes, said.probabilities, strict=True)
+    }
+    every = {**first, **{index: name for index, name in enumerate(loaded.classes) if index not in first}}
+    return [(words, f"{index}: {loaded.classes[index]}") for index, words in every.items()]
+
+
+def explained(
+    models: Models,
+    picture: Picture,
+    model: str,
+    target: str | None,
+    versus: str | None,
+    request: Asked,
+    on_pass: Callable[[], None],
+) -> Shown:
+    """The explanation that a visitor asked for."""
+    loaded = models.load(model)
+    chosen, other = class_of(loaded, target), class_of(loaded, versus)
+    found = explain(
+        loaded,
+        picture.image,
+        request.methods,
+        target=chosen,
+        versus=other,
+        parameters=request.parameters,
+        on_pass=on_pass,
+    )
+    if other is not None and other == found.target:
+        raise TargetError(f"{found.target_name} cannot be explained against itself; choose another class")
+    return Shown(picture, model, found)
+
+
+def target_of(shown: Shown) -> Any:
+    """The target of what is shown, as methods take it."""
+    found = shown.explanation
+    return found.target if found.versus is None else logit_difference(found.target, found.versus)
+
+
+def sequence(loaded: LoadedModel, shown: Shown, on_pass: Callable[[], None]) -> Distillation:
+    """The distillation sequence behind the DGA map that is shown."""
+    if "dga" not in shown.explanation.parameters:
+        raise InputError("the sequence is DGA's: choose dga among the methods and explain again")
+
+    def counted(*arguments: Any) -> Any:
+        on_pass()
+        return loaded.model(*arguments)
+
+    method: Any = create_method("dga", counted, **shown.explanation.parameters["dga"])
+    found: Distillation = method.distill(seen_by(loaded, shown.picture.image), target_of(shown))
+    return found
+
+
+def faithfulness(
+    loaded: LoadedModel, shown: Shown, n_steps: int, on_rows: Callable[[int], None]
+) -> dict[str, MorfAndLerf]:
+    """MoRF and LeRF of the maps that are shown; of two classes, for the probability of the first."""
+
+    def counted(inputs: torch.Tensor, *extra: Any) -> Any:
+        on_rows(len(inputs))
+        return loaded.model(inputs, *extra)
+
+    attributions = {name: each[None] for name, each in shown.explanation.attributions.items()}
+    return morf_and_lerf(
+        counted, seen_by(loaded, shown.picture.image), shown.explanation.target, attributions, n_steps=n_steps
+    )
+
+
+def said(error: Exception) -> str:
+    """What a visitor is told of an error: ours in full, of others only their kind."""
+    if isinstance(error, DistillgradError):
+        return str(error)
+    return f"this failed unexpectedly ({type(error).__name__}); the server's log has the details"

@@ -1,0 +1,158 @@
+"""An explanation as HTML: what the model says, each method's map, the distillation sequence, curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from torch import Tensor
+
+from distillgrad.methods import METHODS
+from distillgrad.methods.dga import Distillation
+from distillgrad.metrics.pixel_perturbation import MorfAndLerf
+from distillgrad.views.encoded_pictures import data_uri, is_coarse
+from distillgrad.views.explanation import Explanation
+from distillgrad.views.page import text
+from distillgrad.views.plots import Scale, colours, heat_map, relevant_pixels, shared_scale
+from distillgrad.views.vector_curves import chart, key_of
+
+OVERLAY = 85
+
+
+def prediction_list(explanation: Explanation) -> str:
+    """The five most probable classes, the explained one marked."""
+    said = explanation.prediction
+    lines = ""
+    for index, name, probability in zip(said.classes, said.names, said.probabilities, strict=True):
+        asked = ' class="asked"' if index == explanation.target else ""
+        lines += (
+            f"<li{asked}><span>{text(name)}</span><span>{probability:.1%}</span>"
+            f'<span class="bar"><span style="width:{100 * probability:.1f}%"></span></span></li>'
+        )
+    return f'<ol class="said">{lines}</ol>'
+
+
+def map_panel(explanation: Explanation, key: str, *, fraction: float = 0.1, one_scale: bool = False) -> str:
+    """Every method's map side by side: laid over the image, alone, or as its most relevant pixels.
+
+    Args:
+        key: Distinguishes the panel's controls from those of others on the page.
+        fraction: Of the pixels that count as most relevant.
+        one_scale: The same colours for the same numbers everywhere, instead of a scale for each method.
+    """
+    maps = {name: heat_map(values) for name, values in explanation.attributions.items()}
+    common = shared_scale(list(maps.values()))
+    cards = ""
+    for name, pixels in maps.items():
+        scale = common if one_scale else shared_scale([pixels])
+        settings = ", ".join(f"{each}={value}" for each, value in explanation.parameters[name].items())
+        cards += _card(explanation, name, settings, pixels, scale, fraction)
+    views = "".join(
+        f'<label><input type="radio" name="view-{key}" value="{value}"{checked}>{words}</label>'
+        for value, words, checked in (
+            ("over", "over the image", " checked"),
+            ("map", "the map alone", ""),
+            ("top", f"top {100 * fraction:g} % of the pixels", ""),
+        )
+    )
+    return (
+        f'<section class="maps" aria-label="{text(explanation.question)}"><div class="controls">'
+        f"<fieldset><legend>Show</legend>{views}</fieldset>"
+        f'<span class="slides scripted"><label>Map over the image <input type="range" min="0" max="100" '
+        f'value="{OVERLAY}" data-slides="overlay" aria-label="How much of the map is laid over the image">'
+        f'</label><output>{OVERLAY} %</output></span></div><div class="cards">{cards}</div></section>'
+    )
+
+
+def _card(
+    explanation: Explanation, name: str, settings: str, pixels: Tensor, scale: Scale, fraction: float
+) -> str:
+    shown = explanation.shown
+    photograph = shown.numpy().astype(float)
+    coloured = colours(pixels, scale)
+    opaque = np.dstack([coloured, scale.strength(pixels)[..., None] ** 0.5])
+    about = f"{name}, {explanation.question}"
+    layers = (
+        ("photograph", photograph, "what the model sees"),
+        ("over", opaque, f"{about}: its map laid over the image"),
+        ("map", coloured, ""),
+        ("top", relevant_pixels(shown, pixels, fraction), ""),
+    )
+    pictures = "".join(
+        f'<img class="{kind}" src="{data_uri(picture)}" alt="{text(words)}">'
+        for kind, picture, words in layers
+    )
+    coarse = " coarse" if is_coarse(photograph) else ""
+    small = f"<small>{text(settings)}</small>" if settings else ""
+    return (
+        f'<figure class="card"><figcaption>{text(name)}{small}</figcaption>'
+        f'<div class="stack{coarse}">{pictures}</div>{legend(scale, METHODS[name].multiplies_by_inputs)}</figure>'
+    )
+
+
+def legend(scale: Scale, in_logits: bool) -> str:
+    """The colours with their numbers, and what the numbers are."""
+    ends = np.linspace(scale.low, scale.high, 128)
+    stripe = np.asarray(scale.mappable.to_rgba(ends))[None, :, :3]
+    middle = (scale.low + scale.high) / 2
+    unit = "attribution in logits per pixel" if in_logits else "attribution, in units of its own"
+    signs = "; blue speaks against the class" if scale.signed else ""
+    return (
+        f'<div class="scale"><img src="{data_uri(np.repeat(stripe, 2, 0), quality=95)}" alt="">'
+        f"<div><span>{scale.low:.2g}</span><span>{middle:.2g}</span><span>{scale.high:.2g}</span></div>"
+        f"<p>{unit}{signs}; the scale ends where 0.5 % of the pixels lie beyond</p></div>"
+    )
+
+
+def sequence_panel(steps: Distillation, display: Callable[[Tensor], Tensor], target: str) -> str:
+    """The anchors beside their local attributions, one n at a time, and the score along them."""
+    n_anchors = len(steps.anchors)
+    maps = [heat_map(each[0].cpu()) for each in steps.attributions]
+    scale = shared_scale(maps)
+    frames = ""
+    for n, (anchor, pixels) in enumerate(zip(steps.anchors, maps, strict=True)):
+        seen = display(anchor[0].cpu()).permute(1, 2, 0).expand(-1, -1, 3).numpy()
+        coarse = " coarse" if is_coarse(seen) else ""
+        frames += (
+            f'<figure class="frame{coarse}"><figcaption>n = {n}: logit of {text(target)} '
+            f"{float(steps.scores[n, 0]):.2f}</figcaption>"
+            f'<img src="{data_uri(seen, quality=70)}" alt="anchor {n}">'
+            f'<img src="{data_uri(colours(pixels, scale), quality=70)}" alt="its local attribution"></figure>'
+        )
+    curve = chart(
+        "Score along the sequence", "n", f"logit of {target}", list(range(n_anchors)),
+        {"dga": steps.scores[:, 0].tolist()},
+    )  # fmt: skip
+    return (
+        '<section class="sequence" aria-label="Distillation sequence"><span class="slides"><label>Anchor '
+        f'<input type="range" min="0" max="{n_anchors - 1}" value="0" data-slides="sequence" '
+        'aria-label="Anchor n of the sequence"></label><output>n = 0</output></span>'
+        f'<div class="sides"><div><div class="frames" role="region" aria-label="anchors" tabindex="0">{frames}'
+        f"</div>{legend(scale, True)}</div>{curve}</div></section>"
+    )
+
+
+def curves_panel(curves: Mapping[str, MorfAndLerf]) -> str:
+    """MoRF and LeRF of each map, with their areas."""
+    fractions = [100 * each for each in next(iter(curves.values())).morf.fractions.tolist()]
+    charts = ""
+    for title, lerf in (
+        ("LeRF: least relevant removed first ↑", True),
+        ("MoRF: most relevant removed first ↓", False),
+    ):
+        by_method = {
+            name: (each.lerf if lerf else each.morf).probabilities[0].tolist()
+            for name, each in curves.items()
+        }
+        charts += chart(title, "% of the pixels removed", "probability", fractions, by_method, between=(0, 1))
+    rows = "".join(
+        f'<tr><th scope="row">{text(name)}</th><td>{float(each.lerf.auc[0]):.3f}</td>'
+        f"<td>{float(each.morf.auc[0]):.3f}</td><td>{float(each.area_between[0]):.3f}</td></tr>"
+        for name, each in curves.items()
+    )
+    return (
+        f'<section aria-label="Faithfulness curves">{key_of(curves)}<div class="sides">{charts}</div>'
+        '<table><thead><tr><th scope="col">method</th><th scope="col">LeRF area ↑</th>'
+        f'<th scope="col">MoRF area ↓</th><th scope="col">between ↑</th></tr></thead><tbody>{rows}</tbody></table>'
+        "</section>"
+    )

@@ -1,0 +1,78 @@
+"""HTML that the report and the explorer share: text made safe, tables, facts, code, the page around them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from importlib.resources import files
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table's cell: its HTML, and what it is sorted by where that is not its text."""
+
+    html: str
+    value: float | None = None
+
+
+def text(words: object) -> str:
+    """Words as HTML, of which nothing is taken for a tag, or for the braces of a template."""
+    return escape(str(words)).replace("{", "&#123;")
+
+
+@cache
+def stylesheet() -> str:
+    """The one stylesheet."""
+    return files("distillgrad.views").joinpath("page.css").read_text("utf-8")
+
+
+@cache
+def script() -> str:
+    """The one script; pages work without it, they only do not move."""
+    return files("distillgrad.views").joinpath("page.js").read_text("utf-8")
+
+
+def document(title: str, body: str) -> str:
+    """A whole HTML page that needs nothing from outside itself."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en" data-report>\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n"
+        f"<title>{text(title)}</title>\n<style>\n{stylesheet()}</style>\n</head>\n"
+        f'<body class="dg">\n<main>\n{body}\n</main>\n<script>\n{script()}</script>\n</body>\n</html>\n'
+    )
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[Cell]], caption: str) -> str:
+    """A table whose first column names the rows; a click on a head sorts by it."""
+    head = "".join(f'<th scope="col"><button type="button">{text(each)}</button></th>' for each in heads)
+    body = "".join(
+        f"<tr>{''.join(_cell(cell, place) for place, cell in enumerate(row))}</tr>" for row in rows
+    )
+    return (
+        f'<div class="wide" role="region" aria-label="{text(caption)}" tabindex="0"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _cell(cell: Cell, place: int) -> str:
+    value = "" if cell.value is None else f' data-value="{cell.value:.6g}"'
+    return f"<td{value}>{cell.html}</td>" if place else f'<th scope="row"{value}>{cell.html}</th>'
+
+
+def facts(content: Mapping[str, object]) -> str:
+    """Names and values, one a line."""
+    lines = "".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in content.items())
+    return f"<dl>{lines}</dl>"
+
+
+def code(content: str, name: str, key: str) -> str:
+    """Code to read and to copy; ``key`` is the element's id, which no other has."""
+    return (
+        f'<pre id="{key}" tabindex="0" role="region" aria-label="{text(name)}">'
+        f"<code>{text(content)}</code></pre>"
+        f'<button type="button" class="copy scripted" data-copies="{key}">Copy</button>'
+    )

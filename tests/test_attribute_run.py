@@ -1,0 +1,298 @@
+"""Runs over whole data sets: the same bytes after kills, broken images explained, other requests refused."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import distillgrad as dg
+from distillgrad.cli import app
+from distillgrad.errors import SourceError
+from distillgrad.runs.folders import LocalFolder
+from distillgrad.runs.store import ENTRIES, finished_shards
+
+SMALL = (
+    "--method",
+    "gradient_x_input,dga(n_steps=3)",
+    "--batch-size",
+    "4",
+    "--shard-size",
+    "8",
+    "--threads",
+    "1",
+)
+SCRIPT = "import sys; from distillgrad.cli import app; app(sys.argv[1:])"
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["attribute", *(str(each) for each in arguments)])
+
+
+def contents(folder):
+    found = {each.relative_to(folder).as_posix(): each for each in folder.rglob("*") if each.is_file()}
+    return {name: each.read_bytes() for name, each in found.items() if name != ".lock"}
+
+
+def started(*words, **settings):
+    command = [sys.executable, "-c", SCRIPT, "attribute", *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Fifty images, of which two are broken."""
+    folder = tmp_path_factory.mktemp("data") / "images"
+    folder.mkdir()
+    chance = np.random.default_rng(0)
+    for number in range(50):
+        pixels = chance.integers(0, 255, (36, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    (folder / "17.png").write_bytes(b"no image")
+    (folder / "30.png").write_bytes((folder / "31.png").read_bytes()[:900])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(images, tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    result = run(images, *SMALL, "--out", out)
+    assert result.exit_code == 0, result.stderr
+    return out
+
+
+def test_the_run_is_what_the_methods_return(images, undisturbed):
+    found = dg.open_run(undisturbed)
+    assert found.complete
+    assert found.ids == tuple(f"{number}.png" for number in range(50))
+    assert [each.id for each in found.failures] == ["17.png", "30.png"]
+    assert [each.stage for each in found.failures] == ["decode", "decode"]
+    loaded = dg.load_model("cifar10-cnn")
+    inputs = loaded.preprocess(dg.read_image(images / "42.png"))[None]
+    expected = dg.GradientXInput(loaded.model).attribute(inputs)[0].numpy()
+    np.testing.assert_allclose(found.attribution("gradient_x_input", "42.png"), expected, atol=1e-4)
+    assert found.predicted[42] == int(loaded.model(inputs).argmax())
+    assert found.predicted[17] == -1
+    for array in found.attributions.values():
+        missing = np.isnan(array[:]).all((1, 2, 3))
+        assert np.flatnonzero(missing).tolist() == [17, 30]
+        assert not np.isnan(array[:][~missing]).any()
+
+
+def killed_and_resumed(images, out, n_kills, seed):
+    """Kills as many running processes, at moments drawn between two shards, then lets one end."""
+    chance = np.random.default_rng(seed)
+    for _ in range(n_kills):
+        before = len(finished_shards(LocalFolder(out)))
+        with started(images, *SMALL, "--out", out) as process:
+            while process.poll() is None and len(finished_shards(LocalFolder(out))) == before:
+                time.sleep(0.002)
+            time.sleep(chance.uniform(0, 0.1))
+            process.kill()
+    with started(images, *SMALL, "--out", out) as process:
+        _, complaint = process.communicate(timeout=120)
+        assert process.returncode == 0, complaint
+
+
+def test_killed_three_times_it_ends_with_the_same_bytes(images, undisturbed, tmp_path):
+    killed_and_resumed(images, tmp_path / "run", 3, seed=1)
+    assert contents(tmp_path / "run") == contents(undisturbed)
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_moments_it_ends_with_the_same_bytes(images, undisturbed, tmp_path):
+    chance, kills = np.random.default_rng(2), 0
+    for _ in range(20):
+        with started(images, *SMALL, "--out", tmp_path / "run") as process:
+            time.sleep(chance.uniform(1.5, 3.5))
+            kills += process.poll() is None
+            process.kill()
+        if kills == 10:  # from a whole run on kills would find nothing to do
+            for each in (tmp_path / "run" / "shards").glob("*"):
+                each.unlink()
+    assert kills >= 10
+    killed_and_resumed(images, tmp_path / "run", 0, seed=3)
+    assert contents(tmp_path / "run") == contents(undisturbed)
+
+
+def test_ctrl_c_finishes_the_shard_and_says_how_to_go_on(images, undisturbed, tmp_path):
+    out = tmp_path / "run"
+    with started(images, *SMALL, "--out", out) as process:
+        while not (out / "manifest.json").is_file() and process.poll() is None:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 130, complaint
+    assert b"the same command goes on" in complaint
+    assert run(images, *SMALL, "--out", out).exit_code == 0
+    assert contents(out) == contents(undisturbed)
+
+
+def test_events_for_machines_and_a_second_start_of_a_whole_run(images, undisturbed):
+    before = contents(undisturbed)
+    result = run(images, "--method", "gradient_x_input,dga(n_steps=3)", "--out", undisturbed, "--json")
+    assert result.exit_code == 0, result.stderr
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert events[-1]["event"] == "end"
+    assert (events[-1]["n_explained"], events[-1]["n_failed"], events[-1]["complete"]) == (48, 2, True)
+    assert contents(undisturbed) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--method", "saliency"), "its methods differs"),
+        (("--target", "cat"), 'its target differs (target: "predicted" there, "cat" asked for)'),
+        (("--dtype", "float16"), "its dtype differs"),
+        (("--limit", "10"), "its data differs"),
+        (("--batch-size", "8"), "its batch_size differs"),
+    ],
+)
+def test_another_request_is_refused(images, undisturbed, options, words):
+    result = run(images, *SMALL, *options, "--out", undisturbed)
+    assert result.exit_code == 2
+    assert words in " ".join(result.stderr.split())
+
+
+def test_other_weights_are_refused(images, tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    from distillgrad.sources.resnet20 import resnet20_model
+
+    torch.manual_seed(0)
+    weights = tmp_path / "w.safetensors"
+    state = {name: each.contiguous() for name, each in resnet20_model("", False).model.state_dict().items()}
+    save_file(state, weights)
+    words = (images, "--model", f"cifar10-resnet20@{weights}", "--method", "saliency", "--limit", 4)
+    assert run(*words, "--out", tmp_path / "run").exit_code == 0
+    save_file({name: each + (each.is_floating_point() * 0.01) for name, each in state.items()}, weights)
+    result = run(*words, "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "model.weights" in result.stderr
+
+
+def test_a_foreign_folder_and_a_newer_format_are_refused(images, tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    result = run(images, *SMALL, "--out", tmp_path)
+    assert (result.exit_code, "thesis.tex" in result.stderr) == (2, True)
+    assert os.listdir(tmp_path) in (["thesis.tex"], [".lock", "thesis.tex"], ["thesis.tex", ".lock"])
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "manifest.json").write_text(json.dumps({"kind": "attributions", "format": 99}))
+    result = run(images, *SMALL, "--out", tmp_path / "new")
+    assert (result.exit_code, "newer distillgrad" in " ".join(result.stderr.split())) == (2, True)
+    with pytest.raises(SourceError, match="newer"):
+        dg.open_run(tmp_path / "new")
+    with pytest.raises(SourceError, match="no run of attributions"):
+        dg.open_run(tmp_path)
+
+
+def test_a_full_disk_loses_nothing_that_was_finished(images, undisturbed, tmp_path, monkeypatch):
+    out, real, written = tmp_path / "run", os.fsync, []
+
+    def full(descriptor):
+        written.append(descriptor)
+        if len(written) > 30:
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        result = run(images, *SMALL, "--out", out)
+    assert result.exit_code == 2
+    assert "No space left on device" in " ".join(result.stderr.split())
+    assert 0 < len(finished_shards(LocalFolder(out))) < 7
+    assert not dg.open_run(out).complete
+    assert not [name for name in contents(out) if name.rpartition("/")[2].startswith(".")]
+    assert run(images, *SMALL, "--out", out).exit_code == 0
+    assert contents(out) == contents(undisturbed)
+
+
+def test_strict_ends_at_the_first_broken_image(images, tmp_path):
+    result = run(images, *SMALL, "--strict", "--out", tmp_path / "run")
+    assert (result.exit_code, "17.png" in result.stderr) == (2, True)
+
+
+def test_a_dry_run_leaves_nothing(images, tmp_path):
+    result = run(images, *SMALL, "--dry-run", "--json", "--out", tmp_path / "run")
+    found = json.loads(result.stdout)
+    assert (found["n_images"], found["batch_size"], found["shard_size"]) == (50, 4, 8)
+    assert found["hours"] * 3600 == pytest.approx(50 * found["seconds_per_image"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_method_that_cannot_explain_the_model_is_a_wrong_request(images, tmp_path):
+    result = run(images, "--method", "gradcam(layer='nowhere')", "--out", tmp_path / "run")
+    assert (result.exit_code, "nowhere" in result.stderr) == (2, True)
+
+
+def broken(number, whole):
+    """One of fifty kinds of files that are no image, though they are called so."""
+    noise = np.random.default_rng(number).bytes(64 + 40 * number)
+    headers = (
+        b"\x89PNG\r\n\x1a\n",
+        b"\xff\xd8\xff\xe0",
+        b"GIF89a",
+        b"BM",
+        b"RIFF",
+        b"II*\x00",
+        b"P6\n",
+        b"%PDF-",
+    )
+    kinds = [b"", b"\x00", b"no image", b"<html></html>", b"PK\x03\x04", "日本".encode(), b"\x7fELF"]
+    kinds += [head + noise for head in headers]
+    kinds += [whole[: len(whole) * share // 20] for share in range(1, 16)]
+    kinds += [noise]
+    return kinds[number] if number < len(kinds) else headers[number % 8] + bytes([number]) * number
+
+
+def encoded(size, mode="RGB", format="PNG", **settings):
+    file = io.BytesIO()
+    Image.new(mode, size).save(file, format, **settings)
+    return file.getvalue()
+
+
+def test_a_thousand_images_with_fifty_kinds_of_broken_ones(images, tmp_path):
+    """The only one in a class that the model does not have fails, too, where labels are explained."""
+    folder = tmp_path / "data"
+    for name in ("cat", "dog", "zeppelin"):
+        (folder / name).mkdir(parents=True)
+    whole = (images / "1.png").read_bytes()
+    for number in range(950):
+        (folder / ("cat", "dog")[number % 2] / f"{number}.png").write_bytes(whole)
+    others = {
+        "dangling.jpg": lambda path: path.symlink_to(tmp_path / "nowhere"),
+        "circle.jpg": lambda path: path.symlink_to(path),
+        "folder.jpg": lambda path: path.mkdir(),
+        "pipe.jpg": os.mkfifo,
+        "huge.png": lambda path: path.write_bytes(encoded((10_000, 9_000), "1")),
+        "strip.png": lambda path: path.write_bytes(encoded((3_000, 3))),
+        "dot.png": lambda path: path.write_bytes(encoded((1, 1))),
+        "floats.tiff": lambda path: path.write_bytes(encoded((20, 20), "F", "TIFF")),
+        "weighty.png": lambda path: os.truncate(os.open(path, os.O_CREAT | os.O_WRONLY), 2**28 + 1),
+    }
+    for name, make in others.items():
+        make(folder / "cat" / name)
+    for number in range(40):
+        (folder / "dog" / f"broken {number}.{('png', 'jpg', 'gif', 'bmp')[number % 4]}").write_bytes(
+            broken(number, whole)
+        )
+    (folder / "zeppelin" / "1.png").write_bytes(whole)
+    words = ("--method", "saliency", "--target", "label", "--batch-size", 32, "--out", tmp_path / "run")
+    result = run(folder, *words, "--json")
+    assert result.exit_code == 0, result.stderr
+    found = dg.open_run(tmp_path / "run")
+    assert (len(found.ids), int(found.explained.sum()), len(found.failures)) == (1000, 950, 50)
+    assert all(each.reason and each.id for each in found.failures)
+    stages = {each.id: each.stage for each in found.failures}
+    assert stages.pop("zeppelin/1.png") == "label"
+    assert set(stages.values()) == {"decode"}
+    assert {f"cat/{name}" for name in others} <= set(stages)
+    assert (tmp_path / "run" / ENTRIES).is_file()

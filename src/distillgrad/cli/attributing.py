@@ -170,3 +170,47 @@ def _estimate(loaded: Any, images: Any, request: Any, fast: Any, as_json: bool) 
 def _event(kind: str, content: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps({"event": kind, **content}, ensure_ascii=False) + "\n")
     sys.stdout.flush()
+
+
+@command(epilog="Example: distillgrad verify run")
+def verify(
+    run: Annotated[str, typer.Argument(help="Folder or URL of a run of attribute.", show_default=False)],
+    data: Annotated[
+        str | None, typer.Option(help="Where its images are now; default: where they were.")
+    ] = None,
+    sample: Annotated[int, typer.Option(min=0, help="Images that are explained anew; 0: none.")] = 8,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Check a run: every checksum, every image once, and the maps of a random sample, computed anew."""
+    from distillgrad.runs.folders import folder_at
+    from distillgrad.runs.runner import read_manifest
+    from distillgrad.runs.verification import verify as verify_run
+    from distillgrad.sources.datasets import open_data
+
+    manifest = read_manifest(folder_at(run))
+    kind = manifest["device"] if device == "auto" else device
+    loaded = images = None
+    if sample:
+        images = open_data(
+            data or manifest["data"]["from"], limit=manifest["data"]["n_entries"], keep_broken=True
+        )
+        loaded = load(manifest["model"]["from"], kind, manifest["seed"])
+    found = verify_run(run, loaded=loaded, data=images, n_samples=sample, seed=seed)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        say("{} files as they were written", found.n_files) if not found.faults else None
+        if found.n_maps:
+            say(
+                "{} of {} maps came out again byte for byte; least correlation {}",
+                found.n_identical,
+                found.n_maps,
+                f"{found.least_agreement:.4f}",
+            )
+    for each in found.faults[:10]:
+        complain(each)
+    if found.faults:
+        raise typer.Exit(1)

@@ -1,0 +1,160 @@
+"""Whether a run is what it says: nothing missing, nothing twice, no byte changed, maps that come out again."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillgrad.errors import SourceError
+from distillgrad.runs.folders import RunFolder, folder_at
+from distillgrad.runs.manifest import parsed_json
+from distillgrad.runs.reading import AttributionRun, open_run
+from distillgrad.runs.runner import job_of
+from distillgrad.runs.shards import Job, Shard, ShardWorker
+from distillgrad.runs.store import COMPLETE, finished_shards, read_part, sha256
+from distillgrad.sources.classifier import LoadedModel
+from distillgrad.sources.datasets import ImageData
+
+AGREEMENT = 0.8
+"""Least correlation of a map with itself, computed anew: other machines round otherwise, DGA amplifies."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found.
+
+    Attributes:
+        faults: In words; none means that all is well.
+        n_files: Whose checksums were recomputed.
+        n_identical, n_maps: Maps that came out again byte for byte, of so many that were computed anew.
+        least_agreement: The lowest correlation among them; 1 if none was computed.
+    """
+
+    faults: tuple[str, ...]
+    n_files: int
+    n_identical: int
+    n_maps: int
+    least_agreement: float
+
+
+def verify(
+    out: str,
+    *,
+    loaded: LoadedModel | None = None,
+    data: ImageData | None = None,
+    n_samples: int = 8,
+    seed: int = 0,
+) -> Verification:
+    """Recomputes the checksums of all files, and the maps of a random sample's batches.
+
+    Args:
+        loaded, data: To explain anew; without them only the files are checked.
+        n_samples: Images that are drawn; the batch of each is explained, since a batch decides last bits.
+    Raises:
+        SourceError: no run is there.
+        ParameterError: the model has other weights.
+    Cost: reads the whole run; explains up to ``n_samples`` batches.
+    """
+    folder = folder_at(out)
+    run = open_run(out)
+    job = job_of(run.manifest, out, False)
+    faults, n_files = _damaged(folder, job)
+    faults += _miscounted(folder, job, run)
+    identical, agreements = 0, [1.0]
+    if loaded is not None and data is not None and not faults:
+        identical, agreements, differing = _again(folder, job, run, loaded, data, n_samples, seed)
+        faults += differing
+    return Verification(tuple(faults), n_files, identical, len(agreements) - 1, min(agreements))
+
+
+def _damaged(folder: RunFolder, job: Job) -> tuple[list[str], int]:
+    """Files that are missing or are not what was written."""
+    expected: dict[str, str] = {}
+    if folder.has(COMPLETE):
+        expected = parsed_json(folder.get(COMPLETE), COMPLETE)["sha256"]
+    else:
+        for shard in sorted(finished_shards(folder)):
+            expected |= read_part(folder, shard)[1]
+    faults = []
+    for name, checksum in expected.items():
+        try:
+            changed = sha256(folder.get(name)) != checksum
+        except SourceError:
+            faults.append(f"{name} is missing")
+            continue
+        if changed:
+            faults.append(f"{name} was changed after it was written")
+    return faults, len(expected)
+
+
+def _miscounted(folder: RunFolder, job: Job, run: AttributionRun) -> list[str]:
+    """Images that are missing or twice in the shards that are there."""
+    shards = sorted(finished_shards(folder))
+    wanted = Counter(place for shard in shards for place in job.layout.places(shard))
+    found: Counter[int] = Counter()
+    for shard in shards:
+        try:
+            found.update(entry.index for entry in read_part(folder, shard)[0])
+        except SourceError as error:
+            return [str(error)]
+    faults = [f"image {run.ids[place]} is missing" for place in sorted(wanted - found)]
+    faults += [f"image {place} is there more than once" for place in sorted(found - wanted)]
+    if run.complete and len(shards) < job.layout.n_shards:
+        faults.append(f"{job.layout.n_shards - len(shards)} shards are missing")
+    return faults
+
+
+def _again(
+    folder: RunFolder,
+    job: Job,
+    run: AttributionRun,
+    loaded: LoadedModel,
+    data: ImageData,
+    n_samples: int,
+    seed: int,
+) -> tuple[int, list[float], list[str]]:
+    """How many of a sample's maps come out again; how well all agree; what does not."""
+    explained = np.flatnonzero(run.explained).tolist()
+    drawn = sorted(random.Random(seed).sample(explained, min(n_samples, len(explained))))  # noqa: S311
+    worker = ShardWorker(replace(job, out=folder.url), loaded)
+    identical, agreements, faults = 0, [1.0], []
+    for index in drawn:
+        number = index // job.layout.shard_size
+        entries = {each.index: each for each in read_part(folder, number)[0]}
+        # What was decoded is what was cut into batches, whether or not it could be explained then.
+        rows = [place for place, each in sorted(entries.items()) if each.stage in (None, "attribute")]
+        start = rows.index(index) // job.batch_size * job.batch_size
+        shard = Shard(number, data.part(job.layout.places(number)))
+        batch = worker.decoded_at(shard, rows[start : start + job.batch_size])
+        row = rows.index(index) - start
+        if batch[row].entry.pixels != entries[index].pixels:
+            faults.append(f"image {run.ids[index]} is another one than it was")
+            continue
+        if any(each.inputs is None for each in batch):
+            faults.append(f"an image beside {run.ids[index]} cannot be read any more")
+            continue
+        entry, maps = worker.explained(batch)[row]
+        if entry.target != entries[index].target:
+            faults.append(f"image {run.ids[index]}: class {entry.target}, where {entries[index].target} was")
+            continue
+        for label, found in maps.items():
+            stored = run.attributions[label][index]
+            identical += stored.tobytes() == found.tobytes()
+            agreements.append(_correlation(stored, found))
+            if agreements[-1] < AGREEMENT:
+                faults.append(f"{label} of {run.ids[index]} is another map ({agreements[-1]:.2f} correlated)")
+    worker.close()
+    return identical, agreements, faults
+
+
+def _correlation(one: NDArray[Any], other: NDArray[Any]) -> float:
+    if np.array_equal(one, other):
+        return 1.0
+    a, b = (each.astype(np.float64).ravel() - each.mean(dtype=np.float64) for each in (one, other))
+    scale = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / scale if scale else 0.0

@@ -1,0 +1,143 @@
+"""The Ray engine: the local one's bytes, also when a worker or a whole node dies in the middle."""
+
+import os
+import signal
+import threading
+
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import distillgrad as dg
+from distillgrad.errors import ModelError, ParameterError
+from distillgrad.methods.spelling import methods_of
+from distillgrad.runs.local import LocalEngine
+from distillgrad.runs.ray import Cluster, RayEngine
+from distillgrad.runs.runner import AttributionRequest, attribute_data
+from distillgrad.sources.datasets import open_data
+
+ray = pytest.importorskip("ray")
+pytestmark = [
+    # Ray's own: files and processes that it leaves to the interpreter, and what it will change one day.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:.*:FutureWarning:ray"),
+    pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:ray"),
+]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    from ray.cluster_utils import Cluster as Nodes
+
+    nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    nodes.add_node(num_cpus=1)
+    ray.init(address=nodes.address, log_to_driver=False)
+    yield nodes
+    ray.shutdown()
+    nodes.shutdown()
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "images"
+    folder.mkdir()
+    chance = np.random.default_rng(0)
+    for number in range(40):
+        Image.fromarray(chance.integers(0, 255, (36, 40, 3), np.uint8)).save(folder / f"{number}.png")
+    (folder / "17.png").write_bytes(b"no image")
+    return folder
+
+
+def attributed(images, out, engine, on_progress=lambda _: None):
+    request = AttributionRequest(
+        "cifar10-cnn", str(images), methods_of("dga(n_steps=5)"), batch_size=2, shard_size=2, threads=1
+    )
+    loaded, data = dg.load_model("cifar10-cnn"), open_data(images, keep_broken=True)
+    summary = attribute_data(loaded, data, request, str(out), engine, on_progress=on_progress)
+    assert (summary.complete, summary.n_explained, summary.n_failed) == (True, 39, 1)
+    files = {each.relative_to(out): each for each in out.rglob("*") if each.is_file()}
+    return {str(name): each.read_bytes() for name, each in files.items() if each.name != ".lock"}
+
+
+@pytest.fixture(scope="module")
+def expected(images, tmp_path_factory):
+    return attributed(images, tmp_path_factory.mktemp("local") / "run", LocalEngine())
+
+
+def workers():
+    from ray.util.state import list_actors
+
+    return [each for each in list_actors(limit=100) if each.state == "ALIVE" and each.pid]
+
+
+def _pid_and_double(unit):
+    return os.getpid(), 2 * unit
+
+
+def _make():
+    return _pid_and_double
+
+
+def test_a_lost_worker_is_replaced(cluster, images, expected, tmp_path):
+    seen = []
+
+    def compute(unit):
+        seen.append(unit)
+        if unit == 3 and not (tmp_path / "died").exists():
+            (tmp_path / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 2 * unit
+
+    found = dict(Cluster(n_workers=2).map(lambda: compute, list(range(8))))
+    assert found == {unit: 2 * unit for unit in range(8)}
+    assert (tmp_path / "died").exists()
+
+
+def test_a_unit_that_kills_every_worker_is_named(cluster):
+    def compute(unit):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(ModelError, match="unit 0 lost"):
+        list(Cluster(n_workers=1).map(lambda: compute, [0]))
+
+
+def test_errors_cross_processes(cluster):
+    def wrong(unit):
+        raise ParameterError(f"unit {unit} is wrong")
+
+    with pytest.raises(ParameterError, match="unit 7 is wrong"):
+        list(Cluster(n_workers=1).map(lambda: wrong, [7]))
+    with pytest.raises(ParameterError, match="no node with 64 CPUs"):
+        list(Cluster().map(lambda: wrong, [7], cpus=64))
+
+
+def test_what_is_told_to_stop_finishes_what_is_in_hand(cluster):
+    stopped, done = threading.Event(), []
+    for unit, _ in Cluster(n_workers=1).map(lambda: abs, list(range(20)), stopped=stopped):
+        done.append(unit)
+        stopped.set()
+    assert 1 <= len(done) <= 3
+
+
+def test_a_killed_worker_and_then_a_killed_node_leave_the_same_bytes(cluster, images, expected, tmp_path):
+    """The worker that computes is killed by its process id after some shards; the node after some more."""
+    pids, state = set(), {"worker": False, "node": False}
+
+    def on_progress(progress):
+        if progress.n_done >= 6 and not state["worker"]:
+            state["worker"] = True
+            pids.update(each.pid for each in workers())
+            os.kill(min(pids), signal.SIGKILL)
+        if progress.n_done >= 20 and not state["node"]:
+            state["node"] = True
+            (node,) = cluster.worker_nodes
+            cluster.remove_node(node, allow_graceful=False)
+
+    found = attributed(images, tmp_path / "run", RayEngine(Cluster(n_workers=2)), on_progress)
+    assert state == {"worker": True, "node": True}
+    assert sorted(found) == sorted(expected)
+    assert found == expected

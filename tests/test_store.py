@@ -1,0 +1,107 @@
+"""The store of attributions: whole files, any folder or URL, checks that find what is wrong."""
+
+import json
+
+import numpy as np
+import pytest
+import zarr
+from PIL import Image
+from typer.testing import CliRunner
+
+import distillgrad as dg
+from distillgrad.cli import app
+from distillgrad.errors import ParameterError, SourceError, UnknownNameError
+from distillgrad.runs.folders import LocalFolder, alone_in, folder_at
+from distillgrad.runs.store import Entry, Layout, assemble, prepare, read_table, write_shard
+
+LAYOUT = Layout(n_entries=5, shard_size=2, shapes={"a": (3, 4, 4), "b(n=1)": (1, 4, 4)}, dtype="float16")
+
+
+def entry(index, failed=False):
+    if failed:
+        return Entry(index, f"{index}.png", stage="decode", reason="broken")
+    return Entry(index, f"{index}.png", "cat", 3, 3, 3, 1.5, 0.25, "00")
+
+
+def filled(folder, order=(0, 1, 2)):
+    prepare(folder, LAYOUT, [entry(index) for index in range(5)])
+    for shard in order:
+        places = LAYOUT.places(shard)
+        maps = {
+            label: np.stack([np.full(shape, place, "float16") for place in places])
+            for label, shape in LAYOUT.shapes.items()
+        }
+        write_shard(folder, LAYOUT, shard, [entry(place, place == 3) for place in places], maps)
+    return assemble(folder, LAYOUT)
+
+
+@pytest.mark.parametrize("place", ["here", "memory://store-test"])
+def test_arrays_and_tables_are_the_same_wherever_and_in_whatever_order(tmp_path, place):
+    folders = [folder_at(tmp_path / "first"), folder_at(tmp_path / place if place == "here" else place)]
+    complete = [filled(folders[0]), filled(folders[1], order=(2, 0, 1))]
+    assert complete[0] == complete[1]
+    assert (complete[0]["n_explained"], complete[0]["n_failed"]) == (4, 1)
+    assert [folders[0].get(name) for name in folders[0].names()] == [
+        folders[1].get(name) for name in folders[1].names()
+    ]
+    group = zarr.open_group(folders[1].zarr_store(), path="attributions.zarr", mode="r")
+    assert group["a"].metadata.zarr_format == 3
+    assert group["a"][:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    assert read_table(folders[1], "samples.parquet")["index"].to_pylist() == [0, 1, 2, 4]
+    assert read_table(folders[1], "failures.parquet")["reason"].to_pylist() == ["broken"]
+
+
+def test_two_processes_do_not_share_a_run(tmp_path):
+    folder = LocalFolder(tmp_path)
+    with alone_in(folder), pytest.raises(ParameterError, match="another process"), alone_in(folder):
+        pass
+    litter = tmp_path / ".c.0.abcd1234.part"
+    litter.touch()
+    with alone_in(folder):
+        assert not litter.exists()
+
+
+def test_what_cannot_be_reached():
+    with pytest.raises(ParameterError, match="cannot reach nothing://"):
+        folder_at("nothing://there")
+    with pytest.raises(SourceError, match="cannot read"):
+        folder_at("memory://nowhere").get("x")
+
+
+@pytest.fixture
+def run(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(6):
+        pixels = np.random.default_rng(number).integers(0, 255, (32, 32, 3), np.uint8)
+        Image.fromarray(pixels).save(images / f"{number}.png")
+    words = ("--method", "dga(n_steps=3)", "--batch-size", "4", "--shard-size", "4", "--threads", "1")
+    assert invoke("attribute", images, *words, "--out", tmp_path / "run").exit_code == 0
+    return tmp_path / "run"
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, [str(each) for each in arguments])
+
+
+def test_verify_finds_every_map_again_and_everything_that_was_changed(run, tmp_path):
+    result = invoke("verify", run, "--json")
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert (found["n_identical"], found["n_maps"], found["faults"]) == (6, 6, [])
+    with pytest.raises(UnknownNameError, match="55"):
+        dg.open_run(run).attribution("dga(n_steps=3)", "55.png")
+    (chunk,) = run.rglob("c.0.0.0.0")
+    for path in (chunk, run / "samples.parquet", run / "shards" / "00000001.parquet"):
+        content = path.read_bytes()
+        path.write_bytes(content[:-9] + b"#" + content[-8:])
+        result = invoke("verify", run, "--sample", 0)
+        assert (result.exit_code, path.name in result.stderr) != (0, False)
+        path.write_bytes(content)
+    content = chunk.read_bytes()
+    chunk.unlink()
+    assert "is missing" in invoke("verify", run, "--sample", 0).stderr
+    chunk.write_bytes(content)
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "images" / "2.png")
+    result = invoke("verify", run)
+    assert (result.exit_code, "2.png is another one" in result.stderr) == (1, True)

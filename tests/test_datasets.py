@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import pickle
 
 import numpy as np
 import pyarrow as pa
@@ -265,3 +267,71 @@ def test_resnet20_without_its_weights(tmp_path):
     torch.save(dict(list(loaded.model.state_dict().items())[1:]), tmp_path / "part.pt")
     with pytest.raises(SourceError, match=r"does not fit ResNet20: .*conv1\.weight"):
         resnet20_model(str(tmp_path / "part.pt"), pretrained=True)
+
+
+def cifar_folder(folder, batch=None):
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (4, 3072), np.uint8)
+    content = {b"data": pixels, b"labels": [0, 1, 1, 0], b"filenames": [b"x.png"] * 4}
+    (folder / "test_batch").write_bytes(pickle.dumps(content, protocol=2) if batch is None else batch)
+    (folder / "batches.meta").write_bytes(pickle.dumps({b"label_names": [b"ant", b"bee"]}))
+    return pixels
+
+
+def test_cifar10_in_its_three_layouts(tmp_path):
+    pixels = cifar_folder(tmp_path / "pickles")
+    for spec in (
+        tmp_path / "pickles",
+        f"cifar10:{tmp_path / 'pickles'}",
+        f"cifar10:{tmp_path / 'pickles'}:test",
+    ):
+        data = open_data(spec)
+        assert (data.ids[1], data.labels, data.classes) == (
+            "test-1",
+            ("ant", "bee", "bee", "ant"),
+            ("ant", "bee"),
+        )
+        assert np.asarray(data[2].image)[3, 5].tolist() == pixels[2].reshape(3, 32, 32)[:, 3, 5].tolist()
+        assert data.part(range(2, 4))[0].image.tobytes() == data[2].image.tobytes()
+    assert len(open_data(tmp_path / "pickles", limit=3)) == 3
+    table(tmp_path / "test.parquet", {"image": [encoded(3)], "label": [0]}, {"classes": "ant,bee"})
+    assert open_data(f"cifar10:{tmp_path}").labels == ("ant",)
+    write(tmp_path / "train" / "ant" / "1.png")
+    assert open_data(f"cifar10:{tmp_path}:train").ids == ("ant/1.png",)
+
+
+class Hostile:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path):
+    cifar_folder(tmp_path / "pickles", pickle.dumps({b"data": Hostile(tmp_path / "gone")}))
+    with pytest.raises(SourceError, match="it asks for"):
+        open_data(tmp_path / "pickles")
+    assert not (tmp_path / "gone").exists()
+
+
+def test_imagenets_val_folder(tmp_path):
+    for name in ("val/b.png", "val/a.png"):
+        write(tmp_path / name)
+    (tmp_path / "val.txt").write_text("a.png 65\nb.png 970\n")
+    assert open_data(tmp_path / "val").labels == (65, 970)
+    (tmp_path / "val.txt").write_text("490\n361\n")
+    with pytest.raises(SourceError, match="development kit"):
+        open_data(tmp_path / "val")
+
+
+def test_broken_entries_are_kept_where_that_is_asked_for(tmp_path):
+    text = "file,class_index\na.png,1\nno.png,2\na.png,3\nsub/b.png,cat\n"
+    data = open_data(index(tmp_path, text), keep_broken=True)
+    assert data.ids == ("a.png", "no.png", "a.png (line 4)", "sub/b.png")
+    assert data[0].label == 1
+    for place, words in ((1, "no such image"), (2, "again, after line 2"), (3, "'cat'")):
+        with pytest.raises(SourceError, match=words):
+            data[place]
+        with pytest.raises(SourceError, match=words):
+            data.part(range(place, place + 1))[0]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @command(epilog="Example: distillgrad evaluate --data photos --methods dga,guided_backprop,random")
 def evaluate(
     data: Annotated[
-        Path, typer.Option(help="A folder (of images, or of class folders), a Parquet file, an index.csv.")
+        str, typer.Option(help="A folder (of images, or of class folders), a Parquet file, an index.csv.")
     ],
     model: ModelName = "cifar10-cnn",
     methods: Annotated[
@@ -73,7 +73,7 @@ def evaluate(
 
     request = Request(
         model=model,
-        data=str(data),
+        data=data,
         methods=methods_of(methods),
         metrics=tuple(dict.fromkeys(filter(None, metrics.replace(" ", "").split(",")))),
         protocol=Protocol(

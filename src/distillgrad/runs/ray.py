@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 IN_HAND = 2
 """Units that a worker has: the one it computes and the one it takes next; the rest wait here."""
-ATTEMPTS = 5
+ATTEMPTS = 2
 """So many workers may be lost over one unit before it is taken for the cause."""
 PATIENCE = 0.5
 """Seconds between looks at whether to stop."""
@@ -41,13 +41,17 @@ class _Actor:
         self._make = make
         self._compute: Callable[[Any], Any] | None = None
 
+    def ready(self) -> None:
+        """Returns once the process is there."""
+
     def compute(self, unit: Any) -> Any:
         try:
             if self._compute is None:
                 self._compute = self._make()
             return self._compute(unit)
         except DistillgradError as error:
-            kind = type(error) if type(error).__init__ is Exception.__init__ else ModelError
+            # The ones with arguments of their own cannot be made of words.
+            kind = ModelError if "__init__" in vars(type(error)) else type(error)
             return _Failure(kind, str(error))
 
 
@@ -94,34 +98,44 @@ class Cluster:
             waiting: deque[int] = deque(range(len(units)))
             lost = [0] * len(units)
             in_hand: dict[Any, tuple[Any, int]] = {}
-            actors = [actor_class.remote(make) for _ in range(n_workers)]
+            actors: list[Any] = []
+            starting: dict[Any, Any] = {}
+            n_lost = 0
             while in_hand or (waiting and not stopped.is_set()):
-                for actor in actors if not stopped.is_set() else ():
-                    held = sum(each is actor for each, _ in in_hand.values())
-                    for _ in range(min(IN_HAND - held, len(waiting))):
-                        number = waiting.popleft()
-                        in_hand[actor.compute.remote(units[number])] = (actor, number)
-                done, _ = ray.wait(list(in_hand), num_returns=1, timeout=PATIENCE)
+                # One that is lost is replaced. While there is no room for it, it holds no units.
+                while not stopped.is_set() and len(actors) + len(starting) < n_workers:
+                    actor = actor_class.remote(make)
+                    starting[actor.ready.remote()] = actor
+                if not stopped.is_set():
+                    _hand_out(units, waiting, actors, in_hand)
+                done, _ = ray.wait([*in_hand, *starting], num_returns=1, timeout=PATIENCE)
                 for reference in done:
-                    actor, number = in_hand.pop(reference)
+                    beginning = reference in starting
+                    actor, number = (starting.pop(reference), -1) if beginning else in_hand.pop(reference)
                     try:
                         found = ray.get(reference)
                     except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError) as error:
-                        lost[number] += 1
                         _log.info("a worker was lost: %s", error)
-                        if lost[number] > ATTEMPTS:
-                            raise ModelError(
-                                f"unit {number} lost {lost[number]} workers (out of memory?): {error}"
-                            ) from error
-                        waiting.appendleft(number)
                         if actor in actors:
-                            # Another one takes its place; while there is no room for it, it holds no units.
                             actors.remove(actor)
-                            if len(actors) < self._room(ray, cpus) or not actors:
-                                actors.append(actor_class.remote(make))
+                        if beginning:
+                            n_lost += 1
+                        else:
+                            lost[number] += 1
+                            waiting.appendleft(number)
+                        if n_lost > ATTEMPTS * n_workers or lost[number] > ATTEMPTS:
+                            what = (
+                                "workers cannot be started"
+                                if beginning
+                                else f"unit {number} lost its workers"
+                            )
+                            raise ModelError(f"{what} (out of memory?): {error}") from error
                         continue
                     except ray.exceptions.RayTaskError as error:
                         raise ModelError(f"unit {number} failed: {error}") from error
+                    if beginning:
+                        actors.append(actor)
+                        continue
                     if isinstance(found, _Failure):
                         raise found.kind(found.words)
                     yield units[number], found
@@ -138,6 +152,17 @@ class Cluster:
             gpus = f" and {self.gpus:g} GPUs" if self.gpus else ""
             raise ParameterError(f"the Ray cluster has no node with {cpus} CPUs{gpus} for a worker")
         return room
+
+
+def _hand_out(
+    units: Sequence[Any], waiting: deque[int], actors: Sequence[Any], in_hand: dict[Any, tuple[Any, int]]
+) -> None:
+    """Gives each actor what it computes and what it takes next, and no more."""
+    for actor in actors:
+        held = sum(each is actor for each, _ in in_hand.values())
+        for _ in range(min(IN_HAND - held, len(waiting))):
+            number = waiting.popleft()
+            in_hand[actor.compute.remote(units[number])] = (actor, number)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Whether a run is what it says: nothing missing, nothing twice, no byte changed, maps that come out again."""
+"""Whether a run is what it says: nothing missing or twice, no byte changed, maps that come out again."""
 
 from __future__ import annotations
 

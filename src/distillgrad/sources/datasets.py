@@ -19,6 +19,14 @@ from distillgrad.errors import ParameterError, SourceError
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.data import EncodedImages, class_labels, open_parquet
 from distillgrad.sources.images import FORMATS, read_image
+from distillgrad.sources.layouts import (
+    Found,
+    cifar_pickles,
+    ground_truth,
+    hugging_face,
+    is_cifar_pickles,
+    labels_by_ground_truth,
+)
 
 Label: TypeAlias = str | int | None
 Box: TypeAlias = tuple[float, float, float, float]
@@ -123,7 +131,10 @@ def open_data(path: str | Path, *, limit: int | None = None, keep_broken: bool =
     - a folder with an ``index.csv``, or that file: a column ``file``, relative to it, the first of
       ``class_index``, ``label``, ``class_name`` and ``class``, and perhaps a box, ``x0 y0 x1 y1``;
     - a ``.parquet`` file: images encoded in ``image`` or ``img``, as bytes or as Hugging Face's struct of
-      bytes and path, and perhaps ``label`` or ``fine_label``; a label below 0 counts as none.
+      bytes and path, and perhaps ``label`` or ``fine_label``; a label below 0 counts as none;
+    - CIFAR-10's Python version, a folder (its test part), or ``cifar10:FOLDER:train``; no pickle runs code;
+    - ImageNet's ``val`` folder with a ``val.txt`` in it or beside it, of names and classes;
+    - ``hf-dataset:NAME[:SPLIT]``, a name or saved folder that Hugging Face's ``datasets`` loads.
 
     Files are sorted by name, numbers by value, an index and Parquet keep their order. Hidden files and
     what has no image's suffix is ignored, links are followed, though never in a circle.
@@ -143,8 +154,16 @@ def open_data(path: str | Path, *, limit: int | None = None, keep_broken: bool =
     """
     if limit is not None and limit < 1:
         raise ParameterError(f"limit must be at least 1, not {limit}")
+    kind, _, rest = str(path).partition(":")
+    if kind == "hf-dataset" and rest:
+        return _published(str(path), hugging_face(rest, limit))
+    if kind == "cifar10" and rest:
+        root, _, split = rest.partition(":")
+        return _cifar10(Path(root).expanduser(), split or "test", limit, keep_broken)
     path = Path(path).expanduser()
     try:
+        if path.is_dir() and is_cifar_pickles(path):
+            return _published(str(path), cifar_pickles(path, "test", limit))
         if path.is_dir():
             indexed = (path / INDEX).is_file()
             found = _index(path / INDEX, limit, keep_broken) if indexed else _folder(path, limit, keep_broken)
@@ -161,6 +180,19 @@ def open_data(path: str | Path, *, limit: int | None = None, keep_broken: bool =
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error}") from error
     return replace(found, name=str(path))
+
+
+def _cifar10(root: Path, split: str, limit: int | None, keep_broken: bool) -> ImageData:
+    """CIFAR-10 in whichever of its layouts: pickles, Parquet, or class folders of PNGs."""
+    if is_cifar_pickles(root):
+        return _published(str(root), cifar_pickles(root, split, limit))
+    table = root / f"{split}.parquet"
+    return open_data(table if table.is_file() else root / split, limit=limit, keep_broken=keep_broken)
+
+
+def _published(name: str, found: Found) -> ImageData:
+    ids, labels, classes, decode = found
+    return ImageData(name, tuple(ids), tuple(labels), (None,) * len(ids), classes, decode)
 
 
 def label_index(label: str | int, loaded: LoadedModel, classes: Sequence[str] = ()) -> int:
@@ -241,7 +273,9 @@ def _folder(root: Path, limit: int | None, keep_broken: bool) -> ImageData:
         has = f"which holds {holds}, nor in folders inside it" if holds else "which is empty"
         raise SourceError(f"no images ({', '.join(FORMATS)}) in {root}, {has}")
     if images:
-        return _files(images[:limit], [each.name for each in images[:limit]])
+        names_of = [each.name for each in images[:limit]]
+        truth = ground_truth(root)
+        return _files(images[:limit], names_of, labels_by_ground_truth(truth, names_of) if truth else ())
     # The first of every class, then the second, until there are enough of them; listed by class.
     turns = [(turn, place) for place, each in enumerate(by_class.values()) for turn in range(len(each))]
     names, groups = zip(*by_class.items(), strict=True)

@@ -1,7 +1,7 @@
-"""DGA beside its stable variant, image by image: ``python benchmarks/variants.py [--only page]``.
+"""DGA beside `stable_dga` and DGA's successors, by image: ``python benchmarks/variants.py [--only page]``.
 
-Values are kept in ``docs/results/variants.json``; what is there is not computed again. The JSON's
-``tried`` holds the settings that were screened before, on other images.
+Values are kept in ``docs/results/variants-*.json``; what is there is not computed again. The
+file ``variants-tried.json`` holds the settings that were screened before, on other images.
 """
 
 from __future__ import annotations
@@ -16,21 +16,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 import distillgrad as dg
 from distillgrad.metrics.similarity import top_overlap
 from distillgrad.metrics.statistics import bootstrap_mean
+from distillgrad.sources.data import read_cifar10
 
-DATA = Path(os.environ.get("DISTILLGRAD_DATA", "../shared/data")) / "imagenet"
+SHARED = Path(os.environ.get("DISTILLGRAD_DATA", "../shared/data"))
+DATA = SHARED / "imagenet"
 RESULTS = Path("docs/results")
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "dga": ("dga", {}),
     "stable_dga": ("stable_dga", {}),
     "stable_dga, n_steps=14": ("stable_dga", {"n_steps": 14}),
-    "stable_dga, n_rankings=30": ("stable_dga", {"n_rankings": 30}),
+    "samp, 30 passes": ("samp", {"n_steps": 15}),
+    "idgi, 31 passes": ("idgi", {"n_steps": 30}),
 }
-NETWORKS = ("resnet18", "squeezenet1_1")
+NETWORKS = ("resnet18", "squeezenet1_1", "cifar10-cnn")
 FIRST, ROWS, N_STEPS = 100, 8, 20
 """The first image that no choice was made on; rows at a time; steps of the curves."""
 
@@ -57,12 +61,17 @@ exponent of n/N; `unit`: each anchor's map scaled to the same sum; `N`: steps, 3
 
 
 def classifier(name: str) -> Any:
-    """A network with the weights of the shared data."""
+    """A network with the weights of the shared data, or our own."""
+    if name == "cifar10-cnn":
+        return dg.load_model(name)
     return dg.load_model(f"torchvision:{name}@{DATA / name}.safetensors")
 
 
 def images(loaded: Any, numbers: range) -> Tensor:
-    """The sample images of these numbers, in the order of the index."""
+    """The sample images of these numbers in the order of their names, or CIFAR-10's test images."""
+    if loaded.input_size[-1] == 32:
+        read = read_cifar10(SHARED / "cifar10", "test", limit=numbers.stop).images
+        return torch.stack([loaded.preprocess(Image.fromarray(read[number])) for number in numbers])
     with (DATA / "samples" / "index.csv").open() as opened:
         names = sorted(next(v for v in row.values() if v.endswith(".jpg")) for row in csv.DictReader(opened))
     paths = [DATA / "samples" / Path(names[number]).name for number in numbers]
@@ -110,7 +119,7 @@ def overlaps(network: str, n_images: int) -> None:
     for start in range(FIRST, FIRST + n_images, 2):
         numbers = range(start, min(start + 2, FIRST + n_images))
         for name, (method, parameters) in METHODS.items():
-            if str(numbers[-1]) in kept.get(name, {}):
+            if "dga" not in name or str(numbers[-1]) in kept.get(name, {}):
                 continue
             x = images(loaded, numbers)
             with torch.no_grad():

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from distillgrad.cli import attributing, evaluating, explaining, exploring, listing, retraining, stabilising
+from distillgrad.cli import (
+    attributing,
+    evaluating,
+    explaining,
+    exploring,
+    listing,
+    paper,
+    retraining,
+    stabilising,
+)
 from distillgrad.cli.application import app
 
 __all__ = [
@@ -12,6 +21,7 @@ __all__ = [
     "explaining",
     "exploring",
     "listing",
+    "paper",
     "retraining",
     "stabilising",
 ]

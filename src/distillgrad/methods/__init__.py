@@ -6,6 +6,7 @@ The facts of each (cost, sign, shape of the result, source) stand on its class, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from distillgrad.core.forward import Model
@@ -63,9 +64,16 @@ def create_method(name: str, model: Model, **parameters: Any) -> Method:
         UnknownNameError: no such method; names the nearest.
         ParameterError: a parameter that the method does not have, or outside its range.
     """
-    if name not in METHODS:
-        raise UnknownNameError("method", name, METHODS)
+    return method_among(METHODS, name, model, parameters)
+
+
+def method_among(
+    known: Mapping[str, type[Method]], name: str, model: Model, parameters: Mapping[str, Any]
+) -> Method:
+    """:func:`create_method` where other methods are known, such as ``METHODS`` and your own."""
+    if name not in known:
+        raise UnknownNameError("method", name, known)
     try:
-        return METHODS[name](model, **parameters)
+        return known[name](model, **parameters)
     except TypeError as error:
         raise ParameterError(f"method {name!r}: {error}") from error

@@ -23,7 +23,8 @@ from distillgrad.errors import (
     TargetError,
     UnknownNameError,
 )
-from distillgrad.methods import METHODS, create_method
+from distillgrad.methods import METHODS, method_among
+from distillgrad.methods.base import Method
 from distillgrad.metrics.registry import METRICS, Explained, Measurement
 from distillgrad.metrics.similarity import Attribute
 from distillgrad.runs.evaluation_record import (
@@ -52,6 +53,7 @@ def evaluate(
     out: Path,
     *,
     fast: Model | None = None,
+    known: Mapping[str, type[Method]] = METHODS,
     on_unit: Callable[[int], None] = lambda _: None,
 ) -> Evaluation:
     """Explains the images of ``data`` and measures the explanations, batch by batch, into ``out``.
@@ -61,6 +63,7 @@ def evaluate(
 
     Args:
         fast: An equivalent of ``loaded.model`` for whatever does not look at its layers.
+        known: Where the request's methods are looked up: ``METHODS``, and perhaps your own beside them.
         on_unit: Called with a number of images whenever a method or measurement is done with them.
     Raises:
         ParameterError: ``out`` holds a run of another request; says what differs.
@@ -71,7 +74,7 @@ def evaluate(
     manifest = manifest_of(loaded, data, request)
     begin(out, manifest)
     explainers = {
-        label: _explainer(loaded, name, parameters, fast)
+        label: _explainer(loaded, name, parameters, fast, known)
         for label, (name, parameters) in request.methods.items()
     }
     parts = []
@@ -124,12 +127,16 @@ def _measurements(metrics: Sequence[str]) -> list[Measurement]:
 
 
 def _explainer(
-    loaded: LoadedModel, name: str, parameters: Mapping[str, Any], fast: Model | None
+    loaded: LoadedModel,
+    name: str,
+    parameters: Mapping[str, Any],
+    fast: Model | None,
+    known: Mapping[str, type[Method]],
 ) -> Callable[[Model], Attribute]:
     def of(model: Model) -> Attribute:
         # A method that looks at layers gets the network as it was made, not its faster equivalent.
-        chosen = loaded.model if model is fast and METHODS[name].layerwise else model
-        return create_method(name, chosen, **parameters).attribute  # type: ignore[no-any-return]
+        chosen = loaded.model if model is fast and name in known and known[name].layerwise else model
+        return method_among(known, name, chosen, parameters).attribute  # type: ignore[no-any-return]
 
     return of
 

@@ -1,0 +1,181 @@
+"""An exhibit: a table or figure of the paper made anew, what it says, and its files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distillgrad.core.forward import Model
+from distillgrad.errors import SourceError
+from distillgrad.paper.verdicts import Verdict
+from distillgrad.runs.files import written_whole
+from distillgrad.runs.manifest import read_json
+from distillgrad.sources.classifier import LoadedModel
+from distillgrad.sources.datasets import ImageData, open_data
+from distillgrad.sources.photographs import NAME as PHOTOGRAPHS
+from distillgrad.sources.photographs import photographs
+
+RECORD = "exhibit.json"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of words under heads."""
+
+    caption: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file in the exhibit's folder.
+
+    Attributes:
+        shows_images: Whether images of the data can be seen in it, whose licence then holds for it.
+    """
+
+    file: str
+    caption: str
+    shows_images: bool = False
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """What was made.
+
+    Attributes:
+        findings: Sentences, computed from the numbers.
+        numbers: All of them, for machines.
+        images: Of how many images it was made; 0 if of none.
+    """
+
+    name: str
+    title: str
+    source: str
+    findings: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
+    tables: tuple[Table, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    images: int = 0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """From what, and into which folder, exhibits are made.
+
+    Attributes:
+        load: The classifier, and the same as fast as it can be had; called once, when it is needed.
+        model, data: As they were asked for.
+        limit: Images; ``None``: as many as suit the exhibit.
+        methods: As for ``evaluate``; "": the paper's.
+        target: The class of Figure 4; ``None``: the predicted one.
+        roar_data: As for ``roar``.
+    """
+
+    load: Callable[[], tuple[LoadedModel, Model]]
+    out: Path
+    model: str = "cifar10-cnn"
+    data: str = PHOTOGRAPHS
+    limit: int | None = None
+    methods: str = ""
+    target: str | None = None
+    roar_data: str = "digits"
+    n_steps: int = 20
+    n_masks: int = 100
+    seed: int = 0
+
+    @cached_property
+    def _both(self) -> tuple[LoadedModel, Model]:
+        return self.load()
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The classifier as it was made."""
+        return self._both[0]
+
+    @property
+    def fast(self) -> Model:
+        """An equivalent that takes less time."""
+        return self._both[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the classifier is."""
+        return next((each.device for each in self.loaded.model.parameters()), torch.device("cpu"))
+
+    def images(self, suitable: int) -> ImageData:
+        """The data's first images: as many as were asked for, or else as many as suit."""
+        limit = self.limit or suitable
+        return photographs(limit=limit) if self.data == PHOTOGRAPHS else open_data(self.data, limit=limit)
+
+    def folder(self, exhibit: str) -> Path:
+        """Where an exhibit's files are."""
+        return self.out / exhibit
+
+
+def save_exhibit(exhibit: Exhibit, folder: Path, circumstances: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes the record, and each table as Markdown and CSV, beside the pictures; returns the record."""
+    record: dict[str, Any] = defined({**asdict(exhibit), "circumstances": dict(circumstances)})
+    contents = {RECORD: json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)}
+    for place, table in enumerate(exhibit.tables, start=1):
+        stem = "table" if len(exhibit.tables) == 1 else f"table-{place}"
+        contents[f"{stem}.md"] = f"{table.caption}\n\n" + "\n".join(markdown_table(table)) + "\n"
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([table.heads, *table.rows])
+        contents[f"{stem}.csv"] = text.getvalue()
+    for name, content in contents.items():
+        with written_whole(folder / name) as file:
+            file.write(content.encode())
+    return record
+
+
+def read_exhibit(folder: Path) -> tuple[Exhibit, dict[str, Any]]:
+    """An exhibit and the circumstances in which it was made, from its folder.
+
+    Raises:
+        SourceError: there is none, or in another layout.
+    """
+    content = read_json(folder / RECORD)
+    try:
+        circumstances: dict[str, Any] = content.pop("circumstances")
+        exhibit = Exhibit(
+            **{
+                **content,
+                "findings": tuple(content["findings"]),
+                "verdicts": tuple(Verdict(**each) for each in content["verdicts"]),
+                "tables": tuple(
+                    Table(each["caption"], tuple(each["heads"]), tuple(map(tuple, each["rows"])))
+                    for each in content["tables"]
+                ),
+                "pictures": tuple(Picture(**each) for each in content["pictures"]),
+            }
+        )
+    except (KeyError, TypeError) as error:
+        raise SourceError(f"{folder / RECORD} is in another layout: {error!r}; make it anew") from error
+    return exhibit, circumstances
+
+
+def markdown_table(table: Table) -> list[str]:
+    """Its lines."""
+    rows = (table.heads, ["---"] * len(table.heads), *table.rows)
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+
+
+def defined(value: Any) -> Any:
+    """The same for JSON: what is not finite is ``None``."""
+    if isinstance(value, Mapping):
+        return {str(key): defined(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [defined(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

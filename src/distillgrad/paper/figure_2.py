@@ -1,0 +1,124 @@
+"""Figure 2: what noise on the image does to the maps of FullGrad, IG and DGA, and to their faithfulness."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from distillgrad.core.ranking import pixel_attributions
+from distillgrad.metrics.noise import noise_robustness
+from distillgrad.metrics.statistics import bootstrap_mean, compare
+from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
+from distillgrad.paper.measuring import Methods, asked_for, first_images, method_for
+from distillgrad.paper.verdicts import Verdict, in_words, worst_of_all
+from distillgrad.views.plots import colours, save_figure, shared_scale
+
+DEFAULT = "fullgrad,integrated_gradients(n_steps=31),dga"
+SIGMAS = (0.05, 0.1, 0.2, 0.4)
+N_IMAGES = 10
+WORST = "fullgrad"
+
+
+def make(setting: Setting) -> Exhibit:
+    """Explains each image clean and under each strength. Cost: 5 explanations by each method, and curves."""
+    methods = asked_for(setting, DEFAULT)
+    names, inputs, target = first_images(setting, setting.images(N_IMAGES), setting.limit or N_IMAGES)
+    likeness: dict[str, np.ndarray] = {}
+    area: dict[str, np.ndarray] = {}
+    for label in methods:
+        attribute = method_for(setting, label, methods).attribute
+
+        def heat(images: Tensor, classes: object, attribute: object = attribute) -> Tensor:
+            # Heat maps are compared, as the paper shows them: features of one pixel count together.
+            return pixel_attributions(attribute(images, classes))[:, None]  # type: ignore[operator]
+
+        parts = [
+            noise_robustness(
+                setting.fast,
+                heat,
+                inputs[[row]],
+                target[[row]],
+                sigmas=SIGMAS,
+                seed=setting.seed,
+                n_steps=setting.n_steps,
+            )
+            for row in range(len(inputs))
+        ]
+        likeness[label] = np.concatenate([each.spearman.cpu().numpy() for each in parts])
+        area[label] = np.concatenate(
+            [
+                (each.lerf - each.morf).double().cpu().numpy()
+                for each in parts
+                if each.lerf is not None and each.morf is not None
+            ]
+        )
+    lost = {label: each[:, 0] - each[:, 1:].mean(1) for label, each in area.items()}
+    save_figure(_maps(setting, methods, inputs[0], target[:1]), setting.folder("figure-2") / "figure.png")
+    worst = next((label for label, (name, _) in methods.items() if name == WORST), None)
+    verdicts: tuple[Verdict, ...] = ()
+    if worst and len(methods) > 1:
+        alike = compare(
+            {label: each.mean(1) for label, each in likeness.items()}, better="higher", reference=worst
+        )
+        losses = compare(lost, better="lower", reference=worst)
+        verdicts = (
+            worst_of_all("noise-maps", alike, "higher", measure="rank correlation with the clean map"),
+            worst_of_all("noise-scores", losses, "lower", measure="loss of area between LeRF and MoRF"),
+        )
+    rows = tuple(
+        (
+            label,
+            words,
+            *(in_words(bootstrap_mean(column)) for column in values.T),
+        )
+        for label in methods
+        for words, values in (
+            ("rank correlation", np.concatenate([np.ones((len(inputs), 1)), likeness[label]], 1)),
+            ("area between", area[label]),
+        )
+    )
+    return Exhibit(
+        "figure-2",
+        "Explanations under noise",
+        "Figure 2, §3.1",
+        tuple(f"{each.claim}: {each.outcome}: {each.numbers}; {each.why}." for each in verdicts),
+        verdicts,
+        (
+            Table(
+                f"{len(inputs)} images; heat maps against that of the clean image, and the area "
+                "between LeRF and "
+                "MoRF of each on its own image; σ in units of the model's inputs.",
+                ("method", "measure", "clean", *(f"σ = {sigma}" for sigma in SIGMAS)),
+                rows,
+            ),
+        ),
+        (Picture("figure.png", "An image under growing noise, and its maps.", shows_images=True),),
+        {
+            "images": names,
+            "rank_correlation": {label: each.tolist() for label, each in likeness.items()},
+            "area_between": {label: each.tolist() for label, each in area.items()},
+        },
+        len(inputs),
+    )
+
+
+def _maps(setting: Setting, methods: Methods, image: Tensor, target: Tensor) -> Figure:
+    generator = torch.Generator().manual_seed(setting.seed)
+    noise = torch.randn(image.shape, generator=generator, dtype=torch.float64).to(image)
+    noisy = torch.stack([image + sigma * noise for sigma in (0.0, *SIGMAS)])
+    figure = Figure(figsize=(2 * len(noisy), 2.1 * (1 + len(methods))), layout="constrained", dpi=100)
+    axes = figure.subplots(1 + len(methods), len(noisy), squeeze=False)
+    for place, shown in enumerate(setting.loaded.displayable(noisy.cpu())):
+        axes[0, place].imshow(shown.permute(1, 2, 0).expand(-1, -1, 3))
+        axes[0, place].set_title("clean" if not place else f"σ = {SIGMAS[place - 1]}", fontsize=9)
+    for line, label in zip(axes[1:], methods, strict=True):
+        found = method_for(setting, label, methods).attribute(noisy, target.expand(len(noisy)))
+        maps = list(pixel_attributions(found).detach().double().cpu())
+        for axis, each in zip(line, maps, strict=True):
+            axis.imshow(colours(each, shared_scale([each])), interpolation="nearest")
+        line[0].set_ylabel(label, fontsize=8)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    return figure

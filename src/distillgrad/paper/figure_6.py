@@ -1,0 +1,164 @@
+"""Figure 6: methods side by side, heat map above the most relevant pixels; how sharp, how noisy, where."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from distillgrad.core.ranking import most_relevant, pixel_attributions
+from distillgrad.metrics.complexity import sparseness
+from distillgrad.metrics.statistics import Comparison, bootstrap_mean, compare
+from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
+from distillgrad.paper.measuring import (
+    PAPERS,
+    asked_for,
+    explainable,
+    first_images,
+    method_for,
+    papers_labels,
+)
+from distillgrad.paper.verdicts import Verdict, in_words, p_in_words
+from distillgrad.views.plots import TOP_FRACTION, colours, relevant_pixels, save_figure, shared_scale
+
+N_IMAGES = 20
+N_SHOWN = 4
+
+
+def make(setting: Setting) -> Exhibit:
+    """Explains, draws the first four, measures all. Cost: an explanation by each method and image."""
+    images = setting.images(N_IMAGES)
+    names, inputs, target = first_images(setting, images, setting.limit or N_IMAGES)
+    methods, left_out = explainable(setting, asked_for(setting, PAPERS), images)
+    maps = {
+        label: torch.cat(
+            [
+                pixel_attributions(
+                    method_for(setting, label, methods).attribute(inputs[[row]], target[[row]])
+                )
+                for row in range(len(inputs))
+            ]
+        )
+        .detach()
+        .double()
+        .cpu()
+        for label in methods
+    }
+    save_figure(_grid(setting, inputs, target, maps), setting.folder("figure-6") / "figure.png")
+    measures = {
+        "sparseness": {label: sparseness(each[:, None]).numpy() for label, each in maps.items()},
+        "neighbours": {label: neighbours(each).numpy() for label, each in maps.items()},
+    }
+    verdicts = (
+        *_against(measures, papers_labels(methods)),
+        Verdict("aligned", "not testable here", "", "the data does not say where objects are"),
+    )
+    findings = [f"{each.claim}: {each.outcome}: {each.numbers}; {each.why}." for each in verdicts]
+    findings += [f"{label} is left out: {why}" for label, why in left_out.items()]
+    return Exhibit(
+        "figure-6",
+        "Heat maps side by side",
+        "Figure 6, §4.4",
+        tuple(findings),
+        verdicts,
+        (
+            Table(
+                f"{len(inputs)} images. Sparseness: Gini index of the map. Neighbours: of the "
+                "four neighbours of a "
+                "top-10 % pixel, the share that is in the top 10 % itself; 10 % in a map of noise.",
+                ("method", *measures),
+                tuple(
+                    (label, *(in_words(bootstrap_mean(each[label])) for each in measures.values()))
+                    for label in methods
+                ),
+            ),
+        ),
+        (
+            Picture(
+                "figure.png", "Heat maps above the 10 % of the pixels that count most.", shows_images=True
+            ),
+        ),
+        {
+            "images": names,
+            **{name: {k: v.tolist() for k, v in each.items()} for name, each in measures.items()},
+        },
+        len(inputs),
+    )
+
+
+def neighbours(maps: Tensor, fraction: float = TOP_FRACTION) -> Tensor:
+    """Of the neighbours of a map's top pixels, the share that are top pixels, ``(B,)`` for ``(B, H, W)``.
+
+    The fraction itself for a map of noise, near 1 for one patch; neighbours across the border do not count.
+    """
+    top = most_relevant(maps.flatten(1), fraction).view_as(maps).double()
+    everywhere = torch.ones_like(top)
+    beside = [
+        (values[:, 1:] * top[:, :-1] + values[:, :-1] * top[:, 1:]).sum((1, 2))
+        for values in (top, everywhere)
+    ]
+    below = [
+        (values[:, :, 1:] * top[:, :, :-1] + values[:, :, :-1] * top[:, :, 1:]).sum((1, 2))
+        for values in (top, everywhere)
+    ]
+    return (beside[0] + below[0]) / (beside[1] + below[1])
+
+
+def _against(measures: dict[str, dict[str, np.ndarray]], six: dict[str, str]) -> list[Verdict]:
+    """DGA against IG in noise, against FullGrad in sharpness."""
+    found = []
+    for claim, measure, rival, why in (
+        (
+            "ig-noisy",
+            "neighbours",
+            "integrated_gradients",
+            "the share of neighbours tells patches from noise",
+        ),
+        (
+            "sharp",
+            "sparseness",
+            "fullgrad",
+            "the Gini index stands for sharpness, which the paper only shows",
+        ),
+    ):
+        if rival not in six:
+            found.append(Verdict(claim, "not testable here", "", f"{rival} was not measured"))
+            continue
+        subject, other = six["dga"], six[rival]
+        values = measures[measure]
+        comparison: Comparison = compare(
+            {label: values[label] for label in (subject, other)}, better="higher", reference=subject
+        )
+        difference = comparison.differences[other]
+        ahead = difference.interval.mean < 0
+        found.append(
+            Verdict(
+                claim,
+                "undecided" if not difference.significant else "holds" if ahead else "does not hold",
+                f"{measure}: {subject} {in_words(comparison.means[subject])}, {other} "
+                f"{in_words(comparison.means[other])}, {p_in_words(difference)}",
+                why,
+            )
+        )
+    return found
+
+
+def _grid(setting: Setting, inputs: Tensor, target: Tensor, maps: dict[str, Tensor]) -> Figure:
+    n_shown = min(N_SHOWN, len(inputs))
+    figure = Figure(figsize=(1.6 * (1 + len(maps)), 3.3 * n_shown), layout="constrained", dpi=80)
+    axes = figure.subplots(2 * n_shown, 1 + len(maps), squeeze=False)
+    for row in range(n_shown):
+        shown = setting.loaded.displayable(inputs[row].cpu()).permute(1, 2, 0).expand(-1, -1, 3)
+        upper, lower = axes[2 * row], axes[2 * row + 1]
+        upper[0].imshow(shown)
+        upper[0].set_title(setting.loaded.classes[int(target[row])][:24], fontsize=8)
+        lower[0].axis("off")
+        for place, (label, each) in enumerate(maps.items(), start=1):
+            upper[place].imshow(colours(each[row], shared_scale([each[row]])), interpolation="nearest")
+            lower[place].imshow(relevant_pixels(shown, each[row]), interpolation="nearest")
+            if not row:
+                upper[place].set_title(label.replace("(", "\n("), fontsize=8)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    return figure

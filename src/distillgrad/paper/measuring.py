@@ -1,0 +1,196 @@
+"""How exhibits measure: an evaluation of some methods on the setting's images, kept and resumable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distillgrad.core.forward import logits_of
+from distillgrad.errors import DistillgradError, InputError, ParameterError, SourceError
+from distillgrad.methods.base import Method
+from distillgrad.methods.spelling import methods_of
+from distillgrad.metrics.registry import METRICS, Protocol
+from distillgrad.metrics.statistics import Comparison, compare
+from distillgrad.paper import published
+from distillgrad.paper.exhibit import Setting
+from distillgrad.paper.variants import KNOWN
+from distillgrad.runs.evaluation import evaluate
+from distillgrad.runs.evaluation_record import Evaluation, Request
+from distillgrad.sources.datasets import ImageData
+from distillgrad.views.leaderboard import Leaderboard, leaderboard_of, save_leaderboard
+
+Methods: TypeAlias = Mapping[str, tuple[str, Mapping[str, Any]]]
+"""By label, the name and the parameters."""
+
+PAPERS = (
+    "gradient_x_input,guided_backprop,integrated_gradients(n_steps=31),fullgrad,guided_ig(n_steps=31),dga"
+)
+"""The paper's six; those that average gradients have as many of them as DGA."""
+FEATURES_AT_A_TIME = 4 * 3 * 224 * 224
+SUBJECT = "dga"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An evaluation and what it says.
+
+    Attributes:
+        board: Everything compared to ``subject``.
+        methods: Those that were measured.
+        subject: The label of DGA.
+        left_out: By label, why a method could not explain this model.
+    """
+
+    board: Leaderboard
+    methods: Methods
+    subject: str
+    left_out: Mapping[str, str]
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """The values of every image."""
+        return self.board.evaluation
+
+    @property
+    def n_images(self) -> int:
+        """How many were explained."""
+        return len(self.evaluation.ids)
+
+    def labels_of(self, names: Sequence[str]) -> list[str]:
+        """The labels of the methods of these names, in the order of the request."""
+        return [label for label, (name, _) in self.methods.items() if name in names]
+
+    def comparison(self, metric: str, labels: Sequence[str], reference: str | None = None) -> Comparison:
+        """Some methods only: Holm's correction is for as many as a claim compares."""
+        values = self.evaluation.values[metric]
+        return compare(
+            {label: mean_along(values[label]) for label in labels},
+            better=METRICS[metric].better,
+            reference=reference or self.subject,
+        )
+
+
+def mean_along(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A value per image, ``(B,)``: of several the mean of those that are defined."""
+    if values.ndim == 1:
+        return values
+    found = np.full(len(values), np.nan)
+    some = np.isfinite(values).any(1)
+    found[some] = np.nanmean(np.where(np.isfinite(values[some]), values[some], np.nan), axis=1)
+    return found
+
+
+def asked_for(setting: Setting, default: str) -> Methods:
+    """The setting's methods, or the default.
+
+    Raises:
+        ParameterError: DGA is not among them, of which all claims are.
+    """
+    methods = methods_of(setting.methods or default)
+    if all(name != SUBJECT for name, _ in methods.values()):
+        raise ParameterError("the paper's claims are about dga: name it among the methods")
+    return methods
+
+
+def measured(
+    setting: Setting,
+    exhibit: str,
+    methods: Methods,
+    metrics: tuple[str, ...],
+    *,
+    images: ImageData,
+    subject: str | None = None,
+    element: bool = False,
+    run: str = "run",
+) -> Measured:
+    """Evaluates the methods, those left out that cannot explain this model, into the exhibit's folder."""
+    usable, left_out = explainable(setting, methods, images)
+    n_features = int(np.prod(setting.loaded.input_size))
+    request = Request(
+        model=setting.model,
+        data=setting.data,
+        methods=usable,
+        metrics=metrics,
+        protocol=Protocol(
+            n_steps=setting.n_steps, n_masks=setting.n_masks, element=element, seed=setting.seed
+        ),
+        batch_size=max(1, min(32, FEATURES_AT_A_TIME // n_features)),
+        accelerated=setting.fast is not setting.loaded.model,
+    )
+    out: Path = setting.folder(exhibit) / run
+    evaluation = evaluate(setting.loaded, images, request, out, fast=setting.fast, known=KNOWN)
+    label = subject or next(each for each, (name, _) in usable.items() if name == SUBJECT)
+    board = leaderboard_of(evaluation, reference=label)
+    save_leaderboard(board, out)
+    return Measured(board, usable, label, left_out)
+
+
+def explainable(setting: Setting, methods: Methods, images: ImageData) -> tuple[Methods, dict[str, str]]:
+    """The methods that can explain this model, and by label why the others cannot.
+
+    Only methods that look at layers are tried, on one image: rules that do not reach a layer, or an extra
+    that is not installed, should not cost the whole table.
+    """
+    looking = {
+        label: (name, parameters)
+        for label, (name, parameters) in methods.items()
+        if KNOWN[name].needs_module or KNOWN[name].layerwise
+    }
+    left_out: dict[str, str] = {}
+    if looking:
+        _, inputs, target = first_images(setting, images, 1)
+        for label, (name, parameters) in looking.items():
+            try:
+                KNOWN[name](setting.loaded.model, **parameters).attribute(inputs, target)
+            except DistillgradError as error:
+                left_out[label] = str(error)
+    return {label: each for label, each in methods.items() if label not in left_out}, left_out
+
+
+def first_images(setting: Setting, images: ImageData, count: int) -> tuple[list[str], Tensor, Tensor]:
+    """Ids, inputs ``(B, C, H, W)`` and predicted classes of the first images that can be read.
+
+    Raises:
+        InputError: none can.
+    """
+    names: list[str] = []
+    rows: list[Tensor] = []
+    for place in range(len(images)):
+        if len(rows) == count:
+            break
+        try:
+            sample = images[place]
+        except SourceError:
+            continue  # evaluations name what they skip; a picture takes the next
+        names.append(sample.id)
+        rows.append(setting.loaded.preprocess(sample.image))
+    if not rows:
+        raise InputError(f"none of the {len(images)} images of {images.name} can be read")
+    inputs = torch.stack(rows).to(setting.device)
+    with torch.no_grad():
+        target = logits_of(setting.fast(inputs)).argmax(1)
+    return names, inputs, target
+
+
+def method_for(setting: Setting, label: str, methods: Methods) -> Method:
+    """The method of that label for the setting's model, on the fast equivalent where it may be."""
+    name, parameters = methods[label]
+    kind = KNOWN[name]
+    whole = kind.layerwise or kind.needs_module
+    return kind(setting.loaded.model if whole else setting.fast, **parameters)
+
+
+def papers_labels(methods: Methods) -> dict[str, str]:
+    """The label of each of the paper's six methods that is there, by its name in our registry."""
+    found: dict[str, str] = {}
+    for label, (name, _) in methods.items():
+        if name in published.METHODS:
+            found.setdefault(name, label)
+    return found

@@ -1,0 +1,51 @@
+"""The exhibits by name. Needs no torch: the modules that make them are imported when they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from distillgrad.paper.exhibit import Exhibit, Setting
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What there is to know of an exhibit before it is made.
+
+    Attributes:
+        source: Its place in the paper; "" for what goes beyond it.
+        needs: ``"images"``: of the data, and the model; ``"roar data"``; ``"nothing"``.
+    """
+
+    name: str
+    title: str
+    source: str
+    needs: str = "images"
+
+    @property
+    def make(self) -> Callable[[Setting], Exhibit]:
+        """Makes it, and writes its pictures into the setting's folder of that name."""
+        module = import_module(f"distillgrad.paper.{self.name.replace('-', '_')}")
+        made: Callable[[Setting], Exhibit] = module.make
+        return made
+
+
+EXHIBITS = {
+    each.name: each
+    for each in (
+        Entry("table-1", "LeRF and MoRF of many methods", "Table 1, §4.1, Appendix I"),
+        Entry("table-2", "Sensitivity-n", "Table 2, §4.2"),
+        Entry("figure-2", "Explanations under noise", "Figure 2, §3.1"),
+        Entry("figure-3", "Attribution in a network of two inputs", "Figure 3, §3.1", "nothing"),
+        Entry("figure-4", "Distillation under the weak mask, and under both", "Figure 4, §3.2"),
+        Entry("figure-5", "Remove and retrain", "Figure 5, §4.3", "roar data"),
+        Entry("figure-6", "Heat maps side by side", "Figure 6, §4.4"),
+        Entry("ablation", "Masks, ReLU and anchors, one at a time", "§3.3, Appendices A and H"),
+        Entry("local-attribution", "Other local attributions", "§3.2, Appendix G"),
+        Entry("hyperparameters", "The number of steps and the quantile", "§4, Appendix K"),
+        Entry("per-feature", "Single features removed instead of pixels", ""),
+    )
+}

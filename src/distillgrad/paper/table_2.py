@@ -1,0 +1,115 @@
+"""Table 2: sensitivity-n at 10 to 90 % of the cells."""
+
+from __future__ import annotations
+
+from distillgrad.metrics.statistics import compare
+from distillgrad.paper import published
+from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
+from distillgrad.paper.measuring import PAPERS, Measured, asked_for, measured, papers_labels
+from distillgrad.paper.verdicts import Verdict, in_words, order_agreement
+from distillgrad.views.leaderboard import record_of
+
+METRIC = "sensitivity_n"
+N_IMAGES = 30
+
+
+def make(setting: Setting) -> Exhibit:
+    """Evaluates; all methods share the masked passes. Cost: 9·n_masks forward passes and the explanations."""
+    found = measured(
+        setting,
+        "table-2",
+        asked_for(setting, f"{PAPERS},random"),
+        (METRIC,),
+        images=setting.images(N_IMAGES),
+    )
+    along, axis = found.board.along[METRIC], found.evaluation.axes[METRIC]
+    shares = tuple(f"{float(each):.0%}" for each in axis)
+    table = Table(
+        f"Mean correlation over {found.n_images} images with its 95 % bootstrap interval, "
+        f"{setting.n_masks} masks "
+        "of 14×14 cells, by the share of the cells removed; below each of the paper's methods its numbers "
+        "(ResNet-18).",
+        ("method", *shares),
+        tuple(row for label in found.board.methods for row in _rows(found, label)),
+    )
+    verdicts = (_highest(found), _order(found))
+    means = found.board.comparisons[METRIC].means
+    findings = [f"{each.outcome}: {each.numbers}; {each.why}." for each in verdicts]
+    findings.append(
+        "Mean over all shares: "
+        + "; ".join(f"{label} {in_words(means[label])}" for label in found.board.methods)
+        + "."
+    )
+    return Exhibit(
+        "table-2",
+        "Sensitivity-n",
+        "Table 2, §4.2",
+        tuple(findings),
+        verdicts,
+        (table,),
+        (Picture("run/curves.png", "Correlation by the share removed; bands: 95 % intervals."),),
+        {**record_of(found.board), "along": {label: [each.mean for each in along[label]] for label in along}},
+        found.n_images,
+    )
+
+
+def _rows(found: Measured, label: str) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [(label, *(in_words(each) for each in found.board.along[METRIC][label]))]
+    numbers = published.TABLE_2.get(found.methods[label][0])
+    if numbers:
+        rows.append(("paper", *(f"{each:.3f}" for each in numbers)))
+    return rows
+
+
+def _highest(found: Measured) -> Verdict:
+    six = papers_labels(found.methods)
+    axis = found.evaluation.axes[METRIC]
+    highest, significantly, beaten = [], [], {}
+    for place, share in enumerate(axis):
+        comparison = compare(
+            {label: found.evaluation.values[METRIC][label][:, place] for label in six.values()},
+            better="higher",
+            reference=found.subject,
+        )
+        said = f"{float(share):.0%}"
+        if comparison.best == found.subject:
+            highest.append(said)
+        differences = comparison.differences.items()
+        if all(each.significant and each.interval.mean < 0 for _, each in differences):
+            significantly.append(said)
+        ahead = [label for label, each in differences if each.significant and each.interval.mean > 0]
+        if ahead:
+            beaten[said] = ahead
+    numbers = (
+        f"{found.subject} is highest at {len(highest)} of {len(axis)} shares, significantly at "
+        f"{len(significantly)}"
+    )
+    if beaten:
+        names = sorted({name for each in beaten.values() for name in each})
+        return Verdict(
+            "sensitivity-n",
+            "does not hold",
+            numbers,
+            f"{', '.join(names)} significantly higher at {', '.join(beaten)}",
+        )
+    if len(significantly) == len(axis):
+        return Verdict("sensitivity-n", "holds", numbers, "significantly above all five others everywhere")
+    return Verdict(
+        "sensitivity-n", "undecided", numbers, f"{found.n_images} images do not separate them everywhere"
+    )
+
+
+def _order(found: Measured) -> Verdict:
+    six = papers_labels(found.methods)
+    same, pairs = 0, 0
+    for place in range(len(published.FRACTIONS)):
+        ours = {name: found.board.along[METRIC][label][place].mean for name, label in six.items()}
+        theirs = {name: numbers[place] for name, numbers in published.TABLE_2.items()}
+        agreed, compared = order_agreement(ours, theirs)
+        same, pairs = same + agreed, pairs + compared
+    return Verdict(
+        "table-2-order",
+        "holds" if same == pairs else "does not hold",
+        f"{same} of {pairs} pairs of methods are in the paper's order, over all shares",
+        "without regard to significance; the paper's network is ResNet-18",
+    )

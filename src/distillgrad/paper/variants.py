@@ -1,0 +1,65 @@
+"""Variants of DGA that the paper compares or leaves open, as methods beside the library's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distillgrad.core.batch import Batch
+from distillgrad.core.forward import Model
+from distillgrad.methods import METHODS, create_method
+from distillgrad.methods.base import Method, whole_number
+from distillgrad.methods.dga import DistilledGradientAggregation
+
+PASSES = {"integrated_gradients": "n_steps", "smoothgrad": "n_samples"}
+"""Local attributions by name, and the parameter that counts their gradients."""
+
+
+class FromFirstAnchor(DistilledGradientAggregation):
+    """DGA as eq. 12 counts: the mean over ``n = 1 … N``, without the input's own attribution.
+
+    Source: Jeon et al. 2022, eq. 12, which differs here from Algorithm 1.
+    """
+
+    def _attribute(self, batch: Batch) -> Tensor:
+        steps = self._sequence(batch)
+        next(steps)  # x̃(0) only leads to the others
+        total = torch.zeros_like(batch.difference)
+        for step in steps:
+            total.add_(self._rectified(step.attribution))
+        return total.div_(self.n_steps)
+
+
+class WithLocal(DistilledGradientAggregation):
+    """DGA with another method of several gradients as its local attribution.
+
+    Args:
+        local: ``"integrated_gradients"`` or ``"smoothgrad"``.
+        n_local: Their gradients at each anchor.
+    """
+
+    def __init__(self, model: Model, local: str, n_local: int = 4, n_steps: int = 30) -> None:
+        self.n_local = whole_number("n_local", n_local)
+        settings = {PASSES[local]: n_local}
+
+        def attribution(explained: Model, inputs: Tensor, target: Any) -> Tensor:
+            found: Tensor = create_method(local, explained, **settings).attribute(inputs, target)
+            return found
+
+        super().__init__(model, n_steps, local_attribution=attribution)
+
+    @property
+    def n_passes(self) -> int:
+        """``n_local`` for each anchor."""
+        return (self.n_steps + 1) * self.n_local
+
+
+KNOWN: Mapping[str, type[Method]] = {
+    **METHODS,
+    "dga_from_first_anchor": FromFirstAnchor,
+    "dga_with_local": WithLocal,
+}
+"""What the exhibits' evaluations know."""

@@ -1,0 +1,127 @@
+"""What becomes of a claim: the outcome, our numbers with their intervals, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal, TypeAlias
+
+from distillgrad.metrics.statistics import SIGNIFICANCE, Better, Comparison, Difference, Interval
+
+Outcome: TypeAlias = Literal["holds", "does not hold", "undecided", "not testable here"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One claim, tested.
+
+    Attributes:
+        claim: Its name in ``CLAIMS``.
+        outcome: ``"undecided"``: the samples are too few to tell.
+        numbers: What was measured.
+        why: What the outcome rests on.
+    """
+
+    claim: str
+    outcome: Outcome
+    numbers: str
+    why: str
+
+
+def in_words(interval: Interval, *, signed: bool = False) -> str:
+    """A mean with its interval: ``0.562 [0.532, 0.592]``."""
+    form = "+.3f" if signed else ".3f"
+    if math.isnan(interval.low):
+        return f"{interval.mean:{form}}"
+    return f"{interval.mean:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
+
+
+def p_in_words(difference: Difference) -> str:
+    """The adjusted p-value: ``p = 0.012``."""
+    p = difference.p_adjusted
+    if math.isnan(p):
+        return "p undefined"
+    return f"p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
+
+
+def best_of_all(claim: str, comparison: Comparison, better: Better, *, measure: str) -> Verdict:
+    """Whether the comparison's reference is better than every other method, significantly.
+
+    Holds, if each is significantly worse; does not, if one is significantly better; else it is undecided.
+    """
+    subject = comparison.reference
+    sign = 1 if better == "higher" else -1
+    rivals = [name for name in comparison.ranking if name in comparison.differences]
+    if not rivals:
+        return Verdict(claim, "not testable here", "", "nothing to compare with was measured")
+    differences = comparison.differences
+
+    def lead(name: str) -> float:
+        """How much better the rival is."""
+        mean = differences[name].interval.mean
+        return -math.inf if math.isnan(mean) else sign * mean
+
+    ahead = [name for name in rivals if differences[name].significant and lead(name) > 0]
+    behind = [name for name in rivals if differences[name].significant and lead(name) < 0]
+    closest = max(rivals, key=lead)
+    numbers = (
+        f"{measure}: {subject} {in_words(comparison.means[subject])}; {closest} "
+        f"{in_words(comparison.means[closest])}, difference to {subject} "
+        f"{in_words(differences[closest].interval, signed=True)}, {p_in_words(differences[closest])}"
+    )
+    n = comparison.means[subject].n
+    if ahead:
+        return Verdict(claim, "does not hold", numbers, f"significantly better: {', '.join(ahead)}")
+    if len(behind) == len(rivals):
+        return Verdict(claim, "holds", numbers, f"all {len(rivals)} others are significantly worse")
+    open_ones = [name for name in rivals if name not in behind]
+    return Verdict(
+        claim,
+        "undecided",
+        numbers,
+        f"{n} samples cannot tell {subject} from {', '.join(open_ones)} (adjusted p ≥ {SIGNIFICANCE})",
+    )
+
+
+def worst_of_all(claim: str, comparison: Comparison, better: Better, *, measure: str) -> Verdict:
+    """Whether the comparison's reference is worse than every other method, significantly."""
+    other: Better = "lower" if better == "higher" else "higher"
+    found = best_of_all(claim, comparison, other, measure=measure)
+    # Said of the reference, "better" at being worse would be read the wrong way round.
+    return Verdict(
+        claim,
+        found.outcome,
+        found.numbers,
+        found.why.replace("significantly better:", "significantly worse than it:").replace(
+            "others are significantly worse", "others are significantly better"
+        ),
+    )
+
+
+def order_agreement(
+    ours: Mapping[str, float], published: Mapping[str, float], *, tie: float = 0.0
+) -> tuple[int, int]:
+    """Of the pairs of methods in both, how many are in the same order, and how many there are.
+
+    Args:
+        tie: Published values that differ by no more are in no order, and left out.
+    """
+    names = [name for name in published if name in ours]
+    pairs = [
+        (first, second)
+        for first, second in combinations(names, 2)
+        if abs(published[first] - published[second]) > tie
+    ]
+    same = sum(
+        (ours[first] - ours[second]) * (published[first] - published[second]) > 0 for first, second in pairs
+    )
+    return same, len(pairs)
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a, b and c``."""
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,170 @@
+"""The paper made anew: regions that partition the plane, cells that are the library's, every claim."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import distillgrad as dg
+from distillgrad.cli import app
+from distillgrad.metrics.statistics import bootstrap_mean, compare
+from distillgrad.paper import figure_3, published
+from distillgrad.paper.claims import CLAIMS
+from distillgrad.paper.figure_6 import neighbours
+from distillgrad.paper.index import made_below, save_page
+from distillgrad.paper.measuring import PAPERS
+from distillgrad.paper.piecewise import area, linear_regions, network, patterns
+from distillgrad.paper.registry import EXHIBITS
+from distillgrad.paper.variants import FromFirstAnchor, WithLocal
+from distillgrad.paper.verdicts import best_of_all, order_agreement, worst_of_all
+from distillgrad.runs.evaluation_record import read_evaluation
+from distillgrad.sources.photographs import PHOTOGRAPHS, photographs
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["paper", *(str(each) for each in arguments)])
+
+
+def inside(points, corners):
+    """Strictly within a convex polygon, whichever way round it goes."""
+    edges = np.roll(corners, -1, 0) - corners
+    ways = edges[:, 0] * (points[:, None, 1] - corners[:, 1]) - edges[:, 1] * (
+        points[:, None, 0] - corners[:, 0]
+    )
+    return (ways > 0).all(1) | (ways < 0).all(1)
+
+
+def test_linear_regions_partition_the_square():
+    regions = linear_regions(3.0)
+    assert sum(area(region.corners) for region in regions) == pytest.approx(36, abs=1e-9)
+    ticks = np.linspace(-2.9871, 2.9913, 83)  # on no unit's kink
+    points = np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2)
+    members = np.stack([inside(points, region.corners) for region in regions])
+    assert (members.sum(0) == 1).all()
+    active = patterns(torch.from_numpy(points)).numpy()
+    logits = network()(torch.from_numpy(points)).detach().numpy()[:, 0]
+    for member, region in zip(members, regions, strict=True):
+        assert (active[member] == region.pattern).all()
+        affine = points[member] @ region.gradient + region.intercept
+        np.testing.assert_allclose(logits[member], affine, atol=1e-12)
+
+
+def test_moving_one_input_changes_ig_of_the_other_but_not_fullgrad_s():
+    regions = {tuple(row) for row in patterns(figure_3.segment("B")).tolist()}
+    assert len(regions) == 1
+    moved = figure_3.ranges("B")
+    assert moved["IG"][1] > 0.05
+    assert moved["FG"][1] < 1e-12
+    near = figure_3.along("A")
+    torch.testing.assert_close(near["IG"], near["FG"], atol=1e-6, rtol=0)
+    model, points = network(), figure_3.segment("B")
+    exact = torch.stack([_exact_ig(model, point) for point in points])
+    torch.testing.assert_close(figure_3.along("B")["IG"], exact, atol=2e-2, rtol=0)
+
+
+def _exact_ig(model, point, n=20_001):
+    shares = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    path = (shares[:, None] * point).requires_grad_()
+    (gradient,) = torch.autograd.grad(model(path).sum(), path)
+    return gradient.mean(0) * point
+
+
+def test_close_inputs_with_one_output_are_explained_differently():
+    pair = torch.stack(figure_3.across_a_kink())
+    outputs = network()(pair).flatten()
+    assert (pair[0] - pair[1]).norm() < 1e-5
+    assert abs(outputs[0] - outputs[1]).item() < 1e-12
+    first, second = dg.UniformFullGrad(network()).attribute(pair, 0)
+    assert (first - second).abs().max() > 0.1
+
+
+def test_table_cells_and_strip_are_the_library_s(tmp_path):
+    methods = "gradient_x_input,fullgrad,dga(n_steps=3),random"
+    names = ("table-1", "figure-4")
+    result = run(*names, "--limit", 2, "--methods", methods, "--n-steps", 4, "--out", tmp_path, "--json")
+    assert result.exit_code == 0, result.stderr
+    table, strip = json.loads(result.stdout)["exhibits"]
+    loaded, images = dg.load_model("cifar10-cnn"), photographs(limit=2)
+    inputs = torch.stack([loaded.preprocess(sample.image) for sample in images])
+    target = loaded.model(inputs).argmax(1)
+    maps = {"dga(n_steps=3)": dg.DGA(loaded.model, n_steps=3), "fullgrad": dg.FullGrad(loaded.model)}
+    rows = {row[0]: row for row in table["tables"][0]["rows"]}
+    for label, method in maps.items():
+        auc = dg.metrics.pixel_perturbation(
+            loaded.model, inputs, target, method.attribute(inputs, target), order="lerf", n_steps=4
+        ).auc.numpy()
+        mean = bootstrap_mean(auc)
+        found = float(rows[label][1].split("*")[0].split()[0])
+        assert found == pytest.approx(mean.mean, abs=2e-3)
+    assert rows["fullgrad"][-2:] == ["0.415 / 0.448 / 0.558", "0.110 / 0.131 / 0.175"]
+    assert set(read_evaluation(tmp_path / "table-1" / "run").values["lerf"]) == set(methods.split(","))
+    assert {each["claim"] for each in table["verdicts"]} >= {"lerf", "morf", "others", "cheaper"}
+    last = dg.DGA(loaded.model).distill(inputs[:1], target[:1])
+    assert strip["numbers"]["last_scores"]["WC + EPC"] == pytest.approx(last.scores[-1, 0].item(), abs=1e-4)
+    assert strip["numbers"]["last_anchor_features"]["WC + EPC"] == torch.count_nonzero(last.anchors[-1])
+    index = (tmp_path / "index.html").read_text()
+    assert all(each.source.split(",")[0] in index for each in CLAIMS)
+    assert index.count("data:image/png;base64,") == 3
+    save_page(tmp_path, tmp_path / "page.md")
+    page = (tmp_path / "page.md").read_text()
+    assert str(tmp_path) not in page
+    assert "distillgrad paper table-1 --limit 2" in page
+    assert (tmp_path / "page" / "figure-4-figure.png").is_file()
+
+
+def test_pictures_of_others_images_are_not_published(tmp_path, photograph):
+    result = run("figure-4", "--data", photograph, "--target", "dog", "--out", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    (made,) = made_below(tmp_path)
+    assert "distilled for dog" in made.exhibit.pictures[0].caption
+    save_page(tmp_path, tmp_path / "page.md")
+    assert not (tmp_path / "page").exists()
+    assert "Not shown" in (tmp_path / "page.md").read_text()
+
+
+def test_every_claim_has_an_exhibit_or_a_reason():
+    for claim in CLAIMS:
+        assert bool(claim.untestable) != (claim.exhibit in EXHIBITS), claim.name
+    listed = json.loads(run("list", "--json").stdout)
+    assert [row["exhibit"] for row in listed] == list(EXHIBITS)
+    assert run("table-3").exit_code == 2
+    assert set(published.TABLE_2) == set(published.METHODS)
+    assert all(name in PAPERS for name in published.METHODS)
+
+
+def test_outcomes_follow_significance():
+    generator = np.random.default_rng(0)
+    noise = generator.normal(0, 0.01, 40)
+    values = {"dga": 0.5 + noise, "fullgrad": 0.4 + noise**2, "random": 0.1 + noise}
+    better = compare(values, better="higher", reference="dga")
+    assert best_of_all("lerf", better, "higher", measure="lerf").outcome == "holds"
+    worse = compare(values, better="lower", reference="dga")
+    assert best_of_all("morf", worse, "lower", measure="morf").outcome == "does not hold"
+    assert worst_of_all("morf", worse, "lower", measure="morf").outcome == "holds"
+    close = compare({**values, "fullgrad": values["dga"][::-1]}, better="higher", reference="dga")
+    assert best_of_all("lerf", close, "higher", measure="lerf").outcome == "undecided"
+    assert order_agreement({"a": 1.0, "b": 2.0, "c": 3.0}, {"a": 1.0, "b": 3.0, "c": 2.0}) == (2, 3)
+
+
+def test_variants_are_the_sums_that_they_name():
+    loaded = dg.load_model("cifar10-cnn")
+    inputs = loaded.preprocess(photographs(limit=1)[0].image)[None]
+    whole = dg.DGA(loaded.model, n_steps=4).attribute(inputs)
+    local = dg.UniformFullGrad(loaded.model).attribute(inputs).clamp(min=0)
+    found = FromFirstAnchor(loaded.model, n_steps=4).attribute(inputs)
+    torch.testing.assert_close(found, (5 * whole - local) / 4, atol=1e-4, rtol=1e-3)
+    smooth = WithLocal(loaded.model, "integrated_gradients", 2, n_steps=2)
+    assert smooth.n_passes == 6
+    assert smooth.attribute(inputs).min() >= 0
+
+
+def test_photographs_and_neighbours():
+    images = photographs()
+    assert len(images) == len(set(images.ids)) == 6 * len(PHOTOGRAPHS)
+    assert images[0].image.size == (300, 300)
+    patch = torch.zeros(1, 10, 10)
+    patch[0, :2, :5] = torch.rand(2, 5) + 1
+    assert neighbours(patch).item() == pytest.approx(26 / 33)
+    assert neighbours(torch.rand(20, 50, 50)).mean().item() == pytest.approx(0.1, abs=0.01)

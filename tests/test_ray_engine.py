@@ -17,6 +17,7 @@ from distillgrad.methods.spelling import methods_of
 from distillgrad.runs.local import LocalEngine
 from distillgrad.runs.ray import Cluster, RayEngine
 from distillgrad.runs.runner import AttributionRequest, attribute_data
+from distillgrad.runs.shards import ShardWorker
 from distillgrad.sources.datasets import open_data
 
 ray = pytest.importorskip("ray")
@@ -68,20 +69,6 @@ def expected(images, tmp_path_factory):
     return attributed(images, tmp_path_factory.mktemp("local") / "run", LocalEngine())
 
 
-def workers():
-    from ray.util.state import list_actors
-
-    return [each for each in list_actors(limit=100) if each.state == "ALIVE" and each.pid]
-
-
-def _pid_and_double(unit):
-    return os.getpid(), 2 * unit
-
-
-def _make():
-    return _pid_and_double
-
-
 def test_a_lost_worker_is_replaced(cluster, images, expected, tmp_path):
     seen = []
 
@@ -125,19 +112,31 @@ def test_what_is_told_to_stop_finishes_what_is_in_hand(cluster):
 
 def test_a_killed_worker_and_then_a_killed_node_leave_the_same_bytes(cluster, images, expected, tmp_path):
     """The worker that computes is killed by its process id after some shards; the node after some more."""
-    pids, state = set(), {"worker": False, "node": False}
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    killed = []
+
+    def watched(job, shards, stopped, on_images):
+        def make():
+            (pids / str(os.getpid())).touch()
+            return ShardWorker(job).compute
+
+        for _, report in Cluster(n_workers=2).map(make, shards, stopped=stopped):
+            yield report
 
     def on_progress(progress):
-        if progress.n_done >= 6 and not state["worker"]:
-            state["worker"] = True
-            pids.update(each.pid for each in workers())
-            os.kill(min(pids), signal.SIGKILL)
-        if progress.n_done >= 20 and not state["node"]:
-            state["node"] = True
+        if progress.n_done >= 6 and "worker" not in killed:
+            killed.append("worker")
+            os.kill(int(next(pids.iterdir()).name), signal.SIGKILL)
+        if progress.n_done >= 20 and "node" not in killed:
+            killed.append("node")
             (node,) = cluster.worker_nodes
             cluster.remove_node(node, allow_graceful=False)
 
-    found = attributed(images, tmp_path / "run", RayEngine(Cluster(n_workers=2)), on_progress)
-    assert state == {"worker": True, "node": True}
-    assert sorted(found) == sorted(expected)
+    found = attributed(images, tmp_path / "run", watched, on_progress)
+    assert killed == ["worker", "node"]
     assert found == expected
+
+
+def test_the_engine_itself_leaves_the_same_bytes(cluster, images, expected, tmp_path):
+    assert attributed(images, tmp_path / "run", RayEngine(Cluster())) == expected

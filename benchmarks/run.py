@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from run_works import QUICK_RUNS, RunSizes, prepared_run, run_works
 
 from measure import DEVICE, Spread, in_turns, peak_memory, ratios, spread
 from metric_works import QUICK_METRICS, MetricSizes, metric_works
@@ -75,6 +76,7 @@ def as_markdown(
     results: list[Result],
     growth: Mapping[str, tuple[int, int]],
     passes: tuple[int, int],
+    run_memory: Mapping[int, int],
     hardware: str,
     command: str,
 ) -> str:
@@ -125,6 +127,10 @@ def as_markdown(
         ]
         for name, (few, many) in growth.items():
             lines.append(f"| {name} | {few / 1e6:.1f} MB | {many / 1e6:.1f} MB |")
+    if run_memory:
+        lines += ["", "Peak memory of a run of Saliency over so many images: it must not grow with them.", ""]
+        lines += ["| images | above its start |", "|---|---|"]
+        lines += [f"| {n_images:,} | {size / 1e6:.1f} MB |" for n_images, size in run_memory.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -145,7 +151,11 @@ def main() -> None:
     repeats = 1 if arguments.quick else arguments.repeats
     results = []
     metric_sizes = QUICK_METRICS if arguments.quick else MetricSizes()
-    for work in chain(all_works(QUICK if arguments.quick else Sizes()), metric_works(metric_sizes)):
+    run_sizes = QUICK_RUNS if arguments.quick else RunSizes()
+    works = chain(
+        all_works(QUICK if arguments.quick else Sizes()), metric_works(metric_sizes), run_works(run_sizes)
+    )
+    for work in works:
         if not _asked(arguments.only, work.name):
             continue
         with console.status(work.name):
@@ -160,12 +170,16 @@ def main() -> None:
                     peak_memory(partial(prepared_method, name, passes[0])),
                     peak_memory(partial(prepared_method, name, passes[1])),
                 )
+    run_memory: dict[int, int] = {}
+    if _asked(arguments.only, "memory of attribute"):
+        for n_images in (run_sizes.few, run_sizes.many):
+            run_memory[n_images] = peak_memory(partial(prepared_run, n_images))
     hardware = f"{platform.machine()}, {torch.get_num_threads()} threads"
     if DEVICE.type == "cuda":
         hardware = torch.cuda.get_device_name()
     hardware += f", torch {torch.__version__}; {repeats} rounds"
     command = f'python benchmarks/run.py --only "{arguments.only}"' if arguments.only else "make bench"
-    page = as_markdown(results, growth, passes, hardware, command)
+    page = as_markdown(results, growth, passes, run_memory, hardware, command)
     print(page)
     if arguments.page:
         arguments.page.write_text(page)
@@ -175,6 +189,7 @@ def main() -> None:
         "hardware": hardware,
         "results": [asdict(each) for each in results],
         "growth": growth,
+        "run_memory": run_memory,
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / f"{when:%Y%m%dT%H%M%S}.json").write_text(json.dumps(record, indent=2))

@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 # Threads that spin while cores are shared run many times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup peers demo test check lint types doctest docs docs-serve bench bench-quick clean
+.PHONY: help browser setup peers demo test check lint types doctest docs docs-serve bench bench-quick clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -17,11 +17,18 @@ demo: $(VENV)/.demo  ## explain a photograph with the bundled classifier; needs 
 test: setup  ## all tests
 	$(BIN)/python -m pytest
 
-check: peers lint types test doctest docs bench-quick  ## everything that CI checks
+check: peers browser lint types test doctest docs bench-quick  ## everything that CI checks
 
 setup: $(VENV)/.setup  ## .venv with the tested set of packages
 
 peers: $(VENV)/.peers  ## attribench, too, to agree with and to be measured beside
+
+browser: $(VENV)/.browser  ## chromium (where it may be installed) and what checks pages; tests of pages skip without
+
+$(VENV)/.browser: $(VENV)/.setup
+	command -v chromium >/dev/null || { [ "$$(id -u)" != 0 ] || (apt-get update -qq && apt-get install -qq -y chromium) || true; }
+	! command -v npm >/dev/null || npm install --silent --no-audit --no-fund --prefix $(VENV)/npm axe-core@4.10.3 html-validate@9.5.3 || true
+	touch $@
 
 lint: setup  ## format, style, direction of imports
 	$(BIN)/ruff format --check .

@@ -212,16 +212,15 @@ def _image_tab(gr: Any, models: Models) -> None:  # noqa: PLR0915  # a page is a
         except Exception as error:  # noqa: BLE001
             return None, _problem(error)
 
-    def explain_file(
-        image: str, model: str = models.offered[0], target: str = "", method: str = "dga"
-    ) -> tuple[Any, str]:
-        """Explains a file's prediction: the attributions as nested lists, and the class."""
+    def explain_file(path: str | None, model: str, target: str | None, methods: list[str]) -> tuple[Any, str]:
+        """For programs: the attributions by method as nested lists, and the class."""
         try:
-            request = asked([method], 30, 0.9, 0.0)
-            made = explained(models, picture_of(image), model, target, None, request, lambda: None)
+            request = asked(methods, 30, 0.9, 0.0)
+            made = explained(models, picture_of(path), model, target, None, request, lambda: None)
         except Exception as error:  # noqa: BLE001
             raise gr.Error(said(error), print_exception=False) from None
-        return made.explanation.attributions[method].tolist(), made.explanation.target_name
+        found = made.explanation
+        return {name: each.tolist() for name, each in found.attributions.items()}, found.target_name
 
     heavy: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1}
     shows = {
@@ -239,7 +238,10 @@ def _image_tab(gr: Any, models: Models) -> None:  # noqa: PLR0915  # a page is a
     distil.click(show_sequence, shown, frames, **heavy, **PRIVATE)
     measure.click(show_curves, shown, curves, **heavy, **PRIVATE)
     pack.click(make_files, shown, [downloads, message], **heavy, **PRIVATE)
-    gr.api(explain_file, api_name="explain", **heavy)
+    # A component checks that a file was uploaded; what has no component would take any path.
+    program = gr.Button(visible=False)
+    answers = [gr.JSON(visible=False), gr.Textbox(visible=False)]
+    program.click(explain_file, [upload, model, target, methods], answers, api_name="explain", **heavy)
 
 
 class _Counter:

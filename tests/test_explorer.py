@@ -1,0 +1,260 @@
+"""The explorer's page, driven as a visitor does; and what visitors must not be able to do."""
+
+import gc
+import io
+import os
+import resource
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pages import chromium, serious_issues
+from PIL import Image
+from typer.testing import CliRunner
+
+import distillgrad as dg
+from distillgrad.cli import app
+from distillgrad.errors import DistillgradError
+from distillgrad.views.explorer_work import Models, picture_of
+
+pytest.importorskip("gradio", reason="gradio is not installed")
+pytestmark = [pytest.mark.filterwarnings("ignore")]  # gradio's and starlette's own, of each other
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("explored")
+    random = np.random.default_rng(0)
+    for index, name in enumerate(("cat", "dog", "frog")):
+        (folder / "images" / name).mkdir(parents=True)
+        Image.fromarray(random.integers(0, 255, (32, 32, 3), np.uint8)).save(
+            folder / "images" / name / f"{index}.png"
+        )
+    result = CliRunner().invoke(
+        app,
+        ["evaluate", "--data", str(folder / "images"), "--methods", "saliency,random", "--n-steps", "3",
+         "--out", str(folder / "run")],
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def server(run):
+    from distillgrad.views.explorer import launched
+
+    with launched(run, (), "127.0.0.1", 0) as (url, _page):
+        yield url.rstrip("/")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def page(browser, server):
+    """The tab for images, in a context of its own; nothing may be asked of anyone but the server."""
+    context = browser.new_context(viewport={"width": 1300, "height": 1000})
+    opened, outside = context.new_page(), []
+    opened.on(
+        "request",
+        lambda each: None if each.url.startswith((server, "data:", "blob:")) else outside.append(each.url),
+    )
+    opened.set_default_timeout(20_000)
+    opened.goto(server)
+    opened.get_by_role("tab", name="Explain an image").click()
+    yield opened
+    assert outside == []
+    context.close()
+
+
+def upload(page, path):
+    page.locator("#upload input[type=file]").set_input_files(path)
+
+
+def test_upload_explain_slide_compare_and_download(page, photograph, tmp_path):
+    upload(page, photograph)
+    page.locator("#maps .card").nth(2).wait_for()
+    assert page.locator("#maps figcaption").all_inner_texts()[1:] == ["uniform_fullgrad", "gradient_x_input"]
+    assert page.locator("#prediction .asked").inner_text().startswith("cat")
+    page.locator("#maps input[data-slides=overlay]").fill("30")
+    assert page.locator("#maps .slides output").inner_text() == "30 %"
+    page.get_by_label("the map alone").check()
+    assert page.locator("#maps .map").first.evaluate("each => getComputedStyle(each).visibility") == "visible"
+
+    page.get_by_role("tab", name="How DGA got there").click()
+    page.locator("#distil").click()
+    page.locator("#sequence .frame.on").wait_for()
+    page.locator("#sequence input").fill("7")
+    loaded = dg.load_model("cifar10-cnn")
+    inputs = loaded.preprocess(dg.read_image(photograph))[None]
+    score = dg.DGA(loaded.model).distill(inputs, 3).scores[7, 0].item()
+    assert page.locator("#sequence .frame.on figcaption").inner_text() == f"n = 7: logit of cat {score:.2f}"
+
+    page.get_by_role("tab", name="Whether to believe it").click()
+    page.locator("#measure").click()
+    page.locator("#curves table").wait_for()
+    expected = dg.DGA(loaded.model).attribute(inputs, 3)
+    curves = dg.metrics.morf_and_lerf(loaded.model, inputs, 3, expected, n_steps=20)
+    assert page.locator("#curves tbody td").first.inner_text() == f"{curves.lerf.auc.item():.3f}"
+
+    page.get_by_role("tab", name="Take it with you").click()
+    page.locator("#pack").click()
+    link = page.locator("#downloads a", has_text=".npy").or_(page.locator("#downloads a[href$='.npy']")).first
+    with page.expect_download() as download:
+        link.click()
+    np.testing.assert_array_equal(np.load(download.value.path()), expected[0].numpy())
+    space = {}
+    code = page.locator("#live-python").inner_text().replace("'chelsea.png'", repr(str(photograph)))
+    exec(code, space)  # noqa: S102
+    np.testing.assert_array_equal(space["maps"]["dga"].numpy(), expected.numpy())
+    assert serious_issues(page) == []
+
+
+def test_a_run_is_opened(page, run):
+    page.get_by_role("tab", name=f"Run: {run.name}").click()
+    assert "saliency" in page.locator("#leaderboard table").inner_text()
+    page.locator("#show-images").click()
+    page.locator("#gallery .sample").nth(2).wait_for()
+    assert page.locator("#gallery img").count() == 3 * 3
+    assert serious_issues(page) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("notes.png", b"no image at all", "not an image"),
+        ("cut.jpg", None, "broken or truncated"),
+        ("bomb.png", "bomb", "pixels; at most 50,000,000"),
+        ("<img src=x onerror=alert(1)>.png", b"{{7*7}} ${1}", "not an image"),
+    ],
+)
+def test_what_cannot_be_explained_is_said_on_the_page(page, tmp_path, name, content, words):
+    if content is None:
+        file = io.BytesIO()
+        Image.effect_noise((300, 300), 90).save(file, "JPEG")
+        content = file.getvalue()[:9000]
+    if content == "bomb":
+        file = io.BytesIO()
+        Image.new("1", (8000, 7000)).save(file, "PNG")
+        content = file.getvalue()
+    path = tmp_path / name
+    path.write_bytes(content)
+    upload(page, path)
+    alert = page.locator("#maps [role=alert]")
+    alert.wait_for()
+    assert words in alert.inner_text()
+    assert tempfile.gettempdir() not in alert.inner_text()
+    page.locator("#example").click()
+    page.locator("#maps .card").first.wait_for()
+
+
+def test_too_large_a_file_is_refused(page, tmp_path, server):
+    path = tmp_path / "large.png"
+    path.write_bytes(os.urandom(21 * 2**20))
+    upload(page, path)
+    page.get_by_text("maximum allowed size").or_(page.get_by_text("exceed")).first.wait_for()
+    with urllib.request.urlopen(server) as answer:  # noqa: S310
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os:getcwd",
+        "torchvision:resnet18@/etc/passwd",
+        "hf:some/model",
+        "trap:factory",
+        "/etc/passwd",
+        "",
+        "timm:../x",
+    ],
+)
+def test_a_name_typed_in_the_page_never_loads_code_or_files(name, tmp_path, monkeypatch):
+    (tmp_path / "trap.py").write_text("raise SystemExit('code was run')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(DistillgradError):
+        Models().load(name)
+
+
+def test_a_wrong_model_is_said_on_the_page(page):
+    page.locator("#example").click()
+    page.locator("#maps .card").first.wait_for()
+    page.locator("#model input").fill("os:getcwd")
+    page.locator("#model input").press("Enter")
+    page.locator("#model input").press("Tab")
+    page.locator("#maps [role=alert]").wait_for()
+    assert "unknown model on this page" in page.locator("#maps [role=alert]").inner_text()
+
+
+def test_an_animation_shows_its_first_frame(tmp_path):
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "moves.gif", save_all=True, append_images=frames[1:])
+    assert picture_of(str(tmp_path / "moves.gif")).image.getpixel((5, 5)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "../../../../etc/passwd", "{run}/manifest.json", "{run}/../images/cat/0.png"]
+)
+def test_no_file_is_served(server, run, path):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{server}/gradio_api/file={path.format(run=run)}")  # noqa: S310
+    assert refused.value.code in (403, 404)
+    with urllib.request.urlopen(server) as answer:  # noqa: S310
+        assert answer.status == 200
+
+
+def test_twenty_at_once_each_get_their_own_picture(server, tmp_path):
+    client = pytest.importorskip("gradio_client")
+    loaded = dg.load_model("cifar10-cnn")
+    random = np.random.default_rng(0)
+    paths, expected = [], []
+    for index in range(20):
+        paths.append(tmp_path / f"{index}.png")
+        Image.fromarray(random.integers(0, 255, (32, 32, 3), np.uint8)).save(paths[-1])
+        inputs = loaded.preprocess(dg.read_image(paths[-1]))[None]
+        expected.append(dg.UniformFullGrad(loaded.model).attribute(inputs)[0].numpy())
+    local = threading.local()
+
+    def asked(path):
+        if not hasattr(local, "client"):
+            local.client = client.Client(server, verbose=False)
+        image = client.handle_file(path)
+        return local.client.predict(image, "cifar10-cnn", None, ["uniform_fullgrad"], api_name="/explain")
+
+    def all_of_them():
+        with ThreadPoolExecutor(20) as pool:
+            for found, right in zip(pool.map(asked, paths), expected, strict=True):
+                np.testing.assert_allclose(np.array(found[0]["uniform_fullgrad"]), right, atol=1e-6)
+        gc.collect()
+
+    all_of_them()
+    before = _resident()
+    all_of_them()
+    assert _resident() - before < 150 * 2**20
+
+
+def test_a_program_cannot_name_a_file_of_the_server(server):
+    client = pytest.importorskip("gradio_client").Client(server, verbose=False)
+    data = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
+    with pytest.raises(Exception, match=r"^(?!.*root:).*$"):
+        client.predict(data, "cifar10-cnn", None, ["saliency"], api_name="/explain")
+
+
+def _resident():
+    pages = Path("/proc/self/statm")
+    if pages.is_file():
+        return int(pages.read_text().split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def test_a_run_that_is_none_ends_before_a_server_starts(tmp_path):
+    result = CliRunner().invoke(app, ["explore", str(tmp_path), "--no-browser", "--port", "0"])
+    assert (result.exit_code, "holds no run" in result.stderr) == (2, True)

@@ -1,0 +1,204 @@
+"""The report as somebody gets it: one file, opened from disk, without network."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from pages import chromium, invalid, serious_issues
+from PIL import Image
+from typer.testing import CliRunner
+
+import distillgrad as dg
+from distillgrad.cli import app
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(each) for each in arguments])
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory):
+    """Of a hundred small images in two class folders, so that the model is sometimes wrong."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    random = np.random.default_rng(0)
+    for index in range(100):
+        place = folder / "images" / ("cat" if index % 2 else "frog")
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 255, (32, 32, 3), np.uint8)).save(place / f"{index}.png")
+    result = run(
+        "evaluate", "--data", folder / "images", "--methods", "dga(n_steps=2),saliency,random",
+        "--n-steps", 3, "--batch-size", 50, "--out", folder / "run",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def run_page(evaluation):
+    out = evaluation.parent / "run.html"
+    result = run("report", evaluation, "-o", out, "--images", 100)
+    assert result.exit_code == 0, result.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def image_page(tmp_path_factory):
+    from distillgrad.sources.images import sample_photograph
+
+    out = tmp_path_factory.mktemp("page") / "image.html"
+    result = run("report", sample_photograph(), "-o", out, "--steps", 4, "--methods", "dga,saliency")
+    assert result.exit_code == 0, result.stderr
+    return out
+
+
+def test_a_hundred_images_fit_into_five_megabytes_with_every_map(run_page):
+    page = run_page.read_text()
+    assert run_page.stat().st_size < 5e6
+    assert page.count('<article class="sample"') == 100
+    assert page.count('alt="map by ') == 300
+    assert not re.findall(r"""(?:src|href)=["'](?!data:)""", page)
+
+
+def test_large_pictures_are_made_smaller_until_they_fit():
+    from distillgrad.views.encoded_pictures import data_uri
+
+    noise = np.random.default_rng(0).random((224, 224, 3))
+    assert len(data_uri(noise)) > 20_000
+    assert len(data_uri(noise, at_most=6000)) <= 6000
+
+
+def test_the_leaderboard_is_the_runs_own(run_page, evaluation):
+    board = json.loads((evaluation / "leaderboard.json").read_text())
+    page = run_page.read_text()
+    for metric, content in board["metrics"].items():
+        assert metric in page
+        for values in content["methods"].values():
+            assert f"{values['mean']:.3f}" in page
+
+
+@pytest.mark.parametrize("page", ["run_page", "image_page"])
+def test_a_report_is_valid_accessible_and_opens_without_network(page, request):
+    path = request.getfixturevalue(page)
+    assert invalid(path) == ""
+    with chromium() as browser:
+        for scheme in ("light", "dark"):
+            opened = browser.new_context(offline=True, color_scheme=scheme).new_page()
+            said = []
+            opened.on("console", lambda message: said.append(message.text))  # noqa: B023
+            opened.on("pageerror", lambda error: said.append(str(error)))  # noqa: B023
+            opened.goto(path.as_uri())
+            assert opened.evaluate("[...document.images].every(each => each.naturalWidth > 0)")
+            assert serious_issues(opened) == []
+            assert said == []
+
+
+def test_the_report_moves(run_page, image_page):
+    with chromium() as browser:
+        page = browser.new_page()
+        page.goto(image_page.as_uri())
+        page.locator("input[data-slides=sequence]").fill("3")
+        assert page.locator(".frame.on").count() == 1
+        assert page.locator(".frame.on figcaption").inner_text().startswith("n = 3")
+        page.locator("input[data-slides=overlay]").fill("20")
+        assert page.locator(".over").first.evaluate("each => getComputedStyle(each).opacity") != "0.85"
+        page.goto(run_page.as_uri())
+        page.get_by_role("button", name="morf").click()
+        column = page.locator("tbody td:nth-child(3)").evaluate_all(
+            "all => all.map(each => Number(each.dataset.value))"
+        )
+        assert column == sorted(column, reverse=True)
+        page.locator("select").select_option("wrong:down")
+        tags = page.locator(".sample .tag").all_inner_texts()
+        assert [each.split(":")[0] for each in tags] == sorted(
+            (each.split(":")[0] for each in tags), reverse=True
+        )
+
+
+def test_without_scripts_every_anchor_is_there(image_page):
+    with chromium() as browser:
+        page = browser.new_context(java_script_enabled=False).new_page()
+        page.goto(image_page.as_uri())
+        assert page.locator(".frame:visible").count() == 5
+        assert not page.locator(".scripted:visible").count()
+
+
+def test_the_shown_python_and_command_give_the_librarys_arrays(photograph, tmp_path, monkeypatch):
+    import shlex
+
+    from distillgrad.views.explanation import explain
+    from distillgrad.views.reproduction import command_for, python_for
+
+    monkeypatch.chdir(tmp_path)
+    name = "a cat's [picture] $(x).png"
+    (tmp_path / name).write_bytes(photograph.read_bytes())
+    loaded = dg.load_model("cifar10-cnn")
+    parameters = {"dga": {"n_steps": 3, "epc_quantile": 0.8, "negative_scale": 0.5}}
+    made = explain(
+        loaded, dg.read_image(name), ("dga", "smoothgrad"), target=3, versus=5, parameters=parameters
+    )
+    space = {}
+    exec(python_for(made, name, "cifar10-cnn"), space)  # noqa: S102
+    result = run(*shlex.split(command_for(made, name, "cifar10-cnn"))[1:], "--json")
+    assert result.exit_code == 0, result.stderr
+    files = json.loads(result.stdout)[0]["files"]["attributions"]
+    for method, expected in made.attributions.items():
+        np.testing.assert_array_equal(space["maps"][method][0].numpy(), expected.numpy())
+        np.testing.assert_array_equal(np.load(files[method]), expected.numpy())
+    logits = loaded.model(space["inputs"])
+    own = dg.DGA(loaded.model, **parameters["dga"]).attribute(
+        space["inputs"], lambda each: each[:, 3] - each[:, 5]
+    )
+    assert logits.shape == (1, 10)
+    np.testing.assert_array_equal(own[0].numpy(), made.attributions["dga"].numpy())
+
+
+def _manifest(folder, **changes):
+    content = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**content, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda folder: (folder / "manifest.json").unlink(), "holds no run"),
+        (lambda folder: (folder / "manifest.json").write_text("{}"), "holds no evaluation"),
+        (lambda folder: (folder / "manifest.json").write_text("[]"), "manifest"),
+        (lambda folder: (folder / "manifest.json").write_text("{"), "cannot read"),
+        (lambda folder: _manifest(folder, format=99), "format 99"),
+        (lambda folder: [each.unlink() for each in (folder / "parts").iterdir()], "no finished part"),
+        (lambda folder: [each.write_text("{}") for each in (folder / "parts").iterdir()], "another layout"),
+    ],
+)
+def test_a_foreign_partial_or_newer_run_is_named(evaluation, tmp_path, change, words):
+    import shutil
+
+    folder = tmp_path / "copy"
+    shutil.copytree(evaluation, folder)
+    change(folder)
+    result = run("report", folder, "-o", tmp_path / "out.html")
+    assert (result.exit_code, words in result.stderr, "Traceback" in result.stderr) == (2, True, False)
+    assert not (tmp_path / "out.html").exists()
+
+
+def test_a_runs_folder_cannot_name_code(evaluation, tmp_path, monkeypatch):
+    import shutil
+
+    folder = tmp_path / "copy"
+    shutil.copytree(evaluation, folder)
+    (tmp_path / "trap.py").write_text("raise SystemExit('code was run')")
+    monkeypatch.syspath_prepend(tmp_path)
+    _manifest(folder, model="trap:factory")
+    result = run("report", folder, "-o", tmp_path / "out.html")
+    assert result.exit_code == 0, result.stderr
+    assert "Maps are not shown" in (tmp_path / "out.html").read_text()
+
+
+def test_other_weights_draw_no_maps(evaluation, tmp_path):
+    import shutil
+
+    folder = tmp_path / "copy"
+    shutil.copytree(evaluation, folder)
+    _manifest(folder, weights="0" * 64)
+    assert run("report", folder, "-o", tmp_path / "out.html").exit_code == 0
+    assert "other weights" in (tmp_path / "out.html").read_text()

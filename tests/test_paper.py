@@ -124,6 +124,24 @@ def test_pictures_of_others_images_are_not_published(tmp_path, photograph):
     assert "Not shown" in (tmp_path / "page.md").read_text()
 
 
+def test_retraining_is_compared_trial_by_trial(tmp_path, monkeypatch):
+    monkeypatch.setattr("distillgrad.paper.figure_5.N_TRIALS", 2)
+    monkeypatch.setattr("distillgrad.paper.figure_5.FRACTIONS", (0.5,))
+    methods = "dga(n_steps=2),gradient_x_input"
+    result = run("figure-5", "--methods", methods, "--out", tmp_path, "--json")
+    assert result.exit_code == 0, result.stderr
+    (made,) = json.loads(result.stdout)["exhibits"]
+    accuracies = made["numbers"]["explanations"]
+    subject, rival = (
+        np.mean(accuracies[name]["accuracies"]) for name in ("dga(n_steps=2)", "gradient_x_input")
+    )
+    roar, steep = made["verdicts"]
+    assert f"dga(n_steps=2) {subject:.3f}" in roar["numbers"]
+    assert f"{rival - subject:+.3f}" in roar["numbers"]
+    assert roar["outcome"] == "undecided"  # two trials cannot be significant
+    assert f"falls from {np.mean(accuracies['none']['accuracies']):.3f}" in steep["numbers"]
+
+
 def test_every_claim_has_an_exhibit_or_a_reason():
     for claim in CLAIMS:
         assert bool(claim.untestable) != (claim.exhibit in EXHIBITS), claim.name

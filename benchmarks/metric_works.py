@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 import distillgrad as dg
 from distillgrad.core.optional import optional
+from distillgrad.metrics.retraining import train_ensemble
+from distillgrad.metrics.roar_networks import CifarNetwork
 from measure import DEVICE
 from works import Work, images, network
 
@@ -32,9 +34,12 @@ class MetricSizes:
     small_batch: int = 64
     small_steps: int = 24
     n_masks: int = 20
+    trial_images: int = 512
 
 
-QUICK_METRICS = MetricSizes(side=64, batch=2, n_steps=3, small_batch=2, small_steps=3, n_masks=2)
+QUICK_METRICS = MetricSizes(
+    side=64, batch=2, n_steps=3, small_batch=2, small_steps=3, n_masks=2, trial_images=20
+)
 
 
 def small_network() -> nn.Module:
@@ -143,6 +148,24 @@ def sensitivity_n(name: str, model: nn.Module, batch: int, side: int, n_masks: i
     )
 
 
+def stacked_training(sizes: MetricSizes) -> Work:
+    """ROAR's trials as one stacked ensemble beside the same trials one by one."""
+    inputs = images(sizes.trial_images, 32)
+    labels = torch.arange(sizes.trial_images, device=DEVICE) % 10
+
+    def trained(at_a_time: int) -> object:
+        return train_ensemble(
+            CifarNetwork, inputs, labels, seeds=range(10), n_epochs=1, trials_at_a_time=at_a_time
+        )
+
+    return Work(
+        name=f"ROAR, 10 trials as one, {sizes.trial_images}×3×32×32; floor: one by one (target: a GPU)",
+        ours=lambda: trained(10),
+        floor=lambda: trained(1),
+        floor_target=0.333,
+    )
+
+
 def metric_works(sizes: MetricSizes) -> Iterator[Work]:
     """One at a time, so that their models do not fill the memory together."""
     for name in ("resnet18", "squeezenet1_1"):
@@ -150,3 +173,4 @@ def metric_works(sizes: MetricSizes) -> Iterator[Work]:
     small = small_network()
     yield morf_and_lerf("cifar10-cnn", small, sizes.small_batch, 32, sizes.small_steps, 5.0)
     yield sensitivity_n("cifar10-cnn", small, sizes.batch, 32, sizes.n_masks)
+    yield stacked_training(sizes)

@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 import distillgrad as dg
 from distillgrad.metrics.pixel_ranks import random_ranks, ranks_to_store, without_top
 from distillgrad.metrics.retraining import train_ensemble
+from distillgrad.metrics.retraining_memory import TrialMemory, memory_of_a_trial, trials_that_fit
 from distillgrad.metrics.roar import Roar, remove_and_retrain
 from distillgrad.metrics.roar_networks import CifarNetwork, DigitsNetwork
 from distillgrad.sources.digits import normalised_digits, read_digits
@@ -63,6 +64,22 @@ def test_trials_are_what_training_them_one_by_one_gives(make_network, at_a_time)
         torch.testing.assert_close(ensemble.network(trial)(unseen), alone(unseen), rtol=0, atol=1e-9)
     correct = logits.argmax(2) == torch.arange(7) % 3
     assert torch.equal(ensemble.accuracy(unseen, torch.arange(7) % 3), correct.double().mean(1))
+
+
+def test_a_trials_memory_is_four_copies_and_what_its_batch_keeps():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3)).double()
+    before = {name: each.clone() for name, each in network.state_dict().items()}
+    memory = memory_of_a_trial(network, labelled()[0], batch_size=8)
+    assert memory.parameters == 4 * 8 * (64 * 16 + 16 + 16 * 3 + 3)
+    # The ReLU's output, which the next layer keeps, too; the log-probabilities; labels and the loss's weight.
+    assert 0 <= memory.activations - 8 * (8 * 16 + 8 * 3) <= 8 * 8 + 16
+    assert memory.working == 2 * 8 * 8 * 16
+    assert all(torch.equal(before[name], each) for name, each in network.state_dict().items())
+
+
+def test_as_many_trials_run_as_one_as_fit():
+    trial = TrialMemory(parameters=100, activations=300, working=50)
+    assert [trials_that_fit(trial, 10, free) for free in (0, 1_111 + 778, 10_000)] == [1, 2, 10]
 
 
 def test_each_epoch_reports_its_losses_and_bfloat16_learns_too():

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from distillgrad.cli.application import Debug, Device, Json, command, torch_device
+from distillgrad.cli.application import Debug, Device, Json, Seed, command, torch_device
 from distillgrad.errors import ParameterError
 from distillgrad.views.terminal import complain, print_json, print_rows, progress_of, say
 
@@ -35,6 +35,7 @@ def roar(
     out: Annotated[Path, typer.Option(help="Folder of the run; the same request goes on in it.")] = Path(
         "roar"
     ),
+    seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
     debug: Debug = False,
@@ -56,6 +57,7 @@ def roar(
         methods=methods_of(methods),
         fractions=_fractions(fractions),
         n_trials=trials,
+        seed=seed,
         n_epochs=epochs,
         replacement=replacement,
         keep=keep,

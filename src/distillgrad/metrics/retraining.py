@@ -17,6 +17,7 @@ from distillgrad.core.batch import in_chunks, outside_inference_mode
 from distillgrad.core.forward import logits_of, scores
 from distillgrad.core.intercept import evaluating
 from distillgrad.errors import InputError, ModelError, ParameterError, TargetError
+from distillgrad.metrics.retraining_memory import best_at_a_time
 
 ROWS_TO_PREDICT = 512
 
@@ -91,7 +92,8 @@ def train_ensemble(
         n_epochs, learning_rate: As in the paper, unless given.
         batch_size: On which the paper is silent.
         trials_at_a_time: How many run as one, by ``vmap``, while the others wait for them: memory holds the
-            activations of so many. By default one on a CPU, which that makes no faster, else all.
+            activations of so many. By default one on a CPU, which that makes no faster, on a GPU as many
+            as fit into what is free.
         bfloat16: Let autocast compute in bfloat16, which a CPU may do twice as fast.
         on_epoch: Called after each epoch with its number, from 1, and the mean loss of each trial, ``(T,)``.
     Raises:
@@ -107,7 +109,7 @@ def train_ensemble(
     _check_settings(seeds, n_epochs, batch_size, learning_rate, trials_at_a_time)
     check_labelled(images, labels)
     with outside_inference_mode():
-        template, groups = _begun(make_network, seeds, images, trials_at_a_time)
+        template, groups = _begun(make_network, seeds, images, batch_size, trials_at_a_time)
         labels = check_classes(labels, n_classes_of(template, images)).to(images.device)
         leaves = [value for group in groups for value in group.values() if value.requires_grad]
         optimizer = torch.optim.Adam(leaves, learning_rate, fused=images.device.type in ("cpu", "cuda"))
@@ -228,7 +230,11 @@ def _check_finite(total: Tensor, seeds: Sequence[int], epoch: int) -> None:
 
 
 def _begun(
-    make_network: Callable[[], nn.Module], seeds: Sequence[int], images: Tensor, trials_at_a_time: int | None
+    make_network: Callable[[], nn.Module],
+    seeds: Sequence[int],
+    images: Tensor,
+    batch_size: int,
+    trials_at_a_time: int | None,
 ) -> tuple[nn.Module, list[dict[str, Tensor]]]:
     """The architecture, and in groups that run as one the parameters and buffers that trials begin with."""
     networks = [new_network(make_network, seed, images) for seed in seeds]
@@ -239,7 +245,7 @@ def _begun(
         )
     if not any(parameter.requires_grad for parameter in networks[0].parameters()):
         raise ModelError("the network has no parameters to train")
-    size = trials_at_a_time or (1 if images.device.type == "cpu" else len(seeds))
+    size = trials_at_a_time or best_at_a_time(networks[0], len(seeds), images, batch_size)
     return networks[0], [_stacked(networks[start : start + size]) for start in range(0, len(seeds), size)]
 
 

@@ -36,7 +36,8 @@ class RoarRequest:
     Attributes:
         methods: By label, the method's name and parameters.
         fractions: Of the pixels, each in [0, 1).
-        n_trials: Networks per unit; trial t is seeded with t.
+        n_trials: Networks per unit.
+        seed: Of the first trial; the next ones count on from it.
         n_epochs, learning_rate, batch_size: Of training; ``None``: as suits the data.
         replacement: What removed pixels become.
         keep: Keep the top pixels instead of removing them (KAR).
@@ -47,6 +48,7 @@ class RoarRequest:
     methods: Mapping[str, tuple[str, Mapping[str, Any]]]
     fractions: tuple[float, ...] = FRACTIONS
     n_trials: int = 5
+    seed: int = 0
     n_epochs: int | None = None
     learning_rate: float | None = None
     batch_size: int = 64
@@ -94,7 +96,8 @@ def roar(
         "bfloat16": request.bfloat16,
     }
     begin(out, _manifest(subject, request, settings))
-    learn = partial(train_ensemble, subject.make_network, seeds=range(request.n_trials), **settings)
+    seeds = range(request.seed, request.seed + request.n_trials)
+    learn = partial(train_ensemble, subject.make_network, seeds=seeds, **settings)
     plain = _plain_training(subject.make_network, learn, train, out / "plain.safetensors")
     found = {"none": Roar(torch.zeros(1, dtype=torch.float64), plain.accuracy(*test)[None])}
     on_unit("none")
@@ -135,6 +138,7 @@ def _manifest(subject: Subject, request: RoarRequest, settings: Mapping[str, Any
         "methods": {label: [name, dict(used)] for label, (name, used) in request.methods.items()},
         "fractions": list(request.fractions),
         "n_trials": request.n_trials,
+        "seed": request.seed,
         "training": dict(settings),
         "replacement": request.replacement,
         "keep": request.keep,

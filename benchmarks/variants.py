@@ -30,6 +30,7 @@ RESULTS = Path("docs/results")
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "dga": ("dga", {}),
     "stable_dga": ("stable_dga", {}),
+    "stable_dga, n_rankings=30": ("stable_dga", {"n_rankings": 30}),
     "stable_dga, n_steps=14": ("stable_dga", {"n_steps": 14}),
     "samp, 30 passes": ("samp", {"n_steps": 15}),
     "idgi, 31 passes": ("idgi", {"n_steps": 30}),

@@ -41,7 +41,7 @@ class IDGI(GradientMethod):
     Cost: n_steps forward and backward passes and one forward pass; the memory of one pass, whatever
         n_steps.
     Source: Yang, Wang and Bilgic 2023, "IDGI: a framework to eliminate explanation noise from Integrated
-        Gradients" (CVPR), Algorithm 1, by the authors' program. Departures: the logit, not the
+        Gradients" (CVPR), read from the authors' program. Departures: the logit, not the
         probability; a step that begins at a gradient of zero is left out, where they divide by it.
     """
 

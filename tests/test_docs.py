@@ -50,6 +50,7 @@ def run_page(text, namespace):
         for command in code.replace("\\\n", " ").strip().splitlines():
             program, *arguments = shlex.split(command, comments=True)
             assert program == "distillgrad", f"only distillgrad's commands can be run here: {command}"
+            assert arguments[0] != "explore", "it serves until it is stopped: say that it is not run"
             result = CliRunner().invoke(app, arguments)
             assert result.exit_code == 0, f"{command}\n{result.output}{result.exception}"
             n_run += 1

@@ -7,17 +7,24 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 import distillgrad as dg
 from distillgrad.cli import app
-from distillgrad.errors import SourceError
+from distillgrad.errors import MissingExtraError, SourceError
+from distillgrad.methods.spelling import methods_of
+from distillgrad.runs import shards
 from distillgrad.runs.folders import LocalFolder
+from distillgrad.runs.local import LocalEngine
+from distillgrad.runs.runner import AttributionRequest, attribute_data
 from distillgrad.runs.store import ENTRIES, finished_shards
+from distillgrad.sources.datasets import open_data
 
 SMALL = (
     "--method",
@@ -162,7 +169,6 @@ def test_another_request_is_refused(images, undisturbed, options, words):
 
 
 def test_other_weights_are_refused(images, tmp_path):
-    import torch
     from safetensors.torch import save_file
 
     from distillgrad.sources.resnet20 import resnet20_model
@@ -180,10 +186,18 @@ def test_other_weights_are_refused(images, tmp_path):
 
 
 def test_a_foreign_folder_and_a_newer_format_are_refused(images, tmp_path):
-    (tmp_path / "thesis.tex").touch()
-    result = run(images, *SMALL, "--out", tmp_path)
-    assert (result.exit_code, "thesis.tex" in result.stderr) == (2, True)
-    assert os.listdir(tmp_path) in (["thesis.tex"], [".lock", "thesis.tex"], ["thesis.tex", ".lock"])
+    live = tmp_path / "foreign" / "live" / "shards" / ".00000000.parquet.abcd1234.part"
+    live.parent.mkdir(parents=True)
+    live.touch()
+    (tmp_path / "foreign" / ".thesis.tex.abcd1234.part").touch()
+    (tmp_path / "manuscript").mkdir()
+    (tmp_path / "manuscript" / "manifest.json").write_text("[]")
+    (tmp_path / "manuscript" / ".thesis.tex.abcd1234.part").touch()
+    before = sorted(tmp_path.rglob("*"))
+    for name, words in (("foreign", "live"), ("manuscript", "no JSON object")):
+        result = run(images, *SMALL, "--out", tmp_path / name)
+        assert (result.exit_code, words in " ".join(result.stderr.split())) == (2, True)
+    assert sorted(tmp_path.rglob("*")) == before
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "manifest.json").write_text(json.dumps({"kind": "attributions", "format": 99}))
     result = run(images, *SMALL, "--out", tmp_path / "new")
@@ -231,6 +245,57 @@ def test_a_dry_run_leaves_nothing(images, tmp_path):
 def test_a_method_that_cannot_explain_the_model_is_a_wrong_request(images, tmp_path):
     result = run(images, "--method", "gradcam(layer='nowhere')", "--out", tmp_path / "run")
     assert (result.exit_code, "nowhere" in result.stderr) == (2, True)
+
+
+class Particular(torch.nn.Module):
+    """Fails, as no error of ours, on a batch with an image that is all white."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs):
+        if (inputs.flatten(1).std(1) < 1e-3).any():
+            raise KeyError("white")
+        return self.model(inputs)
+
+
+def test_whatever_a_models_own_code_raises_concerns_its_image_alone(tmp_path):
+    for name, shade in (("a", 0), ("b", 255), ("c", 0), ("d", 0)):
+        pixels = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
+        Image.fromarray(np.maximum(pixels, shade).astype(np.uint8)).save(tmp_path / f"{name}.png")
+    Image.new("RGB", (33, 32)).save(tmp_path / "e.png")
+    loaded = dg.load_model("cifar10-cnn")
+    prepare = loaded.preprocess
+
+    def particular(image):
+        if image.width == 33:
+            raise AttributeError("thirty-three")
+        return torch.ones(loaded.input_size) if image.getpixel((0, 0)) == (255,) * 3 else prepare(image)
+
+    loaded = replace(loaded, model=Particular(loaded.model).eval(), preprocess=particular)
+    request = AttributionRequest(
+        "x", str(tmp_path), methods_of("saliency"), batch_size=4, threads=1, accelerated=False
+    )
+    data = open_data(tmp_path, keep_broken=True)
+    attribute_data(loaded, data, request, str(tmp_path / "run"), LocalEngine(loaded))
+    found = dg.open_run(tmp_path / "run")
+    assert found.explained.tolist() == [True, False, True, True, False]
+    assert ["KeyError" in found.failures[0].reason, "thirty-three" in found.failures[1].reason] == [True] * 2
+
+
+def test_a_package_that_labels_need_is_asked_for(images, tmp_path, monkeypatch):
+    def missing(*_):
+        raise MissingExtraError("timm", "vision")
+
+    monkeypatch.setattr(shards, "label_index", missing)
+    for number in range(2):
+        (tmp_path / "cat").mkdir(exist_ok=True)
+        (tmp_path / "cat" / f"{number}.png").write_bytes((images / f"{number}.png").read_bytes())
+    words = (tmp_path, "--method", "saliency", "--out")
+    result = run(*words, tmp_path / ".label", "--target", "label")
+    assert (result.exit_code, "distillgrad[vision]" in "".join(result.stderr.split())) == (2, True)
+    assert run(*words, tmp_path / ".predicted").exit_code == 0
 
 
 def broken(number, whole):

@@ -315,6 +315,58 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
     assert not (tmp_path / "gone").exists()
 
 
+def pickled_by_python_2(pixels):
+    shape = b"K" + bytes([pixels.shape[0]]) + b"M" + pixels.shape[1].to_bytes(2, "little") + b"\x86"
+    dtype = b"cnumpy\ndtype\n(U\x02u1K\x00K\x01tR(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    raw = b"T" + pixels.size.to_bytes(4, "little") + pixels.tobytes()
+    array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85U\x01btR"
+    array += b"(K\x01" + shape + dtype + b"\x89" + raw + b"tb"
+    return b"\x80\x02}(U\x04data" + array + b"U\x06labels](K\x00K\x01K\x01K\x00eu."
+
+
+@pytest.mark.parametrize("form", [2, 3, 4, "Python 2"])
+def test_arrays_of_every_protocol(tmp_path, form):
+    pixels = np.random.default_rng(1).integers(0, 255, (4, 3072), np.uint8)
+    turned = np.asfortranarray(pixels)
+    content = (
+        pickled_by_python_2(pixels)
+        if form == "Python 2"
+        else pickle.dumps({b"data": turned, b"labels": [0, 1, 1, 0]}, protocol=form)
+    )
+    cifar_folder(tmp_path / "pickles", content)
+    data = open_data(tmp_path / "pickles")
+    assert data.labels == ("ant", "bee", "bee", "ant")
+    found = np.stack([np.asarray(each.image).transpose(2, 0, 1).ravel() for each in data])
+    assert np.array_equal(found, pixels)
+
+
+class Made:
+    """Pickles as the call that it was given."""
+
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        Made(np.ndarray, ((1,), "O", b"A" * 8)),
+        Made(np.ndarray, ((0,), "u1"), (1, (1,), np.dtype("O"), False, b"A" * 8)),
+        Made(np.ndarray, ((0,), "u1"), (1, (1,), np.dtype("u1"), False, [1])),
+        Made(np.dtype, ("u1",)),
+        np.zeros((4, 3072), "int64"),
+        b"bytes",
+    ],
+)
+def test_a_pickle_of_anything_but_an_array_of_bytes_is_refused(tmp_path, array):
+    cifar_folder(tmp_path / "pickles", pickle.dumps({b"data": array, b"labels": [0]}, protocol=4))
+    with pytest.raises(SourceError, match="is not CIFAR-10's Python version"):
+        open_data(tmp_path / "pickles")
+
+
 def test_imagenets_val_folder(tmp_path):
     for name in ("val/b.png", "val/a.png"):
         write(tmp_path / name)

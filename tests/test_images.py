@@ -1,13 +1,17 @@
 """Image files of every kind, whole and broken."""
 
 import io
+import threading
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from distillgrad.errors import SourceError
+from distillgrad.sources import images
 from distillgrad.sources.images import MAX_PIXELS, read_image
 
 RAMP = np.linspace(0, 255, 12 * 8).reshape(8, 12).astype(np.uint8)
@@ -118,3 +122,27 @@ def test_what_is_no_file_is_refused(tmp_path):
         read_image(tmp_path / "nothing.png")
     with pytest.raises(SourceError, match="not a file"):
         read_image(tmp_path)
+
+
+def test_threads_that_decode_leave_the_warning_filters_as_they_were(tmp_path, monkeypatch):
+    """The first thread to come in is the first to leave, while the second is still inside."""
+    second_is_in, first_is_out = threading.Event(), threading.Event()
+    convert = images._to_rgb
+
+    def at_its_time(image):
+        if image.width == 11:
+            assert second_is_in.wait(10)
+        else:
+            second_is_in.set()
+            assert first_is_out.wait(10)
+        return convert(image)
+
+    monkeypatch.setattr(images, "_to_rgb", at_its_time)
+    paths = [saved(tmp_path / f"{width}.png", Image.new("RGB", (width, 9))) for width in (11, 12)]
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(2) as threads:
+        first, second = (threads.submit(read_image, path) for path in paths)
+        first.result()
+        first_is_out.set()
+        second.result()
+    assert list(warnings.filters) == before

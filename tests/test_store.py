@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import distillgrad as dg
 from distillgrad.cli import app
 from distillgrad.errors import ParameterError, SourceError, UnknownNameError
-from distillgrad.runs.folders import LocalFolder, alone_in, folder_at
+from distillgrad.runs.folders import LocalFolder, alone_in, folder_at, swept
 from distillgrad.runs.store import Entry, Layout, assemble, prepare, read_table, write_shard
 
 LAYOUT = Layout(n_entries=5, shard_size=2, shapes={"a": (3, 4, 4), "b(n=1)": (1, 4, 4)}, dtype="float16")
@@ -55,10 +55,18 @@ def test_two_processes_do_not_share_a_run(tmp_path):
     folder = LocalFolder(tmp_path)
     with alone_in(folder), pytest.raises(ParameterError, match="another process"), alone_in(folder):
         pass
-    litter = tmp_path / ".c.0.abcd1234.part"
-    litter.touch()
-    with alone_in(folder):
-        assert not litter.exists()
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
+    kept = [tmp_path / name for name in ("other/.c.0.abcd1234.part", "shards/.hidden", "shards/a.part")]
+    litter = [tmp_path / name for name in (".m.json.abcd1234.part", "shards/.c.0.abcd1234.part")]
+    for each in (*kept, *litter):
+        each.parent.mkdir(exist_ok=True)
+        each.touch()
+    with swept(LocalFolder(tmp_path), ("shards", "arrays")):
+        assert [each.exists() for each in (*kept, *litter)] == [True] * 3 + [False] * 2
+        litter[1].touch()
+    assert not litter[1].exists()
 
 
 def test_what_cannot_be_reached():

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -98,9 +99,13 @@ class LocalFolder:
     def zarr_store(self) -> Any:
         return optional("zarr", "scale").storage.LocalStore(self.root, read_only=True)
 
-    def sweep(self) -> None:
-        """Removes what a killed writer left half written; only for who holds the lock."""
-        for each in self.root.rglob(".*"):
+    def sweep(self, inside: Iterable[str]) -> None:
+        """Removes what a killed writer left half written in the folder and in these ones inside it.
+
+        Only for who holds the lock, and knows that a run is there.
+        """
+        places = [self.root.glob(".*"), *((self.root / each).rglob(".*") for each in inside)]
+        for each in chain(*places):
             if each.is_file() and is_temporary(each):
                 each.unlink(missing_ok=True)
 
@@ -155,8 +160,8 @@ class RemoteFolder:
 def alone_in(folder: RunFolder) -> Iterator[None]:
     """Keeps a second process from working on the same run; a killed process lets go by itself.
 
-    Whoever holds the folder removes what a killed writer left. Behind a URL, and where the file system has
-    no locks, nothing is held: there two processes would do the same work twice, to the same bytes.
+    Behind a URL, and where the file system has no locks, nothing is held: there two processes would do the
+    same work twice, to the same bytes.
 
     Raises:
         ParameterError: another process works on it.
@@ -182,8 +187,17 @@ def alone_in(folder: RunFolder) -> Iterator[None]:
             ) from error
         except OSError as error:
             _log.info("%s cannot be locked: %s", path, error)
-        folder.sweep()
-        try:
-            yield
-        finally:
-            folder.sweep()
+        yield
+
+
+@contextmanager
+def swept(folder: RunFolder, inside: Sequence[str]) -> Iterator[None]:
+    """Leaves nothing half written, neither of a killed writer before nor of this one; see ``sweep``."""
+    if not isinstance(folder, LocalFolder):
+        yield
+        return
+    folder.sweep(inside)
+    try:
+        yield
+    finally:
+        folder.sweep(inside)

@@ -7,7 +7,7 @@ import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal, Protocol
@@ -20,11 +20,14 @@ from distillgrad.core.batch_size import best_batch_size
 from distillgrad.core.forward import Model
 from distillgrad.errors import InputError, ParameterError, SourceError
 from distillgrad.methods import METHODS
-from distillgrad.runs.folders import LocalFolder, RunFolder, alone_in, folder_at
+from distillgrad.runs.files import is_temporary
+from distillgrad.runs.folders import LOCK, LocalFolder, RunFolder, alone_in, folder_at, swept
 from distillgrad.runs.manifest import MANIFEST, parsed_json, refuse_another
 from distillgrad.runs.shards import Job, Shard, ShardReport
 from distillgrad.runs.store import (
+    ARRAYS,
     COMPLETE,
+    SHARDS,
     Entry,
     Layout,
     assemble,
@@ -136,8 +139,10 @@ def attribute_data(
     """
     _check(request, data)
     folder = folder_at(out)
-    with alone_in(folder), _interruptible() as stopped:
+    _refuse_foreign(folder)  # before anything is written there
+    with alone_in(folder), _interruptible() as stopped, ExitStack() as until_the_end:
         manifest = _begin(folder, loaded, data, request, fast or loaded.model)
+        until_the_end.enter_context(swept(folder, (SHARDS, ARRAYS)))
         job = job_of(manifest, out, strict)
         prepare(folder, job.layout, _entries(data))
         finished = finished_shards(folder)
@@ -282,27 +287,40 @@ def suitable_batch_size(loaded: LoadedModel, data: ImageData, model: Model) -> i
 def _begin(
     folder: RunFolder, loaded: LoadedModel, data: ImageData, request: AttributionRequest, model: Model
 ) -> dict[str, Any]:
-    if not folder.has(MANIFEST):
-        others = folder.names() if not isinstance(folder, LocalFolder) else _visible_in(folder)
-        if others:
-            raise ParameterError(
-                f"{folder.url} is not empty and holds no run (it has {', '.join(others[:3])}); "
-                "give another folder"
-            )
+    before = _refuse_foreign(folder)
+    if before is None:
         manifest = manifest_of(loaded, data, request, model)
         folder.put(MANIFEST, json.dumps(manifest, indent=2).encode())
         return manifest
-    try:
-        before = read_manifest(folder)
-    except SourceError as error:
-        raise ParameterError(f"{error}; give another folder") from error
     now = manifest_of(loaded, data, request, model, before)
     refuse_another(folder.url, {**before, "written_with": None}, {**now, "written_with": None})
     return before
 
 
+def _refuse_foreign(folder: RunFolder) -> dict[str, Any] | None:
+    """The manifest of the run that is there, ``None`` where there is nothing.
+
+    Raises:
+        ParameterError: something else is there.
+    """
+    if folder.has(MANIFEST):
+        try:
+            return read_manifest(folder)
+        except SourceError as error:
+            raise ParameterError(f"{error}; give another folder") from error
+    others = _visible_in(folder) if isinstance(folder, LocalFolder) else folder.names()
+    if others:
+        raise ParameterError(
+            f"{folder.url} is not empty and holds no run (it has {', '.join(others[:3])}); "
+            "give another folder"
+        )
+    return None
+
+
 def _visible_in(folder: LocalFolder) -> list[str]:
-    return sorted(each.name for each in folder.root.iterdir() if each.name != ".lock")
+    """What is there but the traces of a run that was killed before its manifest was written."""
+    found = folder.root.iterdir() if folder.root.is_dir() else ()
+    return sorted(each.name for each in found if each.name != LOCK and not is_temporary(each))
 
 
 def _check(request: AttributionRequest, data: ImageData) -> None:

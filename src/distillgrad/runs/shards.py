@@ -224,8 +224,13 @@ class ShardWorker:
     def _explained_together(self, batch: Sequence[_Decoded]) -> list[tuple[Entry, dict[str, NDArray[Any]]]]:
         inputs = torch.stack([each.inputs for each in batch if each.inputs is not None]).to(self._device)
         torch.manual_seed(self._job.seed)  # for models that draw; methods have seeds of their own
-        with torch.no_grad():
-            logits = logits_of(self._model(inputs)).double()
+        try:
+            with torch.no_grad():
+                logits = logits_of(self._model(inputs)).double()
+        except DistillgradError:
+            raise
+        except Exception as error:  # the model's own code
+            raise ModelError(f"the model fails: {type(error).__name__}: {error}") from error
         if logits.ndim != 2 or not bool(logits.isfinite().all()):
             raise ModelError("the model's logits are not finite numbers of several classes")
         predicted = logits.argmax(1)
@@ -296,12 +301,17 @@ class ShardWorker:
             if label is None:
                 raise InputError("it has no label")
             entry = replace(entry, label_index=label_index(label, self._loaded, data.classes))
-        except (DistillgradError, MissingExtraError) as error:
+        except MissingExtraError:
+            if self._job.target == "label":
+                raise
+        except (DistillgradError, ValueError) as error:
             if self._job.target == "label":
                 return _Decoded(replace(entry, stage="label", reason=str(error)), None)
         try:
             inputs = self._loaded.preprocess(image)
-        except (ValueError, RuntimeError, TypeError) as error:  # the model's own code
+        except MissingExtraError:
+            raise
+        except Exception as error:  # noqa: BLE001  # the model's own code
             return _Decoded(replace(entry, stage="decode", reason=f"cannot be preprocessed: {error}"), None)
         if tuple(inputs.shape) != tuple(self._loaded.input_size):
             reason = f"preprocessed to {tuple(inputs.shape)}, the model takes {self._loaded.input_size}"

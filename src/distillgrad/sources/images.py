@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import threading
 import warnings
 from pathlib import Path
 
@@ -21,6 +22,37 @@ MAX_PIXELS = 80_000_000
 MIN_SIDE = 2
 MAX_ASPECT = 200
 """Classifiers scale the shorter side to some 256 pixels: a thinner strip would become gigantic."""
+
+
+class _WithoutWarnings:
+    """No warnings while any thread is inside; then the filters are those that the first one found.
+
+    The filters belong to the whole process: were each thread to put back what it found on its own, the
+    last one might put back what another had set, and warnings would be off for good.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._n_inside = 0
+        self._caught: warnings.catch_warnings[None] | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._n_inside:
+                self._caught = warnings.catch_warnings()
+                self._caught.__enter__()
+                warnings.simplefilter("ignore")
+            self._n_inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._n_inside -= 1
+            if not self._n_inside and self._caught is not None:
+                self._caught.__exit__(None, None, None)
+                self._caught = None
+
+
+_without_warnings = _WithoutWarnings()
 
 
 def read_image(path: str | os.PathLike[str]) -> Image.Image:
@@ -56,12 +88,11 @@ def decode_image(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> 
     if not content:
         raise SourceError(f"{name} is empty")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata; of size we judge below
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                _check_size(image.size, name, max_pixels)
-                upright = ImageOps.exif_transpose(image)
-                return _to_rgb(upright)
+        # Pillow warns of odd metadata; of size we judge below.
+        with _without_warnings, Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            _check_size(image.size, name, max_pixels)
+            upright = ImageOps.exif_transpose(image)
+            return _to_rgb(upright)
     except SourceError:
         raise
     except UnidentifiedImageError as error:

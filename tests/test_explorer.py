@@ -2,8 +2,11 @@
 
 import gc
 import io
+import json
 import os
 import resource
+import subprocess
+import sys
 import tempfile
 import threading
 import urllib.error
@@ -20,7 +23,7 @@ from typer.testing import CliRunner
 import distillgrad as dg
 from distillgrad.cli import app
 from distillgrad.errors import DistillgradError
-from distillgrad.views.explorer_work import Models, picture_of
+from distillgrad.views.explorer_work import Models, asked, picture_of
 
 pytest.importorskip("gradio", reason="gradio is not installed")
 pytestmark = [pytest.mark.filterwarnings("ignore")]  # gradio's and starlette's own, of each other
@@ -194,6 +197,23 @@ def test_a_wrong_model_is_said_on_the_page(page):
     assert "unknown model on this page" in page.locator("#maps [role=alert]").inner_text()
 
 
+def test_a_failed_request_leaves_nothing_of_the_picture_before(page, tmp_path):
+    page.locator("#example").click()
+    page.locator("#maps .card").first.wait_for()
+    page.get_by_role("tab", name="Take it with you").click()
+    page.locator("#pack").click()
+    page.locator("#downloads a").first.wait_for()
+    (tmp_path / "none.png").write_bytes(b"no image")
+    upload(page, tmp_path / "none.png")
+    page.locator("#downloads a").first.wait_for(state="detached")
+    assert page.locator("#recipe").inner_text() == "Explain a picture first."
+    assert page.locator("#prediction").inner_text().strip() == ""
+    page.locator("#pack").click()
+    page.locator("#pack-message [role=alert]").wait_for()
+    page.get_by_role("tab", name="Maps").click()
+    assert "not an image" in page.locator("#maps [role=alert]").inner_text()
+
+
 def test_an_animation_shows_its_first_frame(tmp_path):
     frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "moves.gif", save_all=True, append_images=frames[1:])
@@ -223,7 +243,7 @@ def test_twenty_at_once_each_get_their_own_picture(server, tmp_path):
         expected.append(dg.UniformFullGrad(loaded.model).attribute(inputs)[0].numpy())
     local = threading.local()
 
-    def asked(path):
+    def ask(path):
         if not hasattr(local, "client"):
             local.client = client.Client(server, verbose=False)
         image = client.handle_file(path)
@@ -231,7 +251,7 @@ def test_twenty_at_once_each_get_their_own_picture(server, tmp_path):
 
     def all_of_them():
         with ThreadPoolExecutor(20) as pool:
-            for found, right in zip(pool.map(asked, paths), expected, strict=True):
+            for found, right in zip(pool.map(ask, paths), expected, strict=True):
                 np.testing.assert_allclose(np.array(found[0]["uniform_fullgrad"]), right, atol=1e-6)
         gc.collect()
 
@@ -241,11 +261,29 @@ def test_twenty_at_once_each_get_their_own_picture(server, tmp_path):
     assert _resident() - before < 150 * 2**20
 
 
-def test_a_program_cannot_name_a_file_of_the_server(server):
-    client = pytest.importorskip("gradio_client").Client(server, verbose=False)
-    data = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
-    with pytest.raises(Exception, match=r"^(?!.*root:).*$"):
-        client.predict(data, "cifar10-cnn", None, ["saliency"], api_name="/explain")
+def ask_as_a_program(server, image, methods):
+    """The event stream of one request."""
+    address = f"{server}/gradio_api/call/explain"
+    content = json.dumps({"data": [image, "cifar10-cnn", None, methods]}).encode()
+    request = urllib.request.Request(address, content, {"Content-Type": "application/json"})  # noqa: S310
+    with urllib.request.urlopen(request) as answer:  # noqa: S310
+        event = json.load(answer)["event_id"]
+    with urllib.request.urlopen(f"{address}/{event}") as answer:  # noqa: S310
+        return answer.read().decode()
+
+
+def test_a_program_cannot_name_a_file_of_the_server_or_an_address(server, photograph):
+    assert "event: complete" in ask_as_a_program(server, None, ["saliency"])
+    named = {"meta": {"_type": "gradio.FileData"}}
+    said = ask_as_a_program(server, {"path": str(photograph), **named}, ["saliency"])
+    assert ("event: error" in said, "event: complete" in said) == (True, False)
+    said = ask_as_a_program(server, {"path": "https://example.com/x.png", **named}, ["saliency"])
+    assert ("event: error" in said, "upload the file itself" in said) == (True, True)
+
+
+def test_repeated_methods_cost_nothing():
+    assert asked(["saliency"] * 1000, 3, 0.9, 0).methods == ("saliency",)
+    assert asked(["saliency"] * 1000, 3, 0.9, 0).n_passes == asked(["saliency"], 3, 0.9, 0).n_passes
 
 
 def _resident():
@@ -258,3 +296,34 @@ def _resident():
 def test_a_run_that_is_none_ends_before_a_server_starts(tmp_path):
     result = CliRunner().invoke(app, ["explore", str(tmp_path), "--no-browser", "--port", "0"])
     assert (result.exit_code, "holds no run" in result.stderr) == (2, True)
+
+
+def test_a_start_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    from distillgrad.views.explorer import launched
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "none").mkdir()
+    before = dict(os.environ)
+    for run, offered, words in (
+        (tmp_path / "none", (), "holds no run"),
+        (None, ("no-model",), "unknown model"),
+    ):
+        with pytest.raises(DistillgradError, match=words), launched(run, offered, "127.0.0.1", 0):
+            pass
+    assert [each.name for each in tmp_path.iterdir()] == ["none"]
+    assert dict(os.environ) == before
+
+
+def test_a_server_that_is_told_to_end_leaves_nothing(tmp_path):
+    (tmp_path / "held").mkdir()
+    program = "from distillgrad.cli import app; app()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "explore", "--no-browser", "--port", "0"],
+        env={**os.environ, "TMPDIR": str(tmp_path / "held"), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        assert "explorer: http" in process.stdout.readline()
+        assert [each.name.startswith("distillgrad-") for each in (tmp_path / "held").iterdir()] == [True]
+        process.terminate()
+        process.wait(20)
+    assert list((tmp_path / "held").iterdir()) == []

@@ -153,6 +153,16 @@ def test_the_shown_python_and_command_give_the_librarys_arrays(photograph, tmp_p
     np.testing.assert_array_equal(own[0].numpy(), made.attributions["dga"].numpy())
 
 
+def test_a_file_name_is_never_taken_for_html(photograph, tmp_path):
+    image = tmp_path / '<img src=x onerror=alert(1)>"{{7}}.png'
+    image.write_bytes(photograph.read_bytes())
+    out = tmp_path / "out.html"
+    result = run("report", image, "-o", out, "--methods", "saliency")
+    assert result.exit_code == 0, result.stderr
+    assert "onerror=alert(1)" in out.read_text()
+    assert "<img src=x" not in out.read_text()
+
+
 def _manifest(folder, **changes):
     content = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps({**content, **changes}))

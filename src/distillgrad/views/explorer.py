@@ -6,10 +6,12 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -48,6 +50,10 @@ footer { display: none !important; }
 button[role="tab"][aria-selected="true"] { color: var(--dg-accent) !important; }
 """
 EMPTY = '<div class="dg"><p class="quiet">{}</p></div>'
+NO_PICTURE = EMPTY.format("No picture yet.")
+NO_FRAMES = EMPTY.format("The anchors, their attributions and the score along them.")
+NO_CURVES = EMPTY.format("MoRF and LeRF of the maps that are shown.")
+NO_RECIPE = EMPTY.format("Explain a picture first.")
 
 
 def _dg(html: str) -> str:
@@ -89,12 +95,15 @@ def _image_tab(gr: Any, models: Models) -> None:  # noqa: PLR0915  # a page is a
                 height=130,
                 elem_id="upload",
             )
+            upload.async_move_resource_to_block_cache = _only_uploads(
+                gr, upload.async_move_resource_to_block_cache
+            )
             example = gr.Button("Use the photograph of a cat", size="sm", elem_id="example")
             model = gr.Dropdown(
                 list(models.offered), value=models.offered[0], label="Model", allow_custom_value=True,
                 info="or type torchvision:NAME, timm:NAME", elem_id="model",
             )  # fmt: skip
-            prediction = gr.HTML(EMPTY.format("No picture yet."), elem_id="prediction")
+            prediction = gr.HTML(NO_PICTURE, elem_id="prediction")
             target = gr.Dropdown(
                 [],
                 value=None,
@@ -128,15 +137,12 @@ def _image_tab(gr: Any, models: Models) -> None:  # noqa: PLR0915  # a page is a
                 )
             with gr.Tab("How DGA got there"):
                 distil = gr.Button("Show the distillation sequence", size="sm", elem_id="distil")
-                frames = gr.HTML(
-                    EMPTY.format("The anchors, their attributions and the score along them."),
-                    elem_id="sequence",
-                )
+                frames = gr.HTML(NO_FRAMES, elem_id="sequence")
             with gr.Tab("Whether to believe it"):
                 measure = gr.Button("Remove pixels and watch the probability", size="sm", elem_id="measure")
-                curves = gr.HTML(EMPTY.format("MoRF and LeRF of the maps that are shown."), elem_id="curves")
+                curves = gr.HTML(NO_CURVES, elem_id="curves")
             with gr.Tab("Take it with you"):
-                recipe = gr.HTML(EMPTY.format("Explain a picture first."), elem_id="recipe")
+                recipe = gr.HTML(NO_RECIPE, elem_id="recipe")
                 pack = gr.Button("Make files: arrays, figure, report", size="sm", elem_id="pack")
                 message = gr.HTML(elem_id="pack-message")
                 downloads = gr.File(
@@ -144,23 +150,29 @@ def _image_tab(gr: Any, models: Models) -> None:  # noqa: PLR0915  # a page is a
                 )
 
     settings = [model, target, versus, methods, n_steps, quantile, negative, top, scale]
-    results = [shown, prediction, maps, frames, curves, recipe, target, versus]
+    results = [shown, prediction, maps, frames, curves, recipe, target, versus, downloads, message]
 
-    def take(path: str | None, sample: bool = False) -> tuple[Any, Any]:
+    def take(path: str | None, sample: bool = False) -> tuple[Any, ...]:
+        """The picture, or the words in its place; classes chosen for the one before are forgotten."""
         if path is None and not sample:
-            return None, EMPTY.format("No picture yet.")
+            return NO_PICTURE, NO_PICTURE, None, None
         try:
             found = picture_of(None if sample else path)
         except Exception as error:  # noqa: BLE001  # whatever it is, the visitor is told and the page goes on
-            return None, _problem(error)
-        return found, gr.skip()
+            problem = _problem(error)
+            return problem, problem, None, None
+        return found, gr.skip(), None, None
+
+    def nothing(words: str) -> tuple[Any, ...]:
+        """Words in place of results; nobody is to take an earlier picture's for this one's."""
+        return None, "", words, NO_FRAMES, NO_CURVES, NO_RECIPE, gr.skip(), gr.skip(), None, ""
 
     def explain_picture(
-        found: Picture | None, model: str, target: str | None, versus: str | None, methods: list[str],
+        found: Picture | str | None, model: str, target: str | None, versus: str | None, methods: list[str],
         n_steps: float, quantile: float, negative: float, top: float, scale: bool, progress: Any = gr.Progress(),  # noqa: B008
     ) -> tuple[Any, ...]:  # fmt: skip
-        if found is None:
-            return (gr.skip(),) * len(results)
+        if not isinstance(found, Picture):
+            return nothing(found or NO_PICTURE)
         try:
             request = asked(methods, n_steps, quantile, negative)
             passes = _Counter(progress, request.n_passes, "explaining")
@@ -179,9 +191,11 @@ def _image_tab(gr: Any, models: Models) -> None:  # noqa: PLR0915  # a page is a
                 _recipe(made),
                 gr.update(choices=choices),
                 gr.update(choices=choices),
+                None,
+                "",
             )
         except Exception as error:  # noqa: BLE001  # as above
-            return (gr.skip(), gr.skip(), _problem(error), *(gr.skip(),) * 5)
+            return nothing(_problem(error))
 
     def new_model() -> tuple[Any, Any]:
         return None, None
@@ -231,8 +245,9 @@ def _image_tab(gr: Any, models: Models) -> None:  # noqa: PLR0915  # a page is a
         **PRIVATE,
         "show_progress_on": [maps],
     }
-    upload.change(take, upload, [picture, maps], **PRIVATE).then(**shows)
-    example.click(lambda: take(None, sample=True), None, [picture, maps], **PRIVATE).then(**shows)
+    taken = [picture, maps, target, versus]
+    upload.change(take, upload, taken, **PRIVATE).then(**shows)
+    example.click(lambda: take(None, sample=True), None, taken, **PRIVATE).then(**shows)
     model.change(new_model, None, [target, versus], **PRIVATE).then(**shows)
     go.click(**shows)
     distil.click(show_sequence, shown, frames, **heavy, **PRIVATE)
@@ -242,6 +257,17 @@ def _image_tab(gr: Any, models: Models) -> None:  # noqa: PLR0915  # a page is a
     program = gr.Button(visible=False)
     answers = [gr.JSON(visible=False), gr.Textbox(visible=False)]
     program.click(explain_file, [upload, model, target, methods], answers, api_name="explain", **heavy)
+
+
+def _only_uploads(gr: Any, move: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """``move`` of a component, which would download whatever address a program names, of any size."""
+
+    async def moved(path: Any) -> Any:
+        if urlsplit(str(path)).scheme in ("http", "https"):
+            raise gr.Error("upload the file itself", print_exception=False)
+        return await move(path)
+
+    return moved
 
 
 class _Counter:
@@ -294,13 +320,41 @@ def launched(run: Path | None, offered: tuple[str, ...], host: str, port: int) -
         MissingExtraError: gradio is not installed.
         SourceError: the address cannot be had, or ``run`` is no run.
     """
-    before = {name: os.environ.get(name) for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED")}
-    folder = tempfile.mkdtemp(prefix="distillgrad-explorer-")
-    os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    gr = optional("gradio", "explorer")
+    with contextlib.ExitStack() as undone:
+        for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):
+            undone.callback(_set_environment, name, os.environ.get(name))
+        folder = tempfile.mkdtemp(prefix="distillgrad-explorer-")
+        undone.callback(shutil.rmtree, folder, ignore_errors=True)
+        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False")
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+        gr = optional("gradio", "explorer")
+        models = Models(offered)
+        models.load(models.offered[0])
+        page = page_of(models, run)
+        undone.callback(page.close)
+        try:
+            page.launch(
+                server_name=host, server_port=port or None, prevent_thread_lock=True, quiet=True,
+                inbrowser=False, share=False, show_error=True, max_file_size=MAX_BYTES, footer_links=[],
+                run_history=False, enable_monitoring=False, ssr_mode=False, mcp_server=False,
+                state_session_capacity=200, theme=_theme(gr), css=stylesheet() + PAGE_CSS,
+                head=f"<script>{script()}</script>",
+            )  # fmt: skip
+        except OSError as error:
+            raise SourceError(f"cannot serve at {host}:{port}: {error}; give another --port") from error
+        yield page.local_url, page
+
+
+def _set_environment(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
+
+
+def _theme(gr: Any) -> Any:
     fonts = ["system-ui", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif"]
-    theme = gr.themes.Default(
+    return gr.themes.Default(
         primary_hue="orange", neutral_hue="slate", font=fonts, font_mono=["ui-monospace", "monospace"]
     ).set(
         button_primary_background_fill="#b43a09", button_primary_background_fill_dark="#b43a09",
@@ -309,29 +363,6 @@ def launched(run: Path | None, offered: tuple[str, ...], host: str, port: int) -
         block_info_text_color_dark="#a9b0be", body_text_color_subdued="#5b6270",
         body_text_color_subdued_dark="#a9b0be", input_placeholder_color="#5b6270",
     )  # fmt: skip
-    models = Models(offered)
-    models.load(models.offered[0])
-    page = page_of(models, run)
-    try:
-        page.launch(
-            server_name=host, server_port=port or None, prevent_thread_lock=True, quiet=True, inbrowser=False,
-            share=False, show_error=True, max_file_size=MAX_BYTES, footer_links=[], run_history=False,
-            enable_monitoring=False, ssr_mode=False, mcp_server=False, state_session_capacity=200,
-            theme=theme, css=stylesheet() + PAGE_CSS, head=f"<script>{script()}</script>",
-        )  # fmt: skip
-        yield page.local_url, page
-    except OSError as error:
-        if isinstance(error, SourceError):
-            raise
-        raise SourceError(f"cannot serve at {host}:{port}: {error}; give another --port") from error
-    finally:
-        page.close()
-        shutil.rmtree(folder, ignore_errors=True)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def serve(
@@ -343,11 +374,15 @@ def serve(
     browser: bool,
     on_ready: Callable[[str], None],
 ) -> None:
-    """Serves until it is interrupted."""
-    with launched(run, offered, host, port) as (url, page):
-        on_ready(url)
-        if browser:
-            import webbrowser
+    """Serves until it is interrupted or asked to end; either way nothing is left behind."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with launched(run, offered, host, port) as (url, page):
+            on_ready(url)
+            if browser:
+                import webbrowser
 
-            webbrowser.open(url)
-        page.block_thread()
+                webbrowser.open(url)
+            page.block_thread()
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -128,6 +128,7 @@ def asked(methods: Sequence[str], n_steps: float, epc_quantile: float, negative_
         InputError: no method is chosen.
         ParameterError, UnknownNameError: a parameter or a method that there is not.
     """
+    methods = tuple(dict.fromkeys(methods or ()))  # a repeated one would only cost
     if not methods:
         raise InputError("choose at least one method")
     dga = {
@@ -136,7 +137,7 @@ def asked(methods: Sequence[str], n_steps: float, epc_quantile: float, negative_
         "negative_scale": float(negative_scale),
     }
     parameters = {"dga": dga} if "dga" in methods else {}
-    return Asked(tuple(methods), parameters, cost_in_passes(tuple(methods), parameters))
+    return Asked(methods, parameters, cost_in_passes(methods, parameters))
 
 
 def class_of(loaded: LoadedModel, words: str | None) -> int | None:

@@ -3,6 +3,7 @@
 import gc
 import io
 import json
+import logging
 import os
 import resource
 import subprocess
@@ -22,8 +23,8 @@ from typer.testing import CliRunner
 
 import distillgrad as dg
 from distillgrad.cli import app
-from distillgrad.errors import DistillgradError
-from distillgrad.views.explorer_work import Models, asked, picture_of
+from distillgrad.errors import DistillgradError, InputError
+from distillgrad.views.explorer_work import Models, asked, explained, picture_of
 
 pytest.importorskip("gradio", reason="gradio is not installed")
 pytestmark = [pytest.mark.filterwarnings("ignore")]  # gradio's and starlette's own, of each other
@@ -118,6 +119,14 @@ def test_upload_explain_slide_compare_and_download(page, photograph, tmp_path):
     code = page.locator("#live-python").inner_text().replace("'chelsea.png'", repr(str(photograph)))
     exec(code, space)  # noqa: S102
     np.testing.assert_array_equal(space["maps"]["dga"].numpy(), expected.numpy())
+
+
+def test_the_page_of_an_explained_picture_is_accessible(page):
+    page.locator("#example").click()
+    page.locator("#maps .card").first.wait_for()
+    page.get_by_role("tab", name="Take it with you").click()
+    assert serious_issues(page) == []
+    page.get_by_role("tab", name="Maps").click()
     assert serious_issues(page) == []
 
 
@@ -127,6 +136,12 @@ def test_a_run_is_opened(page, run):
     page.locator("#show-images").click()
     page.locator("#gallery .sample").nth(2).wait_for()
     assert page.locator("#gallery img").count() == 3 * 3
+
+
+def test_the_page_of_a_run_is_accessible(page, run):
+    page.get_by_role("tab", name=f"Run: {run.name}").click()
+    page.locator("#show-images").click()
+    page.locator("#gallery .sample").nth(2).wait_for()
     assert serious_issues(page) == []
 
 
@@ -212,6 +227,44 @@ def test_a_failed_request_leaves_nothing_of_the_picture_before(page, tmp_path):
     page.locator("#pack-message [role=alert]").wait_for()
     page.get_by_role("tab", name="Maps").click()
     assert "not an image" in page.locator("#maps [role=alert]").inner_text()
+
+
+def test_what_decides_between_two_classes_is_said_of_the_sequence_too(page):
+    page.locator("#example").click()
+    page.locator("#maps .card").first.wait_for()
+    page.locator("#versus input").fill("5: dog")
+    page.locator("#versus input").press("Enter")
+    page.locator("#explain").click()
+    page.get_by_role("heading", name="Why cat and not dog?").wait_for()
+    page.get_by_role("tab", name="How DGA got there").click()
+    page.locator("#distil").click()
+    page.locator("#sequence .frame.on").wait_for()
+    caption = page.locator("#sequence .frame.on figcaption").inner_text()
+    assert caption.startswith("n = 0: logit of cat minus that of dog ")
+
+
+def test_a_picture_is_kept_as_it_came(photograph):
+    found = picture_of(str(photograph))
+    assert found.content == photograph.read_bytes()
+    assert found.image.tobytes() == dg.read_image(photograph).tobytes()
+
+
+def test_a_model_is_shown_by_its_own_name():
+    request = asked(["saliency"], 3, 0.9, 0)
+    made = explained(Models(), picture_of(None), " cifar10-cnn\n", None, None, request, lambda: None)
+    assert made.model == "cifar10-cnn"
+
+
+@pytest.mark.parametrize(
+    ("error", "level"), [(InputError("a visitor's"), logging.INFO), (ValueError("ours"), logging.ERROR)]
+)
+def test_only_what_is_unexpected_is_an_error_in_the_log(caplog, monkeypatch, error, level):
+    from distillgrad.views.explorer import _problem
+
+    monkeypatch.setattr(logging.getLogger("distillgrad"), "propagate", True)
+    with caplog.at_level(logging.INFO, logger="distillgrad"):
+        assert "That did not work" in _problem(error)
+    assert [(each.levelno, each.exc_info[1]) for each in caplog.records] == [(level, error)]
 
 
 def test_an_animation_shows_its_first_frame(tmp_path):

@@ -1,5 +1,6 @@
 """The report as somebody gets it: one file, opened from disk, without network."""
 
+import dataclasses
 import json
 import re
 
@@ -78,9 +79,22 @@ def test_the_leaderboard_is_the_runs_own(run_page, evaluation):
 
 
 @pytest.mark.parametrize("page", ["run_page", "image_page"])
-def test_a_report_is_valid_accessible_and_opens_without_network(page, request):
+def test_a_report_is_valid(page, request):
+    assert invalid(request.getfixturevalue(page)) == ""
+
+
+@pytest.mark.parametrize("page", ["run_page", "image_page"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_report_is_accessible(page, scheme, request):
+    with chromium() as browser:
+        opened = browser.new_context(color_scheme=scheme).new_page()
+        opened.goto(request.getfixturevalue(page).as_uri())
+        assert serious_issues(opened) == []
+
+
+@pytest.mark.parametrize("page", ["run_page", "image_page"])
+def test_a_report_opens_without_network(page, request):
     path = request.getfixturevalue(page)
-    assert invalid(path) == ""
     with chromium() as browser:
         for scheme in ("light", "dark"):
             opened = browser.new_context(offline=True, color_scheme=scheme).new_page()
@@ -89,7 +103,6 @@ def test_a_report_is_valid_accessible_and_opens_without_network(page, request):
             opened.on("pageerror", lambda error: said.append(str(error)))  # noqa: B023
             opened.goto(path.as_uri())
             assert opened.evaluate("[...document.images].every(each => each.naturalWidth > 0)")
-            assert serious_issues(opened) == []
             assert said == []
 
 
@@ -163,6 +176,97 @@ def test_a_file_name_is_never_taken_for_html(photograph, tmp_path):
     assert "<img src=x" not in out.read_text()
 
 
+@pytest.fixture(scope="module")
+def between_two():
+    """Why a cat and not a dog."""
+    from distillgrad.sources.images import sample_photograph
+    from distillgrad.views.explanation import explain
+
+    image = dg.read_image(sample_photograph())
+    return explain(dg.load_model("cifar10-cnn"), image, ("saliency",), target=3, versus=5)
+
+
+def test_names_do_not_become_options_or_lines_of_code(between_two):
+    from distillgrad.views.reproduction import command_for, python_for
+
+    assert command_for(between_two, "-x.png", "cifar10-cnn").startswith("distillgrad explain ./-x.png ")
+    assert command_for(between_two, "x.png", "cifar10-cnn").startswith("distillgrad explain x.png ")
+    named = dataclasses.replace(between_two, target_name="cat\nraise SystemExit", versus_name="dog\r1/0")
+    assert "# cat raise SystemExit rather than dog 1/0\n" in python_for(named, None, "cifar10-cnn")
+
+
+def test_explain_records_and_measures_what_decides_between_two_classes(photograph, tmp_path):
+    arguments = ("explain", photograph, "--method", "saliency", "--target", 3, "--out", tmp_path, "--json")
+    result = run(*arguments, "--versus", "dog", "--stability")
+    assert result.exit_code == 0, result.stderr
+    (record,) = json.loads(result.stdout)
+    assert record["versus"] == {"class": 5, "name": "dog"}
+    loaded = dg.load_model("cifar10-cnn")
+    expected = dg.metrics.stability(
+        loaded.model,
+        lambda model: dg.create_method("saliency", model).attribute,
+        loaded.preprocess(dg.read_image(photograph))[None],
+        lambda logits: logits[:, 3] - logits[:, 5],
+    )
+    found = record["stability"]["saliency"]["spearman"]
+    assert list(found.values()) == pytest.approx(expected.spearman[0].tolist(), abs=1e-6)
+    assert json.loads(run(*arguments).stdout)[0]["versus"] is None
+
+
+def test_a_class_is_not_explained_against_itself(photograph, tmp_path):
+    result = run("explain", photograph, "--target", "cat", "--versus", "cat", "--out", tmp_path / "out")
+    assert (result.exit_code, "cat cannot be explained against itself" in result.stderr) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_curves_values_are_read_where_they_lie():
+    from distillgrad.views.page import document
+    from distillgrad.views.vector_curves import chart
+
+    drawn = chart("broken", "n", "score", [0, 1, 2, 3], {"dga": [0.5, float("nan"), 0.25, 0.125]})
+    across = [float(each) for each in re.search('data-across="([^"]*)"', drawn)[1].split()]
+    points = re.search('polyline points="([^"]*)"', drawn)[1].split()
+    assert [float(each.split(",")[0]) for each in points] == [across[0], *across[2:]]
+    with chromium() as browser:
+        page = browser.new_page()
+        page.set_content(document("broken", drawn))
+        page.locator("svg").focus()
+        for expected in ("1: dga: nan", "2: dga: 0.25", "3: dga: 0.125", "3: dga: 0.125"):
+            page.keyboard.press("ArrowRight")
+            assert page.locator("output").inner_text() == f"n {expected}"
+        assert float(page.locator(".at").get_attribute("x1")) == across[3]
+
+
+def test_a_chart_of_a_single_place_has_one_tick():
+    from distillgrad.views.vector_curves import chart
+
+    assert chart("one", "n", "score", [2], {"dga": [1.0]}).count('text-anchor="middle">2<') == 1
+
+
+def test_what_is_no_utf_8_is_shown_as_a_question_mark():
+    from distillgrad.views.page import document, text
+
+    assert text("caf\udce9<b>") == "caf?&lt;b&gt;"
+    assert document("caf\udce9", "").encode()
+
+
+def test_classes_that_the_model_lacks_are_numbered():
+    from distillgrad.views.run_images import Explainable
+
+    found = Explainable(None, dg.load_model("cifar10-cnn"))
+    assert [found.class_name(each) for each in (3, 10, -1, None)] == [
+        "cat",
+        "class 10",
+        "class -1",
+        "unknown",
+    ]
+
+
+def _without_values(folder):
+    for each in (folder / "parts").iterdir():
+        each.write_text(json.dumps({**json.loads(each.read_text()), "values": {}}))
+
+
 def _manifest(folder, **changes):
     content = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps({**content, **changes}))
@@ -178,6 +282,12 @@ def _manifest(folder, **changes):
         (lambda folder: _manifest(folder, format=99), "format 99"),
         (lambda folder: [each.unlink() for each in (folder / "parts").iterdir()], "no finished part"),
         (lambda folder: [each.write_text("{}") for each in (folder / "parts").iterdir()], "another layout"),
+        (lambda folder: _manifest(folder, data="here"), "copy holds a manifest in another layout: data"),
+        (lambda folder: _manifest(folder, data={"from": "here"}), "another layout: data"),
+        (lambda folder: _manifest(folder, methods=["dga"]), "another layout: methods"),
+        (lambda folder: _manifest(folder, methods={"dga": "dga"}), "another layout: methods"),
+        (lambda folder: _manifest(folder, metrics=3, protocol=[]), "another layout: metrics, protocol"),
+        (_without_values, "copy holds no values"),
     ],
 )
 def test_a_foreign_partial_or_newer_run_is_named(evaluation, tmp_path, change, words):

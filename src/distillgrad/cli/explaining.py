@@ -75,8 +75,6 @@ def explain(
 ) -> None:
     """Show where a classifier looked: a figure, the raw attribution (.npy) and a record (.json) per image."""
     methods = list(dict.fromkeys([method, *filter(None, compare.replace(" ", "").split(","))]))
-    import torch
-
     from distillgrad.views.agreement import HEADS, agreement_rows, agreements, record_of
     from distillgrad.views.explanation import cost_in_passes, seen_by
     from distillgrad.views.explanation import explain as explain_image
@@ -105,7 +103,7 @@ def explain(
             if stability:
                 asked = {label: (label, parameters.get(label, {})) for label in methods}
                 inputs = seen_by(loaded, image)
-                agreement = agreements(loaded, inputs, asked, torch.tensor([explanation.target]))
+                agreement = agreements(loaded, inputs, asked, explanation.asked)
             extra = {"stability": record_of(agreement)} if stability else {}
             results.append(save_explanation(explanation, out, name, {"image": str(path), **request, **extra}))
             if not as_json:

@@ -59,7 +59,8 @@ def report(
         found = explainable(evaluation, model)
         shown = min(images, len(evaluation.ids))
         with progress_of("writing", shown, "images") as advance:
-            page = run_report(evaluation, found, subject.name, n_images=images, order=order, on_image=advance)
+            name = subject.resolve().name
+            page = run_report(evaluation, found, name, n_images=images, order=order, on_image=advance)
     else:
         parameters = dga_parameters(steps, epc_quantile, negative_scale)
         page = _image_page(subject, model or "cifar10-cnn", target, methods, parameters, device, seed)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distillgrad.core.batch import TargetLike
 from distillgrad.errors import DistillgradError
 from distillgrad.methods import create_method
 from distillgrad.metrics.stability import Stability, stability
@@ -21,7 +22,7 @@ def agreements(
     loaded: LoadedModel,
     inputs: Tensor,
     methods: Mapping[str, tuple[str, Mapping[str, Any]]],
-    target: Tensor | None = None,
+    target: TargetLike = None,
     on_method: Callable[[], None] = lambda: None,
 ) -> dict[str, Stability | str]:
     """By label, the method's agreement with itself, or why it cannot explain the model.

@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from distillgrad.core.batch import TargetLike
 from distillgrad.core.forward import logit_difference, logits_of
 from distillgrad.core.stages import Stages, timed_stages
-from distillgrad.errors import InputError
+from distillgrad.errors import InputError, TargetError
 from distillgrad.methods import METHODS, create_method
 from distillgrad.sources.classifier import LoadedModel
 
@@ -58,6 +59,17 @@ class Explanation:
         against = f" and not {self.versus_name}" if self.versus is not None else ""
         return f"Why {self.target_name}{against}?"
 
+    @property
+    def score(self) -> str:
+        """What is attributed."""
+        against = f" minus that of {self.versus_name}" if self.versus is not None else ""
+        return f"logit of {self.target_name}{against}"
+
+    @property
+    def asked(self) -> TargetLike:
+        """The target as methods take it."""
+        return _asked(self.target, self.versus)
+
 
 def cost_in_passes(methods: Sequence[str], parameters: Mapping[str, Mapping[str, Any]]) -> int:
     """Passes through the model for one image; raises what a wrong method or parameter would."""
@@ -99,6 +111,8 @@ def explain(
         versus: Another class: explain what speaks for ``target`` rather than for it (difference of logits).
         parameters: Of the methods, by their names; what is not set has its default.
         on_pass: Called at each pass through the model, for a display of progress.
+    Raises:
+        TargetError: ``versus`` is the explained class itself.
     """
     inputs = seen_by(loaded, image)
     probabilities = predict(loaded, inputs)
@@ -109,7 +123,11 @@ def explain(
         probabilities=tuple(top.values.tolist()),
     )
     chosen = prediction.classes[0] if target is None else target
-    asked = chosen if versus is None else logit_difference(chosen, versus)
+    if versus == chosen:
+        raise TargetError(
+            f"{loaded.classes[chosen]} cannot be explained against itself; choose another class"
+        )
+    asked = _asked(chosen, versus)
 
     def counted(*arguments: Any) -> Any:
         on_pass()
@@ -136,3 +154,7 @@ def explain(
         versus=versus,
         versus_name="" if versus is None else loaded.classes[versus],
     )
+
+
+def _asked(target: int, versus: int | None) -> TargetLike:
+    return target if versus is None else logit_difference(target, versus)

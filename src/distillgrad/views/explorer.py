@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from distillgrad.core.optional import optional
-from distillgrad.errors import InputError, SourceError
+from distillgrad.errors import DistillgradError, InputError, SourceError
 from distillgrad.methods import METHODS
 from distillgrad.views.explorer_run import run_tab
 from distillgrad.views.explorer_work import (
@@ -60,8 +60,14 @@ def _dg(html: str) -> str:
     return f'<div class="dg">{html}</div>'
 
 
+def _logged(error: Exception) -> None:
+    """A visitor's mistake is a note in the log, what went wrong here an error."""
+    level = logging.INFO if isinstance(error, DistillgradError) else logging.ERROR
+    _log.log(level, "a request failed", exc_info=error)
+
+
 def _problem(error: Exception) -> str:
-    _log.info("a request failed", exc_info=error)
+    _logged(error)
     return _dg(
         f'<div class="note" role="alert"><strong>That did not work.</strong> {text(said(error))}</div>'
     )
@@ -146,10 +152,15 @@ def _image_tab(gr: Any, models: Models) -> None:  # noqa: PLR0915  # a page is a
                 pack = gr.Button("Make files: arrays, figure, report", size="sm", elem_id="pack")
                 message = gr.HTML(elem_id="pack-message")
                 downloads = gr.File(
-                    label="Files", file_count="multiple", interactive=False, elem_id="downloads"
+                    label="Files",
+                    file_count="multiple",
+                    interactive=False,
+                    visible=False,
+                    elem_id="downloads",
                 )
 
     settings = [model, target, versus, methods, n_steps, quantile, negative, top, scale]
+    no_files = gr.update(value=None, visible=False)
     results = [shown, prediction, maps, frames, curves, recipe, target, versus, downloads, message]
 
     def take(path: str | None, sample: bool = False) -> tuple[Any, ...]:
@@ -165,7 +176,7 @@ def _image_tab(gr: Any, models: Models) -> None:  # noqa: PLR0915  # a page is a
 
     def nothing(words: str) -> tuple[Any, ...]:
         """Words in place of results; nobody is to take an earlier picture's for this one's."""
-        return None, "", words, NO_FRAMES, NO_CURVES, NO_RECIPE, gr.skip(), gr.skip(), None, ""
+        return None, "", words, NO_FRAMES, NO_CURVES, NO_RECIPE, gr.skip(), gr.skip(), no_files, ""
 
     def explain_picture(
         found: Picture | str | None, model: str, target: str | None, versus: str | None, methods: list[str],
@@ -191,7 +202,7 @@ def _image_tab(gr: Any, models: Models) -> None:  # noqa: PLR0915  # a page is a
                 _recipe(made),
                 gr.update(choices=choices),
                 gr.update(choices=choices),
-                None,
+                no_files,
                 "",
             )
         except Exception as error:  # noqa: BLE001  # as above
@@ -206,7 +217,7 @@ def _image_tab(gr: Any, models: Models) -> None:  # noqa: PLR0915  # a page is a
             loaded = models.load(made.model)
             total = 1 + made.explanation.parameters.get("dga", {}).get("n_steps", 0)
             steps = sequence(loaded, made, _Counter(progress, total, "distilling"))
-            return _dg(sequence_panel(steps, loaded.displayable, made.explanation.target_name))
+            return _dg(sequence_panel(steps, loaded.displayable, made.explanation.score))
         except Exception as error:  # noqa: BLE001
             return _problem(error)
 
@@ -222,9 +233,9 @@ def _image_tab(gr: Any, models: Models) -> None:  # noqa: PLR0915  # a page is a
 
     def make_files(made: Shown | None) -> tuple[Any, str]:
         try:
-            return _files(_expect(made), models), ""
+            return gr.update(value=_files(_expect(made), models), visible=True), ""
         except Exception as error:  # noqa: BLE001
-            return None, _problem(error)
+            return no_files, _problem(error)
 
     def explain_file(path: str | None, model: str, target: str | None, methods: list[str]) -> tuple[Any, str]:
         """For programs: the attributions by method as nested lists, and the class."""
@@ -232,6 +243,7 @@ def _image_tab(gr: Any, models: Models) -> None:  # noqa: PLR0915  # a page is a
             request = asked(methods, 30, 0.9, 0.0)
             made = explained(models, picture_of(path), model, target, None, request, lambda: None)
         except Exception as error:  # noqa: BLE001
+            _logged(error)
             raise gr.Error(said(error), print_exception=False) from None
         found = made.explanation
         return {name: each.tolist() for name, each in found.attributions.items()}, found.target_name
@@ -337,7 +349,7 @@ def launched(run: Path | None, offered: tuple[str, ...], host: str, port: int) -
                 server_name=host, server_port=port or None, prevent_thread_lock=True, quiet=True,
                 inbrowser=False, share=False, show_error=True, max_file_size=MAX_BYTES, footer_links=[],
                 run_history=False, enable_monitoring=False, ssr_mode=False, mcp_server=False,
-                state_session_capacity=200, theme=_theme(gr), css=stylesheet() + PAGE_CSS,
+                state_session_capacity=50, theme=_theme(gr), css=stylesheet() + PAGE_CSS,
                 head=f"<script>{script()}</script>",
             )  # fmt: skip
         except OSError as error:

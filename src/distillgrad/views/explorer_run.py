@@ -29,7 +29,7 @@ def run_tab(gr: Any, run: Path, models: Models, problem: Callable[[Exception], s
     board = leaderboard_of(evaluation)
     n_pages = -(-len(evaluation.ids) // PER_PAGE)
     note = f'<p class="note">{text(found.reason)}</p>' if found.reason else ""
-    with gr.Tab(f"Run: {run.name}"):
+    with gr.Tab(f"Run: {run.resolve().name}"):
         gr.HTML(
             f'<div class="dg"><h2>Which explanation of {text(spec)} can be trusted?</h2>'
             f'<p class="quiet">{len(evaluation.ids)} images</p>{leaderboard_table(board)}{along_charts(board)}'

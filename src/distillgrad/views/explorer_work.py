@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from PIL import Image
 
-from distillgrad.core.forward import logit_difference
-from distillgrad.errors import DistillgradError, InputError, SourceError, TargetError, UnknownNameError
+from distillgrad.errors import DistillgradError, InputError, SourceError, UnknownNameError
 from distillgrad.methods import create_method
 from distillgrad.methods.dga import Distillation
 from distillgrad.metrics.pixel_perturbation import MorfAndLerf, morf_and_lerf
 from distillgrad.sources.classifier import LoadedModel
-from distillgrad.sources.images import decode_image, read_image, sample_photograph
+from distillgrad.sources.images import decode_image, sample_photograph
 from distillgrad.sources.models import load_model
 from distillgrad.views.explanation import Explanation, cost_in_passes, explain, seen_by
+from distillgrad.views.reproduction import SAMPLE
 
 MAX_BYTES = 20 * 2**20
 MAX_PIXELS = 50_000_000
@@ -30,10 +30,15 @@ KEPT_MODELS = 3
 
 @dataclass(frozen=True)
 class Picture:
-    """A visitor's image; ``name`` of ``None`` is the sample photograph."""
+    """A visitor's image as it came, since pixels would fill the memory; ``name`` of ``None`` is the sample."""
 
-    image: Image.Image
+    content: bytes
     name: str | None
+
+    @property
+    def image(self) -> Image.Image:
+        """The pixels. Cost: they are decoded each time."""
+        return decode_image(self.content, self.name or SAMPLE, max_pixels=MAX_PIXELS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +58,7 @@ def picture_of(path: str | None) -> Picture:
             names it as the visitor does, never where it lies here.
     """
     if path is None:
-        return Picture(read_image(sample_photograph()), None)
+        return Picture(sample_photograph().read_bytes(), None)
     file = Path(path)
     name = file.name[:120] or "the image"
     try:
@@ -65,7 +70,9 @@ def picture_of(path: str | None) -> Picture:
         if isinstance(error, SourceError):
             raise
         raise SourceError(f"{name} did not arrive; drop it again") from error
-    return Picture(decode_image(content, name, max_pixels=MAX_PIXELS), name)
+    found = Picture(content, name)
+    _ = found.image  # what cannot be decoded is refused at once
+    return found
 
 
 class Models:
@@ -181,15 +188,7 @@ def explained(
         parameters=request.parameters,
         on_pass=on_pass,
     )
-    if other is not None and other == found.target:
-        raise TargetError(f"{found.target_name} cannot be explained against itself; choose another class")
-    return Shown(picture, model, found)
-
-
-def target_of(shown: Shown) -> Any:
-    """The target of what is shown, as methods take it."""
-    found = shown.explanation
-    return found.target if found.versus is None else logit_difference(found.target, found.versus)
+    return Shown(picture, model.strip(), found)
 
 
 def sequence(loaded: LoadedModel, shown: Shown, on_pass: Callable[[], None]) -> Distillation:
@@ -202,7 +201,7 @@ def sequence(loaded: LoadedModel, shown: Shown, on_pass: Callable[[], None]) -> 
         return loaded.model(*arguments)
 
     method: Any = create_method("dga", counted, **shown.explanation.parameters["dga"])
-    found: Distillation = method.distill(seen_by(loaded, shown.picture.image), target_of(shown))
+    found: Distillation = method.distill(seen_by(loaded, shown.picture.image), shown.explanation.asked)
     return found
 
 

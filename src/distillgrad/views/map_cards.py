@@ -104,8 +104,8 @@ def legend(scale: Scale, in_logits: bool) -> str:
     )
 
 
-def sequence_panel(steps: Distillation, display: Callable[[Tensor], Tensor], target: str) -> str:
-    """The anchors beside their local attributions, one n at a time, and the score along them."""
+def sequence_panel(steps: Distillation, display: Callable[[Tensor], Tensor], score: str) -> str:
+    """The anchors beside their local attributions, one n at a time, and the score, so named, along them."""
     n_anchors = len(steps.anchors)
     maps = [heat_map(each[0].cpu()) for each in steps.attributions]
     scale = shared_scale(maps)
@@ -114,13 +114,13 @@ def sequence_panel(steps: Distillation, display: Callable[[Tensor], Tensor], tar
         seen = display(anchor[0].cpu()).permute(1, 2, 0).expand(-1, -1, 3).numpy()
         coarse = " coarse" if is_coarse(seen) else ""
         frames += (
-            f'<figure class="frame{coarse}"><figcaption>n = {n}: logit of {text(target)} '
+            f'<figure class="frame{coarse}"><figcaption>n = {n}: {text(score)} '
             f"{float(steps.scores[n, 0]):.2f}</figcaption>"
             f'<img src="{data_uri(seen, quality=70)}" alt="anchor {n}">'
             f'<img src="{data_uri(colours(pixels, scale), quality=70)}" alt="its local attribution"></figure>'
         )
     curve = chart(
-        "Score along the sequence", "n", f"logit of {target}", list(range(n_anchors)),
+        "Score along the sequence", "n", score, list(range(n_anchors)),
         {"dga": steps.scores[:, 0].tolist()},
     )  # fmt: skip
     return (

@@ -19,14 +19,17 @@
     panel.querySelectorAll(".chart svg").forEach((svg) => pointAt(svg, n));
   }
 
+  // Where the values lie; a curve's own points lack those that are not finite.
+  const across = (svg) => svg.dataset.across.split(" ").map(Number);
+
   // The values of every curve at a place on the x axis.
   function pointAt(svg, place) {
     const lines = [...svg.querySelectorAll("polyline")];
     const at = svg.querySelector(".at");
-    const points = lines[0].points;
-    if (place < 0 || place >= points.length) return;
-    at.setAttribute("x1", points[place].x);
-    at.setAttribute("x2", points[place].x);
+    const places = across(svg);
+    if (place < 0 || place >= places.length) return;
+    at.setAttribute("x1", places[place]);
+    at.setAttribute("x2", places[place]);
     at.removeAttribute("visibility");
     const values = lines.map((line) => `${line.dataset.name}: ${line.dataset.values.split(" ")[place]}`);
     svg.parentElement.querySelector("output").textContent =
@@ -36,8 +39,8 @@
   function nearest(svg, clientX) {
     const box = svg.getBoundingClientRect();
     const x = ((clientX - box.left) / box.width) * svg.viewBox.baseVal.width;
-    const points = [...svg.querySelector("polyline").points];
-    return points.reduce((best, point, index) => (Math.abs(point.x - x) < Math.abs(points[best].x - x) ? index : best), 0);
+    const places = across(svg);
+    return places.reduce((best, place, index) => (Math.abs(place - x) < Math.abs(places[best] - x) ? index : best), 0);
   }
 
   function sortBy(button) {
@@ -100,7 +103,7 @@
   document.addEventListener("keydown", (event) => {
     const svg = within(event.target, ".chart svg");
     if (!svg || within(svg, ".sequence") || !["ArrowLeft", "ArrowRight"].includes(event.key)) return;
-    const last = svg.querySelector("polyline").points.length - 1;
+    const last = across(svg).length - 1;
     const place = Number(svg.dataset.place ?? 0) + (event.key === "ArrowRight" ? 1 : -1);
     svg.dataset.place = Math.min(Math.max(place, 0), last);
     pointAt(svg, Number(svg.dataset.place));

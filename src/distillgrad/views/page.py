@@ -18,8 +18,11 @@ class Cell:
 
 
 def text(words: object) -> str:
-    """Words as HTML, of which nothing is taken for a tag, or for the braces of a template."""
-    return escape(str(words)).replace("{", "&#123;")
+    """Words as HTML, of which nothing is taken for a tag, or for the braces of a template.
+
+    Of a file's name what is not UTF-8 becomes a question mark.
+    """
+    return escape(str(words).encode("utf-8", "replace").decode()).replace("{", "&#123;")
 
 
 @cache

@@ -46,6 +46,9 @@ def save_explanation(
             "name": explanation.target_name,
             "probability": explanation.probability,
         },
+        "versus": None
+        if explanation.versus is None
+        else {"class": explanation.versus, "name": explanation.versus_name},
         "methods": {method: dict(used) for method, used in explanation.parameters.items()},
         "seconds": {method: dict(stages.seconds) for method, stages in explanation.stages.items()},
         "files": {

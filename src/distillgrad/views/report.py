@@ -53,7 +53,7 @@ def image_report(
         f"<h2>Where it looked</h2>{map_panel(explanation, 'maps')}"
     )
     if steps is not None:
-        body += f"<h2>How DGA got there</h2>{sequence_panel(steps, display, explanation.target_name)}"
+        body += f"<h2>How DGA got there</h2>{sequence_panel(steps, display, explanation.score)}"
     if curves:
         body += f"<h2>Whether to believe it</h2>{curves_panel(curves)}"
     body += (

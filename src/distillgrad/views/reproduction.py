@@ -26,6 +26,7 @@ def python_for(explanation: Explanation, image: str | None, model: str) -> str:
         name = f"{name} rather than {explanation.versus_name}"
     if image is None:
         imports.append("from distillgrad.sources.images import sample_photograph")
+    name = " ".join(name.split())  # a comment ends where its line does
     lines = [
         *imports,
         "",
@@ -45,6 +46,8 @@ def python_for(explanation: Explanation, image: str | None, model: str) -> str:
 def command_for(explanation: Explanation, image: str | None, model: str) -> str:
     """The command that writes the same arrays into the folder ``explanations``."""
     first, *others = explanation.parameters
+    if image is not None and image.startswith("-"):
+        image = f"./{image}"  # it would be taken for an option
     words = ["distillgrad explain", _SAMPLE_IN_SHELL if image is None else shlex.quote(image)]
     words += [f"--model {shlex.quote(model)}", f"--target {explanation.target}", f"--method {first}"]
     if explanation.versus is not None:

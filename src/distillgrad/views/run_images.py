@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -30,6 +31,27 @@ ORDERS = {
 }
 NAMED_WEIGHTS = ("cifar10-cnn", "cifar10-resnet20", "torchvision:", "timm:")
 """Models whose loading never runs code that a run's folder could name."""
+
+
+def _is_data(found: Any) -> bool:
+    kinds = {"from": str, "n_samples": int, "ids": str}
+    return isinstance(found, dict) and all(isinstance(found.get(key), kind) for key, kind in kinds.items())
+
+
+def _is_methods(found: Any) -> bool:
+    return isinstance(found, dict) and all(
+        isinstance(each, list) and [type(part) for part in each] == [str, dict] for each in found.values()
+    )
+
+
+LAYOUT: Mapping[str, Callable[[Any], bool]] = {
+    "model": lambda found: isinstance(found, str),
+    "data": _is_data,
+    "methods": _is_methods,
+    "metrics": lambda found: isinstance(found, list) and all(isinstance(each, str) for each in found),
+    "protocol": lambda found: isinstance(found, dict),
+}
+"""What a manifest's parts must be for the pages to read them."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +86,8 @@ class Explainable:
         """A class's name, where the model is known."""
         if index is None:
             return "unknown"
-        return self.loaded.classes[index] if self.loaded else f"class {index}"
+        known = self.loaded is not None and 0 <= index < len(self.loaded.classes)
+        return self.loaded.classes[index] if self.loaded and known else f"class {index}"
 
     def image(self, sample: RunSample) -> Image.Image | None:
         """The sample's image, if it can still be had."""
@@ -85,24 +108,31 @@ def open_evaluation(run: Path) -> Evaluation:
     """
     if not run.is_dir():
         raise SourceError(f"no run at {run}: there is no such folder")
+    name = run.resolve().name
     if not (run / MANIFEST).is_file():
-        raise SourceError(f"{run.name} holds no run: it has no {MANIFEST}; 'distillgrad evaluate' makes one")
+        raise SourceError(f"{name} holds no run: it has no {MANIFEST}; 'distillgrad evaluate' makes one")
     manifest = read_json(run / MANIFEST)
     missing = [] if not isinstance(manifest, dict) else [
         each for each in ("format", "model", "data", "methods", "metrics", "protocol") if each not in manifest
     ]  # fmt: skip
     if missing or not isinstance(manifest, dict):
         raise SourceError(
-            f"{run.name} holds no evaluation: its manifest lacks {', '.join(missing) or 'everything'}"
+            f"{name} holds no evaluation: its manifest lacks {', '.join(missing) or 'everything'}"
         )
     if not isinstance(manifest["format"], int) or manifest["format"] > FORMAT:
         raise SourceError(
-            f"{run.name} was written in format {manifest['format']}, this distillgrad reads up to {FORMAT}: "
+            f"{name} was written in format {manifest['format']}, this distillgrad reads up to {FORMAT}: "
             "upgrade it"
         )
     if not any((run / "parts").glob("*.json")):
-        raise SourceError(f"{run.name} has no finished part yet: let 'distillgrad evaluate' go on")
-    return read_evaluation(run)
+        raise SourceError(f"{name} has no finished part yet: let 'distillgrad evaluate' go on")
+    wrong = [each for each, is_right in LAYOUT.items() if not is_right(manifest[each])]
+    if wrong:
+        raise SourceError(f"{name} holds a manifest in another layout: {', '.join(wrong)}")
+    found = read_evaluation(run)
+    if not all(found.values.values()) or not found.values:
+        raise SourceError(f"{name} holds no values: 'distillgrad evaluate' makes a run that does")
+    return found
 
 
 def samples_of(evaluation: Evaluation, order: str = "position") -> list[RunSample]:

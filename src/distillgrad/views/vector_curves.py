@@ -57,10 +57,12 @@ def chart(
             f'{_dashes(form)} data-name="{text(name)}" data-values="{numbers}"/>'
         )
     places = " ".join(f"{each:.3g}" for each in x)
+    everywhere = " ".join(f"{across(each):.1f}" for each in x)
     said = f"{title}: {', '.join(curves)}; {y_name} over {x_name}"
     return (
         f'<div class="chart"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" tabindex="0" '
-        f'aria-label="{text(said)}" data-x="{text(x_name)}" data-places="{places}">'
+        f'aria-label="{text(said)}" data-x="{text(x_name)}" data-places="{places}" '
+        f'data-across="{everywhere}">'
         f'<text class="name" x="{LEFT}" y="14">{text(title)}</text>{grid}{lines}'
         f'<line class="at" x1="0" x2="0" y1="{TOP}" y2="{HEIGHT - BOTTOM}" visibility="hidden"/>'
         f'<text x="{(LEFT + WIDTH) / 2:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{text(x_name)}</text>'
@@ -106,7 +108,9 @@ def _dashes(form: str) -> str:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Four or so round numbers between two ends."""
+    """Four or so round numbers between two ends, the one number where they are equal."""
+    if high <= low:
+        return [low]
     rough = (high - low) / 4
     unit = 10 ** math.floor(math.log10(rough))
     step = next(unit * each for each in (1, 2, 2.5, 5, 10) if unit * each >= rough * 0.999)

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -94,22 +95,24 @@ def test_the_run_is_what_the_methods_return(images, undisturbed):
 
 
 def killed_and_resumed(images, out, n_kills, seed):
-    """Kills as many running processes, at moments drawn between two shards, then lets one end."""
-    chance = np.random.default_rng(seed)
+    """Kills as many processes, at moments drawn between two shards, then lets one end; says how many ran."""
+    chance, n_running = np.random.default_rng(seed), 0
     for _ in range(n_kills):
         before = len(finished_shards(LocalFolder(out)))
         with started(images, *SMALL, "--out", out) as process:
             while process.poll() is None and len(finished_shards(LocalFolder(out))) == before:
                 time.sleep(0.002)
-            time.sleep(chance.uniform(0, 0.1))
+            time.sleep(chance.uniform(0, 0.02))
+            n_running += process.poll() is None
             process.kill()
     with started(images, *SMALL, "--out", out) as process:
         _, complaint = process.communicate(timeout=120)
         assert process.returncode == 0, complaint
+    return n_running
 
 
 def test_killed_three_times_it_ends_with_the_same_bytes(images, undisturbed, tmp_path):
-    killed_and_resumed(images, tmp_path / "run", 3, seed=1)
+    assert killed_and_resumed(images, tmp_path / "run", 3, seed=1) >= 1
     assert contents(tmp_path / "run") == contents(undisturbed)
 
 
@@ -220,7 +223,7 @@ def test_a_full_disk_loses_nothing_that_was_finished(images, undisturbed, tmp_pa
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         result = run(images, *SMALL, "--out", out)
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert "No space left on device" in " ".join(result.stderr.split())
     assert 0 < len(finished_shards(LocalFolder(out))) < 7
     assert not dg.open_run(out).complete
@@ -231,7 +234,7 @@ def test_a_full_disk_loses_nothing_that_was_finished(images, undisturbed, tmp_pa
 
 def test_strict_ends_at_the_first_broken_image(images, tmp_path):
     result = run(images, *SMALL, "--strict", "--out", tmp_path / "run")
-    assert (result.exit_code, "17.png" in result.stderr) == (2, True)
+    assert (result.exit_code, "17.png" in result.stderr) == (1, True)
 
 
 def test_a_dry_run_leaves_nothing(images, tmp_path):
@@ -240,6 +243,51 @@ def test_a_dry_run_leaves_nothing(images, tmp_path):
     assert (found["n_images"], found["batch_size"], found["shard_size"]) == (50, 4, 8)
     assert found["hours"] * 3600 == pytest.approx(50 * found["seconds_per_image"])
     assert not (tmp_path / "run").exists()
+
+
+def test_names_that_are_no_text_and_a_run_without_any_explanation(tmp_path):
+    folder = os.fsencode(tmp_path) + b"/data\xff"
+    os.mkdir(folder)
+    for name in (b"/\xfe.png", b"/\xfd.png"):
+        with open(folder + name, "wb") as file:
+            file.write(b"no image")
+    data = os.fsdecode(folder)
+    result = run(data, "--method", "saliency", "--out", tmp_path / "run")
+    assert (result.exit_code, "not one of the 2 images" in " ".join(result.stderr.split())) == (1, True)
+    with open(folder + b"/\xfd.png", "wb") as file:
+        file.write(encoded((32, 32)))
+    result = run(data, "--method", "saliency", "--out", tmp_path / "other", "--json")
+    assert result.exit_code == 0, result.stderr
+    found = dg.open_run(tmp_path / "other")
+    assert (found.ids, found.explained.tolist()) == (("\\xfd.png", "\\xfe.png"), [True, False])
+    assert "data\\xff/\\xfe.png" in found.failures[0].reason
+
+
+def test_a_torn_shard_is_computed_again_and_what_is_no_shard_is_left_alone(images, undisturbed, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(undisturbed, out)
+    (out / "complete.json").unlink()
+    part = out / "shards" / "00000002.parquet"
+    part.write_bytes(part.read_bytes()[:-50])
+    assert run(images, *SMALL, "--out", out).exit_code == 0
+    assert contents(out) == contents(undisturbed)
+    (out / "shards" / "notes.txt").touch()
+    assert dg.open_run(out).complete
+
+
+def test_what_workers_are_given_does_not_depend_on_where_they_work(images, tmp_path, monkeypatch):
+    seen = []
+
+    def engine(job, shards, stopped, on_images):
+        seen.extend([job.out, *shards[0].data.decode.paths])
+        return iter(())
+
+    monkeypatch.chdir(images.parent)
+    loaded, data = dg.load_model("cifar10-cnn"), open_data("images", limit=2)
+    request = AttributionRequest("cifar10-cnn", "images", methods_of("saliency"), batch_size=1)
+    attribute_data(loaded, data, request, os.path.relpath(tmp_path / "run"), engine)
+    assert all(os.path.isabs(each) for each in seen)
+    assert len(seen) == 3
 
 
 def test_a_method_that_cannot_explain_the_model_is_a_wrong_request(images, tmp_path):

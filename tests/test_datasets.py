@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from pyarrow import parquet
 
 import distillgrad as dg
 from distillgrad.errors import ParameterError, SourceError, TargetError, UnknownNameError
+from distillgrad.sources import layouts
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.datasets import label_index, open_data
 from distillgrad.sources.resnet20 import resnet20_model
@@ -372,9 +374,57 @@ def test_imagenets_val_folder(tmp_path):
         write(tmp_path / name)
     (tmp_path / "val.txt").write_text("a.png 65\nb.png 970\n")
     assert open_data(tmp_path / "val").labels == (65, 970)
-    (tmp_path / "val.txt").write_text("490\n361\n")
-    with pytest.raises(SourceError, match="development kit"):
-        open_data(tmp_path / "val")
+    numbers = tmp_path / "val" / "ILSVRC2012_validation_ground_truth.txt"
+    numbers.write_text("490\n361\n")
+    assert open_data(tmp_path / "val").labels == (65, 970)
+    numbers.unlink()
+    (tmp_path / "val" / "val.txt").write_text("notes on another thing\nc.png 3\n")
+    assert open_data(tmp_path / "val").labels == (65, 970)
+    (tmp_path / "val.txt").unlink()
+    assert open_data(tmp_path / "val").labels == (None, None)
+    for content, words in (
+        (b"490\n361\n", "development kit"),
+        (b"a.png 1\n", r"no line for b\.png"),
+        (b"\xff\xfea.png", "no text in UTF-8"),
+    ):
+        (tmp_path / "val.txt").write_bytes(content)
+        with pytest.raises(SourceError, match=words):
+            open_data(tmp_path / "val")
+
+
+class Rows:
+    """What is used of a data set of Hugging Face, all in memory."""
+
+    def __init__(self, rows, features):
+        self.rows, self.features = rows, features
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, key):
+        return self.rows[key] if isinstance(key, int) else [each[key] for each in self.rows]
+
+    def select(self, places):
+        return Rows([self.rows[place] for place in places], self.features)
+
+    def cast_column(self, *_):
+        return self
+
+
+def test_hugging_face_labels_that_are_kept_back_and_images_that_are_files(tmp_path, monkeypatch):
+    write(tmp_path / "a.png", 7)
+    image = {"bytes": None, "path": str(tmp_path / "a.png")}
+    gone = {"bytes": None, "path": str(tmp_path / "b.png")}
+    rows = [{"image": image, "label": 1}, {"image": gone, "label": -1}]
+    for names, labels in ((["ant", "bee"], ("bee", None)), (None, (1, None))):
+        found = Rows(rows, {"image": None, "label": SimpleNamespace(names=names)})
+        package = SimpleNamespace(load_dataset=lambda _, found=found: found, Image=lambda decode: None)
+        monkeypatch.setattr(layouts, "optional", lambda *_, package=package: package)
+        data = open_data("hf-dataset:some/where")
+        assert data.labels == labels
+        assert np.asarray(data[0].image)[0, 0, 0] == 7
+        with pytest.raises(SourceError, match="no such image"):
+            data[1]
 
 
 def test_broken_entries_are_kept_where_that_is_asked_for(tmp_path):

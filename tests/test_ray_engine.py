@@ -3,6 +3,8 @@
 import os
 import signal
 import threading
+import time
+from types import SimpleNamespace
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -14,6 +16,7 @@ from PIL import Image
 import distillgrad as dg
 from distillgrad.errors import ModelError, ParameterError
 from distillgrad.methods.spelling import methods_of
+from distillgrad.runs import ray as engine_of_ray
 from distillgrad.runs.local import LocalEngine
 from distillgrad.runs.ray import Cluster, RayEngine
 from distillgrad.runs.runner import AttributionRequest, attribute_data
@@ -100,6 +103,32 @@ def test_errors_cross_processes(cluster):
         list(Cluster(n_workers=1).map(lambda: wrong, [7]))
     with pytest.raises(ParameterError, match="no node with 64 CPUs"):
         list(Cluster().map(lambda: wrong, [7], cpus=64))
+
+
+def test_a_cluster_of_ones_own_is_never_that_of_the_environment(monkeypatch):
+    settings = {}
+    fake = SimpleNamespace(
+        is_initialized=lambda: False, init=lambda **given: settings.update(given), shutdown=lambda: None
+    )
+    monkeypatch.setattr(engine_of_ray, "optional", lambda *_: fake)
+    for address in (None, "ray://there:1"):
+        with engine_of_ray._connected(address, 1):
+            pass
+        assert settings["address"] == (address or "local")
+
+
+def test_workers_are_ended_with_the_error_of_one(cluster):
+    def slow(unit):
+        if unit == 0:
+            raise ParameterError("wrong")
+        time.sleep(60)
+
+    with pytest.raises(ParameterError, match="wrong"):
+        list(Cluster(n_workers=2).map(lambda: slow, [1, 1, 0]))
+    deadline = time.monotonic() + 20
+    while ray.available_resources().get("CPU", 0) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert ray.available_resources()["CPU"] == 2
 
 
 def test_what_is_told_to_stop_finishes_what_is_in_hand(cluster):

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 import distillgrad as dg
 from distillgrad.cli import app
-from distillgrad.errors import ParameterError, SourceError, UnknownNameError
+from distillgrad.errors import MissingExtraError, ParameterError, SourceError, UnknownNameError
+from distillgrad.runs import folders
 from distillgrad.runs.folders import LocalFolder, alone_in, folder_at, swept
 from distillgrad.runs.store import Entry, Layout, assemble, prepare, read_table, write_shard
 
@@ -69,6 +70,25 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
     assert not litter[1].exists()
 
 
+def test_which_places_are_folders_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in ("run", "file://run", f"local://{tmp_path}/run", "./a::b/../run"):
+        found = folder_at(place)
+        assert isinstance(found, LocalFolder)
+        assert found.root.is_absolute()
+    assert not isinstance(folder_at("memory://run"), LocalFolder)
+    assert not isinstance(folder_at("simplecache::memory://run"), LocalFolder)
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    def missing(module, extra):
+        raise MissingExtraError(module, extra)
+
+    monkeypatch.setattr(folders, "optional", missing)
+    with pytest.raises(MissingExtraError, match="fsspec is not installed"):
+        folder_at("s3://bucket/run")
+
+
 def test_what_cannot_be_reached():
     with pytest.raises(ParameterError, match="cannot reach nothing://"):
         folder_at("nothing://there")
@@ -104,7 +124,7 @@ def test_verify_finds_every_map_again_and_everything_that_was_changed(run, tmp_p
         content = path.read_bytes()
         path.write_bytes(content[:-9] + b"#" + content[-8:])
         result = invoke("verify", run, "--sample", 0)
-        assert (result.exit_code, path.name in result.stderr) != (0, False)
+        assert (result.exit_code, path.name in "".join(result.stderr.split())) == (1, True)
         path.write_bytes(content)
     content = chunk.read_bytes()
     chunk.unlink()
@@ -113,3 +133,34 @@ def test_verify_finds_every_map_again_and_everything_that_was_changed(run, tmp_p
     Image.new("RGB", (32, 32), "red").save(tmp_path / "images" / "2.png")
     result = invoke("verify", run)
     assert (result.exit_code, "2.png is another one" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("shards/00000000.parquet", b"torn", "00000000.parquet is broken"),
+        ("entries.parquet", b"torn", "entries.parquet is broken"),
+        ("complete.json", b"{}", "complete.json is broken"),
+        ("complete.json", None, "the run is not finished"),
+        ("shards/00000001.parquet", None, "1 of 2 shards are missing"),
+    ],
+)
+def test_whatever_is_broken_in_a_run_is_a_fault(run, name, content, words):
+    if content is None:
+        (run / name).unlink()
+    else:
+        (run / name).write_bytes(content)
+    result = invoke("verify", run, "--json")
+    assert result.exit_code == 1
+    assert any(words in each for each in json.loads(result.stdout)["faults"])
+
+
+def test_other_data_than_the_runs_is_a_fault(run, tmp_path):
+    (tmp_path / "images" / "5.png").rename(tmp_path / "images" / "50.png")
+    result = invoke("verify", run, "--json")
+    (fault,) = json.loads(result.stdout)["faults"]
+    assert (result.exit_code, "50.png, where 5.png was" in fault) == (1, True)
+    (tmp_path / "images" / "50.png").unlink()
+    result = invoke("verify", run, "--json")
+    (fault,) = json.loads(result.stdout)["faults"]
+    assert (result.exit_code, "None, where 5.png was" in fault) == (1, True)

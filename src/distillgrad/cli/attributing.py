@@ -22,7 +22,7 @@ from distillgrad.cli.application import (
     load,
     torch_device,
 )
-from distillgrad.errors import ParameterError
+from distillgrad.errors import ParameterError, SourceError
 from distillgrad.views.terminal import complain, print_json, run_progress, say
 
 if TYPE_CHECKING:
@@ -112,16 +112,22 @@ def attribute(
             if as_json:
                 _event("progress", {"done": progress.n_done, "failed": progress.n_failed})
 
-        summary = attribute_data(
-            loaded,
-            images,
-            request,
-            out,
-            _engine(engine, loaded, address, workers, gpus),
-            fast=fast,
-            strict=strict,
-            on_progress=on_progress,
-        )
+        try:
+            summary = attribute_data(
+                loaded,
+                images,
+                request,
+                out,
+                _engine(engine, loaded, address, workers, gpus),
+                fast=fast,
+                strict=strict,
+                on_progress=on_progress,
+            )
+        except SourceError as error:  # the request was right: the disk is full, an image is broken
+            if debug:
+                raise
+            complain(str(error))
+            raise typer.Exit(1) from error
     content = {**asdict(summary), "seconds": time.perf_counter() - began}
     if as_json:
         _event("end", content)
@@ -134,6 +140,9 @@ def attribute(
     if not summary.complete:
         complain(f"stopped; what is finished is kept in {out}, and the same command goes on from there")
         raise typer.Exit(130)
+    if not summary.n_explained:
+        complain(f"not one of the {summary.n_entries} images could be explained")
+        raise typer.Exit(1)
     if not as_json:
         say('the maps: {}; in Python: dg.open_run("{}")', out, out)
 

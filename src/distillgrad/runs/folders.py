@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from distillgrad.core.optional import optional
-from distillgrad.errors import ParameterError, SourceError
+from distillgrad.errors import MissingExtraError, ParameterError, SourceError
 from distillgrad.runs.files import is_temporary, written_whole
 
 _log = logging.getLogger(__name__)
 
-URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*::)*[A-Za-z][A-Za-z0-9+.-]+://")
+LOCAL = ("file://", "local://")
 LOCK = ".lock"
 
 
@@ -54,15 +55,14 @@ def folder_at(place: str | Path) -> RunFolder:
         MissingExtraError: a URL, but fsspec is not installed.
     """
     words = str(place)
-    if words.startswith("file://"):
-        return LocalFolder(Path(words.removeprefix("file://")))
-    if not URL.match(words):
-        return LocalFolder(Path(words).expanduser())
+    local = next((each for each in LOCAL if words.startswith(each)), "")
+    if local or not URL.match(words):  # absolute, as workers need not be where we are
+        return LocalFolder(Path(words.removeprefix(local)).expanduser().absolute())
     try:
         optional("fsspec", "scale").core.url_to_fs(words)
+    except MissingExtraError:
+        raise
     except (ValueError, ImportError) as error:
-        if isinstance(error, ImportError) and error.name == "fsspec":
-            raise
         raise ParameterError(f"cannot reach {words}: {error}") from error
     return RemoteFolder(words.rstrip("/"))
 

@@ -7,7 +7,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -91,7 +91,7 @@ class Cluster:
             ModelError: a unit lost its workers too often, or failed; what it raised, where it is ours.
         """
         stopped = stopped or threading.Event()
-        with _connected(self.address, (self.n_workers or 1) * cpus) as ray:
+        with _connected(self.address, (self.n_workers or 1) * cpus) as ray, ExitStack() as until_the_end:
             room = self._room(ray, cpus)
             n_workers = min(len(units), self.n_workers or room)
             actor_class = ray.remote(num_cpus=cpus, num_gpus=self.gpus, max_restarts=0)(_Actor)
@@ -100,6 +100,7 @@ class Cluster:
             in_hand: dict[Any, tuple[Any, int]] = {}
             actors: list[Any] = []
             starting: dict[Any, Any] = {}
+            until_the_end.callback(lambda: [ray.kill(each) for each in (*actors, *starting.values())])
             n_lost = 0
             while in_hand or (waiting and not stopped.is_set()):
                 # One that is lost is replaced. While there is no room for it, it holds no units.
@@ -114,10 +115,13 @@ class Cluster:
                     actor, number = (starting.pop(reference), -1) if beginning else in_hand.pop(reference)
                     try:
                         found = ray.get(reference)
-                    except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError) as error:
+                    except ray.exceptions.RayTaskError as error:
+                        raise ModelError(f"unit {number} failed: {error}") from error
+                    except ray.exceptions.RayError as error:
                         _log.info("a worker was lost: %s", error)
                         if actor in actors:
                             actors.remove(actor)
+                        ray.kill(actor)  # it may live, cut off from us
                         if beginning:
                             n_lost += 1
                         else:
@@ -131,8 +135,6 @@ class Cluster:
                             )
                             raise ModelError(f"{what} (out of memory?): {error}") from error
                         continue
-                    except ray.exceptions.RayTaskError as error:
-                        raise ModelError(f"unit {number} failed: {error}") from error
                     if beginning:
                         actors.append(actor)
                         continue
@@ -198,6 +200,7 @@ def _connected(address: str | None, n_cpus: int) -> Iterator[Any]:
         return
     settings: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False}
     if address is None:
+        settings["address"] = "local"  # else Ray would join the cluster of RAY_ADDRESS
         settings["num_cpus"] = max(n_cpus, os.cpu_count() or 1)
     else:
         settings = {"address": address, "log_to_driver": False}

@@ -73,6 +73,7 @@ def open_run(path: str | Path) -> AttributionRun:
     """
     folder = folder_at(path)
     manifest = read_manifest(folder)
+    complete = folder.has(COMPLETE)  # before the shards are listed: those of a whole run are all there
     entries = read_table(folder, ENTRIES)
     n_entries = len(entries)
     whole = {name: np.full(n_entries, -1, np.int64) for name in ("predicted", "target")}
@@ -99,6 +100,6 @@ def open_run(path: str | Path) -> AttributionRun:
         failures=tuple(failures),
         attributions={label: group[file_name_of(label)] for label in layout_of(manifest).shapes},
         classes=tuple(manifest["model"]["classes"]),
-        complete=folder.has(COMPLETE),
+        complete=complete,
         manifest=manifest,
     )

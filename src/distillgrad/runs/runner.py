@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import signal
 import threading
@@ -39,6 +40,8 @@ from distillgrad.runs.store import (
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.datasets import ImageData
 from distillgrad.sources.weights import fingerprint
+
+_log = logging.getLogger(__name__)
 
 FORMAT = 1
 KIND = "attributions"
@@ -143,13 +146,18 @@ def attribute_data(
     with alone_in(folder), _interruptible() as stopped, ExitStack() as until_the_end:
         manifest = _begin(folder, loaded, data, request, fast or loaded.model)
         until_the_end.enter_context(swept(folder, (SHARDS, ARRAYS)))
-        job = job_of(manifest, out, strict)
+        job = job_of(manifest, folder.url, strict)
         prepare(folder, job.layout, _entries(data))
         finished = finished_shards(folder)
         n_done = n_failed = 0
         failures: list[Entry] = []
         for shard in sorted(finished):
-            entries = read_part(folder, shard)[0]
+            try:
+                entries = read_part(folder, shard)[0]
+            except SourceError as error:
+                _log.warning("computed again: %s", error)
+                finished.discard(shard)
+                continue
             failed = tuple(each for each in entries if each.stage)
             failures += failed[: 3 - len(failures)] if len(failures) < 3 else ()
             n_done, n_failed = n_done + len(entries), n_failed + len(failed)
@@ -157,7 +165,7 @@ def attribute_data(
                 raise SourceError(f"{failed[0].id}: {failed[0].reason} (--strict)")
         on_progress(Progress(n_done, n_failed))
         pending = [
-            Shard(number, data.part(job.layout.places(number)), first=not finished and not number)
+            Shard(number, data.part(job.layout.places(number)), first=not number)
             for number in range(job.layout.n_shards)
             if number not in finished
         ]

@@ -29,7 +29,7 @@ from distillgrad.methods import METHODS, create_method
 from distillgrad.runs.folders import folder_at
 from distillgrad.runs.store import Entry, Layout, write_shard
 from distillgrad.sources.classifier import LoadedModel
-from distillgrad.sources.datasets import ImageData, label_index
+from distillgrad.sources.datasets import ImageData, label_index, readable
 from distillgrad.sources.models import load_model
 from distillgrad.sources.weights import fingerprint
 
@@ -88,6 +88,10 @@ class ShardReport:
 class _Decoded:
     entry: Entry
     inputs: Tensor | None
+
+
+def _failed(entry: Entry, stage: str, reason: object) -> Entry:
+    return replace(entry, stage=stage, reason=readable(ADDRESS.sub("", str(reason))))
 
 
 def equivalent(loaded: LoadedModel, device: torch.device) -> Model:
@@ -214,8 +218,7 @@ class ShardWorker:
             if len(batch) == 1:
                 if all_or_error:
                     raise ModelError(f"image {batch[0].entry.id}: {error}") from error
-                reason = ADDRESS.sub("", str(error))
-                return [(replace(batch[0].entry, stage="attribute", reason=reason), {})]
+                return [(_failed(batch[0].entry, "attribute", error), {})]
         found = [self.explained([each])[0] for each in batch]
         if all_or_error and all(entry.stage for entry, _ in found):
             raise ModelError(f"none of the first {len(batch)} images can be explained: {found[0][0].reason}")
@@ -294,7 +297,7 @@ class ShardWorker:
         try:
             image = data[place].image
         except SourceError as error:
-            return _Decoded(replace(entry, stage="decode", reason=ADDRESS.sub("", str(error))), None)
+            return _Decoded(_failed(entry, "decode", error), None)
         entry = replace(entry, pixels=hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest())
         label = data.labels[place]
         try:
@@ -306,16 +309,16 @@ class ShardWorker:
                 raise
         except (DistillgradError, ValueError) as error:
             if self._job.target == "label":
-                return _Decoded(replace(entry, stage="label", reason=str(error)), None)
+                return _Decoded(_failed(entry, "label", error), None)
         try:
             inputs = self._loaded.preprocess(image)
         except MissingExtraError:
             raise
         except Exception as error:  # noqa: BLE001  # the model's own code
-            return _Decoded(replace(entry, stage="decode", reason=f"cannot be preprocessed: {error}"), None)
+            return _Decoded(_failed(entry, "decode", f"cannot be preprocessed: {error}"), None)
         if tuple(inputs.shape) != tuple(self._loaded.input_size):
             reason = f"preprocessed to {tuple(inputs.shape)}, the model takes {self._loaded.input_size}"
-            return _Decoded(replace(entry, stage="decode", reason=reason), None)
+            return _Decoded(_failed(entry, "decode", reason), None)
         return _Decoded(entry, inputs)
 
     def _let_pass(self, entry: Entry) -> Entry:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -33,6 +34,7 @@ from distillgrad.runs.folders import RunFolder
 
 ARRAYS = "attributions.zarr"
 SHARDS = "shards"
+PART = re.compile(r"shards/(\d{8,})\.parquet")
 ENTRIES, SAMPLES, FAILURES = "entries.parquet", "samples.parquet", "failures.parquet"
 COMPLETE = "complete.json"
 CHECKSUMS = b"checksums"
@@ -123,7 +125,8 @@ def part_name(shard: int) -> str:
 
 def finished_shards(folder: RunFolder) -> set[int]:
     """The shards that are there."""
-    return {int(name.rpartition("/")[2].partition(".")[0]) for name in folder.names(SHARDS)}
+    found = map(PART.fullmatch, folder.names(SHARDS))
+    return {int(each[1]) for each in found if each}
 
 
 def prepare(folder: RunFolder, layout: Layout, entries: Iterable[Entry]) -> None:
@@ -161,8 +164,11 @@ def read_part(folder: RunFolder, shard: int) -> tuple[list[Entry], dict[str, str
         SourceError: the part is not there, or broken.
     """
     table = read_table(folder, part_name(shard))
-    checksums: dict[str, str] = json.loads((table.schema.metadata or {}).get(CHECKSUMS, b"{}"))
-    return [Entry(**row) for row in table.to_pylist()], checksums
+    try:
+        checksums: dict[str, str] = json.loads(table.schema.metadata[CHECKSUMS])
+        return [Entry(**row) for row in table.to_pylist()], checksums
+    except (KeyError, TypeError, ValueError) as error:
+        raise SourceError(f"{folder.url}/{part_name(shard)} is broken: {error!r}") from error
 
 
 def read_table(folder: RunFolder, name: str) -> Any:
@@ -171,10 +177,10 @@ def read_table(folder: RunFolder, name: str) -> Any:
     Raises:
         SourceError: it is not there, or broken.
     """
-    content = folder.get(name)
+    content, parquet = folder.get(name), optional("pyarrow.parquet", "scale")
     try:
-        return optional("pyarrow.parquet", "scale").read_table(io.BytesIO(content))
-    except (OSError, ValueError) as error:
+        return parquet.read_table(io.BytesIO(content))
+    except Exception as error:  # of torn files pyarrow raises almost anything
         raise SourceError(f"{folder.url}/{name} is broken: {error}") from error
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -14,14 +16,17 @@ from distillgrad.errors import SourceError
 from distillgrad.runs.folders import RunFolder, folder_at
 from distillgrad.runs.manifest import parsed_json
 from distillgrad.runs.reading import AttributionRun, open_run
-from distillgrad.runs.runner import job_of
+from distillgrad.runs.runner import job_of, read_manifest
 from distillgrad.runs.shards import Job, Shard, ShardWorker
-from distillgrad.runs.store import COMPLETE, finished_shards, read_part, sha256
+from distillgrad.runs.store import COMPLETE, ENTRIES, finished_shards, read_part, read_table, sha256
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.datasets import ImageData
 
 AGREEMENT = 0.8
 """Least correlation of a map with itself, computed anew: other machines round otherwise, DGA amplifies."""
+
+Part = tuple[list[int], dict[str, str]]
+"""The images of a shard, and the checksums of its maps' files."""
 
 
 @dataclass(frozen=True)
@@ -56,31 +61,56 @@ def verify(
         loaded, data: To explain anew; without them only the files are checked.
         n_samples: Images that are drawn; the batch of each is explained, since a batch decides last bits.
     Raises:
-        SourceError: no run is there.
+        SourceError: no run is there. What is broken in one is a fault, and so is that it is not finished.
         ParameterError: the model has other weights.
     Cost: reads the whole run; explains up to ``n_samples`` batches.
     """
     folder = folder_at(out)
-    run = open_run(out)
-    job = job_of(run.manifest, out, False)
-    faults, n_files = _damaged(folder, job)
-    faults += _miscounted(folder, job, run)
+    job = job_of(read_manifest(folder), folder.url, False)
+    parts, faults = _parts(folder, job)
+    damaged, n_files = _damaged(folder, parts)
+    faults += damaged + _miscounted(folder, job, parts)
     identical, agreements = 0, [1.0]
     if loaded is not None and data is not None and not faults:
-        identical, agreements, differing = _again(folder, job, run, loaded, data, n_samples, seed)
-        faults += differing
+        run = open_run(out)
+        if data.ids != run.ids:
+            pairs = zip_longest(run.ids, data.ids)
+            was, found = next((one, other) for one, other in pairs if one != other)
+            faults.append(f"{data.name} has other images than the run: {found}, where {was} was")
+        else:
+            identical, agreements, differing = _again(folder, job, run, loaded, data, n_samples, seed)
+            faults += differing
     return Verification(tuple(faults), n_files, identical, len(agreements) - 1, min(agreements))
 
 
-def _damaged(folder: RunFolder, job: Job) -> tuple[list[str], int]:
+def _parts(folder: RunFolder, job: Job) -> tuple[dict[int, Part], list[str]]:
+    """The shards that are there; which of them are broken, and whether some are missing."""
+    parts, faults = {}, []
+    shards = sorted(finished_shards(folder))
+    for shard in shards:
+        try:
+            entries, checksums = read_part(folder, shard)
+            parts[shard] = [each.index for each in entries], checksums
+        except SourceError as error:
+            faults.append(str(error))
+    n_shards = job.layout.n_shards
+    missing = n_shards - len(set(shards) & set(range(n_shards)))
+    if missing:
+        faults.append(f"{missing} of {n_shards} shards are missing: the run is not finished")
+    elif not folder.has(COMPLETE):
+        faults.append(f"{COMPLETE} is missing: the run is not finished")
+    return parts, faults
+
+
+def _damaged(folder: RunFolder, parts: Mapping[int, Part]) -> tuple[list[str], int]:
     """Files that are missing or are not what was written."""
-    expected: dict[str, str] = {}
-    if folder.has(COMPLETE):
-        expected = parsed_json(folder.get(COMPLETE), COMPLETE)["sha256"]
-    else:
-        for shard in sorted(finished_shards(folder)):
-            expected |= read_part(folder, shard)[1]
+    expected = {name: each for _, checksums in parts.values() for name, each in checksums.items()}
     faults = []
+    if folder.has(COMPLETE):
+        try:
+            expected = dict(parsed_json(folder.get(COMPLETE), COMPLETE)["sha256"])
+        except (SourceError, KeyError, TypeError, ValueError) as error:
+            faults.append(f"{COMPLETE} is broken: {error!r}")
     for name, checksum in expected.items():
         try:
             changed = sha256(folder.get(name)) != checksum
@@ -92,21 +122,18 @@ def _damaged(folder: RunFolder, job: Job) -> tuple[list[str], int]:
     return faults, len(expected)
 
 
-def _miscounted(folder: RunFolder, job: Job, run: AttributionRun) -> list[str]:
+def _miscounted(folder: RunFolder, job: Job, parts: Mapping[int, Part]) -> list[str]:
     """Images that are missing or twice in the shards that are there."""
-    shards = sorted(finished_shards(folder))
-    wanted = Counter(place for shard in shards for place in job.layout.places(shard))
-    found: Counter[int] = Counter()
-    for shard in shards:
-        try:
-            found.update(entry.index for entry in read_part(folder, shard)[0])
-        except SourceError as error:
-            return [str(error)]
-    faults = [f"image {run.ids[place]} is missing" for place in sorted(wanted - found)]
-    faults += [f"image {place} is there more than once" for place in sorted(found - wanted)]
-    if run.complete and len(shards) < job.layout.n_shards:
-        faults.append(f"{job.layout.n_shards - len(shards)} shards are missing")
-    return faults
+    try:
+        ids = read_table(folder, ENTRIES)["id"].to_pylist()
+    except (SourceError, KeyError) as error:
+        return [f"{ENTRIES} is broken: {error}"]
+    if len(ids) != job.layout.n_entries:
+        return [f"{ENTRIES} has {len(ids)} images, where {job.layout.n_entries} were asked for"]
+    wanted = Counter(place for shard in parts for place in job.layout.places(shard))
+    found = Counter(index for indices, _ in parts.values() for index in indices)
+    faults = [f"image {ids[place]} is missing" for place in sorted(wanted - found)]
+    return faults + [f"image {place} is there more than once" for place in sorted(found - wanted)]
 
 
 def _again(
@@ -121,7 +148,7 @@ def _again(
     """How many of a sample's maps come out again; how well all agree; what does not."""
     explained = np.flatnonzero(run.explained).tolist()
     drawn = sorted(random.Random(seed).sample(explained, min(n_samples, len(explained))))  # noqa: S311
-    worker = ShardWorker(replace(job, out=folder.url), loaded)
+    worker = ShardWorker(job, loaded)
     identical, agreements, faults = 0, [1.0], []
     for index in drawn:
         number = index // job.layout.shard_size

@@ -116,7 +116,7 @@ class EncodedImages:
             raise SourceError(
                 f"{path} has the columns {', '.join(names)}; expected images in {' or '.join(IMAGES)}"
             )
-        self._table, self._column, self._path = table, column, path
+        self._table, self._column, self._path = table, column, path.absolute()
         self._ends = list(accumulate(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)))
         self._group: tuple[int, Any] = (-1, None)
         self._reading = Lock()

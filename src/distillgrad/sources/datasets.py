@@ -22,7 +22,6 @@ from distillgrad.sources.images import FORMATS, read_image
 from distillgrad.sources.layouts import (
     Found,
     cifar_pickles,
-    ground_truth,
     hugging_face,
     is_cifar_pickles,
     labels_by_ground_truth,
@@ -110,12 +109,18 @@ class _ImageFiles:
         return read_image(self.paths[place])
 
     def part(self, places: range) -> _ImageFiles:
+        """Some of them, also for a process that works in another folder."""
         faults = {place - places.start: self.faults[place] for place in places if place in self.faults}
-        return _ImageFiles(self.paths[places.start : places.stop], faults)
+        return _ImageFiles(tuple(each.absolute() for each in self.paths[places.start : places.stop]), faults)
 
     def fingerprint(self) -> list[int]:
         """The files' sizes in bytes, -1 where there is none."""
         return [each.stat().st_size if each.exists() else -1 for each in self.paths]
+
+
+def readable(text: str) -> str:
+    """The text, with escapes for the bytes of a file's name that are no UTF-8, which no table could keep."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _shifted(decode: Callable[[int], Image.Image], start: int, place: int) -> Image.Image:
@@ -245,11 +250,11 @@ def _files(
     unknown = (None,) * len(paths)
     return ImageData(
         name="",  # open_data knows it
-        ids=tuple(ids),
-        labels=tuple(labels) or unknown,
+        ids=tuple(map(readable, ids)),
+        labels=tuple(readable(each) if isinstance(each, str) else each for each in labels) or unknown,
         boxes=tuple(boxes) or unknown,
-        classes=classes,
-        decode=_ImageFiles(tuple(paths), faults or {}),
+        classes=tuple(map(readable, classes)),
+        decode=_ImageFiles(tuple(paths), {place: readable(each) for place, each in (faults or {}).items()}),
     )
 
 
@@ -274,8 +279,7 @@ def _folder(root: Path, limit: int | None, keep_broken: bool) -> ImageData:
         raise SourceError(f"no images ({', '.join(FORMATS)}) in {root}, {has}")
     if images:
         names_of = [each.name for each in images[:limit]]
-        truth = ground_truth(root)
-        return _files(images[:limit], names_of, labels_by_ground_truth(truth, names_of) if truth else ())
+        return _files(images[:limit], names_of, labels_by_ground_truth(root, names_of))
     # The first of every class, then the second, until there are enough of them; listed by class.
     turns = [(turn, place) for place, each in enumerate(by_class.values()) for turn in range(len(each))]
     names, groups = zip(*by_class.items(), strict=True)

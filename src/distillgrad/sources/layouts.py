@@ -19,8 +19,8 @@ from distillgrad.sources.images import decode_image, read_image
 
 CIFAR_FILES = {"train": tuple(f"data_batch_{n}" for n in range(1, 6)), "test": ("test_batch",)}
 CIFAR_NAMES = "batches.meta"
-GROUND_TRUTH = ("ILSVRC2012_validation_ground_truth.txt", "val.txt")
-"""Class numbers by line, or lines of a file's name and its class."""
+GROUND_TRUTH = ("val.txt", "ILSVRC2012_validation_ground_truth.txt")
+"""Lines of a file's name and its class, or class numbers by line."""
 
 Decode = Callable[[int], Image.Image]
 Found = tuple[list[str], list[str | int | None], tuple[str, ...], Decode]
@@ -116,34 +116,42 @@ def _unpickled(path: Path) -> dict[bytes, Any]:
     return found
 
 
-def ground_truth(folder: Path) -> Path | None:
-    """The file beside, or in, a folder of ImageNet's validation images that says their classes."""
-    places = [each / name for each in (folder, folder.parent) for name in GROUND_TRUTH]
-    return next((each for each in places if each.is_file()), None)
+def labels_by_ground_truth(folder: Path, names: Sequence[str]) -> list[str | int | None]:
+    """The classes of ImageNet's validation images, by a file in their folder or beside it; [] without one.
 
-
-def labels_by_ground_truth(path: Path, names: Sequence[str]) -> list[str | int | None]:
-    """The class of each image: of the line that names it, or of the line with its number in the order.
-
-    Numbers alone are those of ILSVRC's development kit, from 1, in *its* order of classes; only a file of
-    names and classes (as Caffe's ``val.txt``, numbered from 0 in the order of WordNet ids) is unambiguous.
+    Only a file of names and classes will do (as Caffe's ``val.txt``, numbered from 0 in the order of WordNet
+    ids): numbers alone are those of ILSVRC's development kit, in *its* order. One of other images is ignored.
 
     Raises:
         SourceError: lines of another form, or not one for each image.
     """
-    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if all(len(line) == 2 for line in lines):
-        by_name: dict[str, str | int] = {
-            name: int(label) if label.isdecimal() else label for name, label in lines
-        }
-        missing = [name for name in names if name not in by_name]
-        if missing:
-            raise SourceError(f"{path} has no line for {missing[0]} and {len(missing) - 1} more images")
-        return [by_name[name] for name in names]
-    raise SourceError(
-        f"{path} must have lines of a file's name and its class: numbers alone are in the order of ILSVRC's "
-        "development kit, which is no model's; or sort the images into class folders"
-    )
+    places = [each / name for name in GROUND_TRUTH for each in (folder, folder.absolute().parent)]
+    found = (_labels_in(each, names) for each in places if each.is_file())
+    return next((each for each in found if each), [])
+
+
+def _labels_in(path: Path, names: Sequence[str]) -> list[str | int | None]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path} is no text in UTF-8: {error}") from error
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    named = {line[0] for line in lines}.intersection(names)
+    only_numbers = bool(lines) and all(len(line) == 1 and line[0].isdecimal() for line in lines)
+    if not named and not only_numbers:
+        return []
+    if not all(len(line) == 2 for line in lines):
+        raise SourceError(
+            f"{path} must have lines of a file's name and its class: numbers alone are in the order of "
+            "ILSVRC's development kit, which is no model's; or sort the images into class folders"
+        )
+    missing = [name for name in names if name not in named]
+    if missing:
+        raise SourceError(f"{path} has no line for {missing[0]} and {len(missing) - 1} more images")
+    by_name: dict[str, str | int] = {
+        name: int(label) if label.isdecimal() else label for name, label in lines
+    }
+    return [by_name[name] for name in names]
 
 
 class DatasetImages:
@@ -191,7 +199,9 @@ def hugging_face(spec: str, limit: int | None) -> Found:
     label = next((each for each in LABELS if each in found.features), None)
     classes = tuple(getattr(found.features[label], "names", None) or ()) if label else ()
     numbers = list(found[label]) if label else [None] * len(found)
-    labels = [classes[each] if classes and each is not None and each >= 0 else each for each in numbers]
+    # Below 0: labels that are kept back, as those of test sets are.
+    known = [None if isinstance(each, int) and each < 0 else each for each in numbers]
+    labels = [classes[each] if classes and each is not None else each for each in known]
     encoded = found.cast_column(column, datasets.Image(decode=False))
     ids = [f"{split or 'row'}-{row}" for row in range(len(found))]
     return ids, labels, classes, DatasetImages(encoded, column)

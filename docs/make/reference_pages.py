@@ -210,4 +210,8 @@ def _measured(name: str) -> list[str]:
     for table, label, row in found:
         values = [row[table.columns.index(each)] if each in table.columns else "–" for each in columns]
         lines.append(f"| [{table.heading}](../results/{table.page}) | `{label}` | {' | '.join(values)} |")
-    return [*lines, "\n`*`: significantly worse than the best method of that run.\n"]
+    return [
+        *lines,
+        "\n`*`: significantly worse than the best method of that run; in rows from "
+        "[the paper made anew](../results/paper.md): significantly different from DGA.\n",
+    ]

@@ -20,6 +20,7 @@ from distillgrad.cli.application import (
     command,
     faster,
     load,
+    torch_device,
 )
 from distillgrad.errors import UnknownNameError
 from distillgrad.paper.registry import EXHIBITS
@@ -61,10 +62,12 @@ def paper(
         rows = [(each.name, each.title, each.source or "beyond it", each.needs) for each in EXHIBITS.values()]
         print_rows(("exhibit", "what it is", "in the paper", "needs"), rows, as_json)
         return
-    names = list(EXHIBITS) if "all" in what else [name for name in what if name != "index"]
+    names = [name for name in what if name not in ("all", "index")]
     for name in names:
         if name not in EXHIBITS:
             raise UnknownNameError("exhibit", name, ("list", "all", "index", *EXHIBITS))
+    if "all" in what:
+        names = list(EXHIBITS)
     from distillgrad.paper.exhibit import Setting
     from distillgrad.paper.index import save_index, save_page
 
@@ -84,6 +87,7 @@ def paper(
         n_steps=n_steps,
         n_masks=n_masks,
         seed=seed,
+        roar_device=torch_device(device),
     )
     records = []
     try:
@@ -94,6 +98,8 @@ def paper(
                 seconds = f"{records[-1]['circumstances']['seconds']:.0f}"
                 say("[b]{}[/] ({} s): {}", name, seconds, records[-1]["findings"][0])
     except KeyboardInterrupt:
+        if records:
+            save_index(out)
         complain(f"stopped; what is finished is kept in {out}, and the same command goes on from there")
         raise typer.Exit(130) from None
     index = save_index(out)
@@ -131,6 +137,6 @@ def _command(name: str, setting: Setting) -> str:
     asked = []
     for field in fields(setting):
         value = getattr(setting, field.name)
-        if field.name not in ("load", "out") and value != field.default:
+        if field.name not in ("load", "out", "roar_device") and value != field.default:
             asked += [f"--{field.name.replace('_', '-')}", shlex.quote(str(value))]
     return " ".join(["distillgrad paper", name, *asked])

@@ -89,4 +89,6 @@ def best_at_a_time(network: nn.Module, n_trials: int, images: Tensor, batch_size
     if images.device.type != "cuda":
         return n_trials
     free, _ = torch.cuda.mem_get_info(images.device)
+    # That counts as taken what the caching allocator keeps for whoever asks next.
+    free += torch.cuda.memory_reserved(images.device) - torch.cuda.memory_allocated(images.device)
     return trials_that_fit(memory_of_a_trial(network, images, batch_size), n_trials, free)

@@ -81,6 +81,7 @@ class Setting:
         methods: As for ``evaluate``; "": the paper's.
         target: The class of Figure 4; ``None``: the predicted one.
         roar_data: As for ``roar``.
+        roar_device: Where its networks are trained; ``None``: on the CPU.
     """
 
     load: Callable[[], tuple[LoadedModel, Model]]
@@ -94,6 +95,7 @@ class Setting:
     n_steps: int = 20
     n_masks: int = 100
     seed: int = 0
+    roar_device: torch.device | None = None
 
     @cached_property
     def _both(self) -> tuple[LoadedModel, Model]:

@@ -11,7 +11,7 @@ from distillgrad.core.ranking import pixel_attributions
 from distillgrad.metrics.noise import noise_robustness
 from distillgrad.metrics.statistics import bootstrap_mean, compare
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
-from distillgrad.paper.measuring import Methods, asked_for, first_images, method_for
+from distillgrad.paper.measuring import Methods, asked_for, explainable, first_images, method_for
 from distillgrad.paper.verdicts import Verdict, in_words, worst_of_all
 from distillgrad.views.plots import colours, save_figure, shared_scale
 
@@ -23,8 +23,9 @@ WORST = "fullgrad"
 
 def make(setting: Setting) -> Exhibit:
     """Explains each image clean and under each strength. Cost: 5 explanations by each method, and curves."""
-    methods = asked_for(setting, DEFAULT)
-    names, inputs, target = first_images(setting, setting.images(N_IMAGES), setting.limit or N_IMAGES)
+    images = setting.images(N_IMAGES)
+    methods, left_out = explainable(setting, asked_for(setting, DEFAULT), images)
+    names, inputs, target = first_images(setting, images, setting.limit or N_IMAGES)
     likeness: dict[str, np.ndarray] = {}
     area: dict[str, np.ndarray] = {}
     for label in methods:
@@ -57,7 +58,10 @@ def make(setting: Setting) -> Exhibit:
     lost = {label: each[:, 0] - each[:, 1:].mean(1) for label, each in area.items()}
     save_figure(_maps(setting, methods, inputs[0], target[:1]), setting.folder("figure-2") / "figure.png")
     worst = next((label for label, (name, _) in methods.items() if name == WORST), None)
-    verdicts: tuple[Verdict, ...] = ()
+    verdicts: tuple[Verdict, ...] = tuple(
+        Verdict(claim, "not testable here", "", f"{WORST} was not measured")
+        for claim in ("noise-maps", "noise-scores")
+    )
     if worst and len(methods) > 1:
         alike = compare(
             {label: each.mean(1) for label, each in likeness.items()}, better="higher", reference=worst
@@ -83,7 +87,10 @@ def make(setting: Setting) -> Exhibit:
         "figure-2",
         "Explanations under noise",
         "Figure 2, §3.1",
-        tuple(f"{each.claim}: {each.outcome}: {each.numbers}; {each.why}." for each in verdicts),
+        (
+            *(f"{each.claim}: {each.outcome}: {each.numbers}; {each.why}." for each in verdicts),
+            *(f"{label} is left out: {why}" for label, why in left_out.items()),
+        ),
         verdicts,
         (
             Table(
@@ -111,7 +118,7 @@ def _maps(setting: Setting, methods: Methods, image: Tensor, target: Tensor) -> 
     figure = Figure(figsize=(2 * len(noisy), 2.1 * (1 + len(methods))), layout="constrained", dpi=100)
     axes = figure.subplots(1 + len(methods), len(noisy), squeeze=False)
     for place, shown in enumerate(setting.loaded.displayable(noisy.cpu())):
-        axes[0, place].imshow(shown.permute(1, 2, 0).expand(-1, -1, 3))
+        axes[0, place].imshow(shown.permute(1, 2, 0).expand(-1, -1, 3).numpy())
         axes[0, place].set_title("clean" if not place else f"σ = {SIGMAS[place - 1]}", fontsize=9)
     for line, label in zip(axes[1:], methods, strict=True):
         found = method_for(setting, label, methods).attribute(noisy, target.expand(len(noisy)))

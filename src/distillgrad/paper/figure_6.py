@@ -151,7 +151,7 @@ def _grid(setting: Setting, inputs: Tensor, target: Tensor, maps: dict[str, Tens
     for row in range(n_shown):
         shown = setting.loaded.displayable(inputs[row].cpu()).permute(1, 2, 0).expand(-1, -1, 3)
         upper, lower = axes[2 * row], axes[2 * row + 1]
-        upper[0].imshow(shown)
+        upper[0].imshow(shown.numpy())
         upper[0].set_title(setting.loaded.classes[int(target[row])][:24], fontsize=8)
         lower[0].axis("off")
         for place, (label, each) in enumerate(maps.items(), start=1):

@@ -27,12 +27,18 @@ def make(setting: Setting) -> Exhibit:
     alone = found.comparison("area_between", [G_I, "gradient_x_input"], reference="gradient_x_input")
     gain = alone.differences[G_I]
     helps = gain.significant and gain.interval.mean > 0
+    beside = found.comparison("area_between", ["dga", G_I]).differences[G_I]
+    worse = beside.significant and beside.interval.mean < 0
     verdict = Verdict(
         "local",
-        "holds" if helps else "undecided" if not gain.significant else "does not hold",
+        "does not hold" if worse or (gain.significant and not helps) else "holds" if helps else "undecided",
         f"area between of {G_I} minus Gradient×Input alone: {in_words(gain.interval, signed=True)}, "
         f"{p_in_words(gain)}",
-        "distillation improves on the local attribution" if helps else "no significant improvement on it",
+        "significantly worse than with Uniform FullGrad"
+        if worse
+        else "distillation improves on the local attribution"
+        if helps
+        else "no significant improvement on it",
     )
     area = found.board.comparisons["area_between"].differences
     seconds = found.evaluation.seconds

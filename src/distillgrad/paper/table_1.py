@@ -10,6 +10,7 @@ from distillgrad.paper.verdicts import Verdict, best_of_all, in_words, order_agr
 from distillgrad.views.leaderboard import record_of, summary_rows
 
 FURTHER = "uniform_fullgrad,gradcam,lrp,smoothgrad(n_samples=31),rise(n_masks=500),random"
+APPENDIX_I = ("uniform_fullgrad", "gradcam", "lrp", "smoothgrad", "rise")
 N_IMAGES = 30
 
 
@@ -104,11 +105,16 @@ def _values(found: Measured, network: str | None) -> Verdict:
 
 
 def _others(found: Measured) -> Verdict:
-    names = [name for name, _ in found.methods.values() if name not in (*published.METHODS, "random")]
-    labels = [*found.labels_of(names), found.subject]
-    return best_of_all(
-        "others", found.comparison("area_between", labels), "higher", measure="area between LeRF and MoRF"
-    )
+    """The paper's measures are LeRF and MoRF: the claim stands on both."""
+    labels = [*found.labels_of(APPENDIX_I), found.subject]
+    parts = [
+        best_of_all("others", found.comparison(metric, labels), METRICS[metric].better, measure=metric)
+        for metric in ("lerf", "morf")
+    ]
+    worst = ("does not hold", "not testable here", "undecided", "holds")
+    outcome = min((each.outcome for each in parts), key=worst.index)
+    numbers = "; ".join(each.numbers for each in parts)
+    return Verdict("others", outcome, numbers, "; ".join(dict.fromkeys(each.why for each in parts)))
 
 
 def _cheaper(found: Measured) -> Verdict:
@@ -123,7 +129,7 @@ def _cheaper(found: Measured) -> Verdict:
     cheaper = seconds[found.subject] < seconds[label]
     return Verdict(
         "cheaper",
-        "holds" if cheaper and not worse else "does not hold",
+        "does not hold" if worse or not cheaper else "holds" if difference.significant else "undecided",
         f"{found.subject} {seconds[found.subject]:.2g} s an image, {label} "
         f"{seconds[label]:.2g} s; area between "
         f"of {label} minus {found.subject}'s: {in_words(difference.interval, signed=True)}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distillgrad.metrics.statistics import compare
+from distillgrad.metrics.statistics import SIGNIFICANCE, compare, holm
 from distillgrad.paper import published
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import PAPERS, Measured, asked_for, measured, papers_labels
@@ -62,24 +62,38 @@ def _rows(found: Measured, label: str) -> list[tuple[str, ...]]:
 
 
 def _highest(found: Measured) -> Verdict:
-    six = papers_labels(found.methods)
-    axis = found.evaluation.axes[METRIC]
-    highest, significantly, beaten = [], [], {}
-    for place, share in enumerate(axis):
-        comparison = compare(
-            {label: found.evaluation.values[METRIC][label][:, place] for label in six.values()},
+    rivals = [label for label in papers_labels(found.methods).values() if label != found.subject]
+    if not rivals:
+        return Verdict("sensitivity-n", "not testable here", "", "nothing to compare with was measured")
+    values, axis = found.evaluation.values[METRIC], found.evaluation.axes[METRIC]
+    by_share = {
+        f"{float(share):.0%}": compare(
+            {label: values[label][:, place] for label in (found.subject, *rivals)},
             better="higher",
             reference=found.subject,
         )
-        said = f"{float(share):.0%}"
-        if comparison.best == found.subject:
-            highest.append(said)
-        differences = comparison.differences.items()
-        if all(each.significant and each.interval.mean < 0 for _, each in differences):
-            significantly.append(said)
-        ahead = [label for label, each in differences if each.significant and each.interval.mean > 0]
-        if ahead:
-            beaten[said] = ahead
+        for place, share in enumerate(axis)
+    }
+    # One claim about all shares: one correction for all of its comparisons.
+    adjusted = holm(
+        {
+            f"{said} {label}": by_share[said].differences[label].p_value
+            for said in by_share
+            for label in rivals
+        }
+    )
+
+    def decided(said: str, sign: int) -> list[str]:
+        differences = by_share[said].differences
+        return [
+            label
+            for label in rivals
+            if adjusted[f"{said} {label}"] < SIGNIFICANCE and sign * differences[label].interval.mean > 0
+        ]
+
+    highest = [said for said, each in by_share.items() if each.best == found.subject]
+    significantly = [said for said in by_share if len(decided(said, -1)) == len(rivals)]
+    beaten = {said: ahead for said in by_share if (ahead := decided(said, 1))}
     numbers = (
         f"{found.subject} is highest at {len(highest)} of {len(axis)} shares, significantly at "
         f"{len(significantly)}"
@@ -93,7 +107,9 @@ def _highest(found: Measured) -> Verdict:
             f"{', '.join(names)} significantly higher at {', '.join(beaten)}",
         )
     if len(significantly) == len(axis):
-        return Verdict("sensitivity-n", "holds", numbers, "significantly above all five others everywhere")
+        return Verdict(
+            "sensitivity-n", "holds", numbers, f"significantly above all {len(rivals)} others everywhere"
+        )
     return Verdict(
         "sensitivity-n", "undecided", numbers, f"{found.n_images} images do not separate them everywhere"
     )
@@ -109,7 +125,7 @@ def _order(found: Measured) -> Verdict:
         same, pairs = same + agreed, pairs + compared
     return Verdict(
         "table-2-order",
-        "holds" if same == pairs else "does not hold",
+        "not testable here" if not pairs else "holds" if same == pairs else "does not hold",
         f"{same} of {pairs} pairs of methods are in the paper's order, over all shares",
         "without regard to significance; the paper's network is ResNet-18",
     )

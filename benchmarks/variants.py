@@ -31,7 +31,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "dga": ("dga", {}),
     "stable_dga": ("stable_dga", {}),
     "stable_dga, n_rankings=30": ("stable_dga", {"n_rankings": 30}),
-    "stable_dga, n_steps=14": ("stable_dga", {"n_steps": 14}),
+    "stable_dga, n_steps=14, n_rankings=3": ("stable_dga", {"n_steps": 14, "n_rankings": 3}),
     "samp, 30 passes": ("samp", {"n_steps": 15}),
     "idgi, 31 passes": ("idgi", {"n_steps": 30}),
 }

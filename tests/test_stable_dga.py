@@ -38,7 +38,9 @@ def expected_of(model, x, target, n_steps, quantile, n_rankings, baseline):
         extreme = literal.extreme_positive_contributor_mask(ranked, quantile)
         anchor = baseline + (n / n_steps * weak + (1 - n / n_steps) * extreme) * (x - baseline)
     shares = len(x) if x.ndim == 3 else 1
-    return (sum(rectified) / (n_steps + 1) / shares).expand_as(x)
+    weights = range(n_steps + 1, 0, -1)
+    mean = sum(weight * each for weight, each in zip(weights, rectified, strict=True)) / sum(weights)
+    return (mean / shares).expand_as(x)
 
 
 @pytest.mark.parametrize("network", NETWORKS)

@@ -20,20 +20,20 @@ from distillgrad.methods.gradient import gradient_x_input
 class StableDistilledGradientAggregation(GradientMethod):
     """The mean positive mask gradient along a sequence of inputs distilled by the mean so far.
 
-    DGA's sequence with three changes. An anchor's ``φ = ∇f(x̃) ⊙ (x−b)`` is the gradient by the mask, so
+    DGA's sequence with four changes. An anchor's ``φ = ∇f(x̃) ⊙ (x−b)`` is the gradient by the mask, so
     that removed pixels speak too. The masks rank ``S``, the sum of all ``max(φ, 0)`` so far, instead of the
-    last φ. The masks get to see ``S`` only ``n_rankings`` times, evenly spaced: a difference in the last bit
-    is fed back twice instead of thirty times. Images are ranked and rectified by pixels, channels summed;
-    each channel of the result holds an equal share of its pixel. Other inputs: feature by feature.
+    last φ. They get to see ``S`` at most ``n_rankings`` times, every ⌈N/n_rankings⌉ anchors: a difference in
+    the last bit is fed back twice instead of thirty times. The result is the mean of ``S`` along the
+    sequence: anchor n counts N+1−n times, the nearer to the input the more. Images are ranked and rectified
+    by pixels, channels summed; each channel holds an equal share of its pixel. Other inputs: by feature.
 
-    Not better everywhere: on ``cifar10-cnn`` (24 images) its MoRF is worse than DGA's. What is measured so
-    far, and what is not, is in ``docs/results/variants.md``.
+    What is measured, and what is not, is in ``docs/results/variants.md``.
 
     Args:
         model: See :class:`~distillgrad.methods.base.Method`.
         n_steps: N, at least 1. 14 is a short schedule, of 15 passes.
         epc_quantile: q in (0, 1], as for DGA.
-        n_rankings: How often S is ranked anew; more give a higher LeRF and a less stable map.
+        n_rankings: How often S is ranked anew, at most; more give a higher LeRF and a less stable map.
 
     Raises:
         ParameterError: a parameter outside its range.
@@ -65,11 +65,12 @@ class StableDistilledGradientAggregation(GradientMethod):
         difference, at = batch.difference, batch
         every = math.ceil(self.n_steps / self.n_rankings)
         gathered = torch.zeros_like(_by_pixel(difference))
-        ranked = gathered
+        total, ranked = torch.zeros_like(gathered), gathered
         for n in range(self.n_steps + 1):
             _, gradient, target = value_and_gradient(self.forward_func, at.inputs, at.target, at.extra)
             with stage("aggregation"):
                 gathered.add_(_by_pixel(gradient_x_input(gradient, difference)).clamp_(min=0))
+                total.add_(gathered)
             del gradient
             if n == self.n_steps:  # the masks after the last anchor would go unused
                 break
@@ -79,7 +80,8 @@ class StableDistilledGradientAggregation(GradientMethod):
                 kept = self._mask(ranked, n) * difference
                 at = replace(batch, inputs=batch.shifted(kept), target=target)
         shares = difference.shape[1] if difference.ndim == 4 else 1
-        return (gathered / ((self.n_steps + 1) * shares)).expand_as(difference).contiguous()
+        counted = (self.n_steps + 1) * (self.n_steps + 2) / 2
+        return (total / (counted * shares)).expand_as(difference).contiguous()
 
     def _mask(self, ranked: Tensor, n: int) -> Tensor:
         """Algorithm 1, line 4: ``M = n/N·M_WC + (1−n/N)·M_EPC``, both of the same ranking."""

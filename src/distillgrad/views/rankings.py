@@ -29,6 +29,7 @@ AXES = {
     "randomisation_ssim": ("randomised parameters ↓", "up to this layer", "structural similarity"),
     "stability_spearman": ("agreement with itself ↑", "", "rank correlation"),
     "stability_overlap": ("agreement with itself ↑", "", "common among the top 10 %"),
+    "stability_ssim": ("agreement with itself ↑", "", "structural similarity"),
 }
 Style = dict[str, Any]
 

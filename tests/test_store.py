@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 import zarr
 from PIL import Image
 from typer.testing import CliRunner
@@ -110,6 +111,16 @@ def run(tmp_path):
 
 def invoke(*arguments):
     return CliRunner().invoke(app, [str(each) for each in arguments])
+
+
+def test_torch_keeps_its_threads(run):
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)  # another number than a run's
+    try:
+        assert invoke("verify", run, "--sample", 1).exit_code == 0
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_verify_finds_every_map_again_and_everything_that_was_changed(run, tmp_path):

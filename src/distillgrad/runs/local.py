@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-import torch
-
 from distillgrad.runs.shards import Job, Shard, ShardReport, ShardWorker
 from distillgrad.sources.classifier import LoadedModel
 
@@ -26,13 +24,8 @@ class LocalEngine:
         stopped: threading.Event,
         on_images: Callable[[int], None],
     ) -> Iterator[ShardReport]:
-        n_threads = torch.get_num_threads()
-        worker = ShardWorker(job, self.loaded)
-        try:
+        with ShardWorker(job, self.loaded) as worker:
             for shard, then in zip_longest(shards, shards[1:]):
                 if stopped.is_set():
                     return
                 yield worker.compute(shard, then, on_images=on_images)
-        finally:
-            worker.close()
-            torch.set_num_threads(n_threads)

@@ -108,15 +108,13 @@ def equivalent(loaded: LoadedModel, device: torch.device) -> Model:
 
 
 class ShardWorker:
-    """Computes shards; holds the model and the threads that decode.
+    """Computes shards; holds the model, the threads that decode and, until it is closed, torch's settings.
 
     Raises:
         ParameterError: the model's weights are not those that the run was begun with.
     """
 
     def __init__(self, job: Job, loaded: LoadedModel | None = None) -> None:
-        torch.set_num_threads(job.threads)
-        torch.backends.cudnn.deterministic = True
         if loaded is None:
             loaded = load_model(job.model)
             loaded.model.to(job.device)
@@ -143,6 +141,15 @@ class ShardWorker:
         self._folder = folder_at(job.out)
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
         self._ahead: dict[int, deque[Future[_Decoded]]] = {}
+        self._before = torch.get_num_threads(), torch.backends.cudnn.deterministic
+        torch.set_num_threads(job.threads)
+        torch.backends.cudnn.deterministic = True
+
+    def __enter__(self) -> ShardWorker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def compute(
         self,
@@ -194,8 +201,11 @@ class ShardWorker:
         return ShardReport(shard.number, len(entries) - len(failures), failures)
 
     def close(self) -> None:
-        """Lets the decoding threads go."""
+        """Lets the decoding threads go, and gives torch its settings back."""
         self._decoders.shutdown(wait=True, cancel_futures=True)
+        n_threads, deterministic = self._before
+        torch.set_num_threads(n_threads)
+        torch.backends.cudnn.deterministic = deterministic
 
     def decoded_at(self, shard: Shard, indices: Sequence[int]) -> list[_Decoded]:
         """The images of these indices, to be explained."""

@@ -60,14 +60,13 @@ def estimate(
     n_timed = min(len(data), BATCHES * size)
     with tempfile.TemporaryDirectory() as out:
         layout = replace(layout_of(manifest), n_entries=n_timed, shard_size=size)
-        worker = ShardWorker(replace(job_of(manifest, out, False), layout=layout), loaded)
         prepare(folder_at(out), layout, ())
         shards = [Shard(number, data.part(layout.places(number))) for number in range(layout.n_shards)]
-        worker.compute(shards[0])  # what libraries set up once is not to be counted
-        began = time.perf_counter()
-        reports = [worker.compute(shard) for shard in shards]
-        seconds = time.perf_counter() - began
-        worker.close()
+        with ShardWorker(replace(job_of(manifest, out, False), layout=layout), loaded) as worker:
+            worker.compute(shards[0])  # what libraries set up once is not to be counted
+            began = time.perf_counter()
+            reports = [worker.compute(shard) for shard in shards]
+            seconds = time.perf_counter() - began
         folder = folder_at(out)
         n_bytes = sum(len(folder.get(name)) for name in folder.names())
     n_explained = sum(report.n_explained for report in reports)

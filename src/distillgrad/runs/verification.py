@@ -148,34 +148,37 @@ def _again(
     """How many of a sample's maps come out again; how well all agree; what does not."""
     explained = np.flatnonzero(run.explained).tolist()
     drawn = sorted(random.Random(seed).sample(explained, min(n_samples, len(explained))))  # noqa: S311
-    worker = ShardWorker(job, loaded)
     identical, agreements, faults = 0, [1.0], []
-    for index in drawn:
-        number = index // job.layout.shard_size
-        entries = {each.index: each for each in read_part(folder, number)[0]}
-        # What was decoded is what was cut into batches, whether or not it could be explained then.
-        rows = [place for place, each in sorted(entries.items()) if each.stage in (None, "attribute")]
-        start = rows.index(index) // job.batch_size * job.batch_size
-        shard = Shard(number, data.part(job.layout.places(number)))
-        batch = worker.decoded_at(shard, rows[start : start + job.batch_size])
-        row = rows.index(index) - start
-        if batch[row].entry.pixels != entries[index].pixels:
-            faults.append(f"image {run.ids[index]} is another one than it was")
-            continue
-        if any(each.inputs is None for each in batch):
-            faults.append(f"an image beside {run.ids[index]} cannot be read any more")
-            continue
-        entry, maps = worker.explained(batch)[row]
-        if entry.target != entries[index].target:
-            faults.append(f"image {run.ids[index]}: class {entry.target}, where {entries[index].target} was")
-            continue
-        for label, found in maps.items():
-            stored = run.attributions[label][index]
-            identical += stored.tobytes() == found.tobytes()
-            agreements.append(_correlation(stored, found))
-            if agreements[-1] < AGREEMENT:
-                faults.append(f"{label} of {run.ids[index]} is another map ({agreements[-1]:.2f} correlated)")
-    worker.close()
+    with ShardWorker(job, loaded) as worker:
+        for index in drawn:
+            number = index // job.layout.shard_size
+            entries = {each.index: each for each in read_part(folder, number)[0]}
+            # What was decoded is what was cut into batches, whether or not it could be explained then.
+            rows = [place for place, each in sorted(entries.items()) if each.stage in (None, "attribute")]
+            start = rows.index(index) // job.batch_size * job.batch_size
+            shard = Shard(number, data.part(job.layout.places(number)))
+            batch = worker.decoded_at(shard, rows[start : start + job.batch_size])
+            row = rows.index(index) - start
+            if batch[row].entry.pixels != entries[index].pixels:
+                faults.append(f"image {run.ids[index]} is another one than it was")
+                continue
+            if any(each.inputs is None for each in batch):
+                faults.append(f"an image beside {run.ids[index]} cannot be read any more")
+                continue
+            entry, maps = worker.explained(batch)[row]
+            if entry.target != entries[index].target:
+                faults.append(
+                    f"image {run.ids[index]}: class {entry.target}, where {entries[index].target} was"
+                )
+                continue
+            for label, found in maps.items():
+                stored = run.attributions[label][index]
+                identical += stored.tobytes() == found.tobytes()
+                agreements.append(_correlation(stored, found))
+                if agreements[-1] < AGREEMENT:
+                    faults.append(
+                        f"{label} of {run.ids[index]} is another map ({agreements[-1]:.2f} correlated)"
+                    )
     return identical, agreements, faults
 
 

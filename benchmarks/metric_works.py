@@ -34,7 +34,7 @@ class MetricSizes:
     small_batch: int = 64
     small_steps: int = 24
     n_masks: int = 20
-    trial_images: int = 512
+    trial_images: int = 128
 
 
 QUICK_METRICS = MetricSizes(

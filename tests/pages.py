@@ -30,11 +30,19 @@ def chromium():
         browser.close()
 
 
+SETTLED = """[...document.querySelectorAll(".dg")].filter(each => each.checkVisibility()).every(each => {
+    for (let box = each; box; box = box.parentElement)
+        if (getComputedStyle(box).opacity !== "1") return false;
+    return true;
+})"""
+
+
 def serious_issues(page):
-    """What axe-core finds to be serious or critical."""
+    """What axe-core finds to be serious or critical, once nothing is faded that is being renewed."""
     axe = MODULES / "axe-core" / "axe.min.js"
     if not axe.is_file():
         pytest.skip("axe-core is not installed: 'make browser' does that")
+    page.wait_for_function(SETTLED)
     page.evaluate(axe.read_text())
     found = page.evaluate("axe.run()")["violations"]
     return [

@@ -50,7 +50,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(run):
-    from distillgrad.views.explorer import launched
+    from distillgrad.views.explorer_server import launched
 
     with launched(run, (), "127.0.0.1", 0) as (url, _page):
         yield url.rstrip("/")
@@ -259,11 +259,11 @@ def test_a_model_is_shown_by_its_own_name():
     ("error", "level"), [(InputError("a visitor's"), logging.INFO), (ValueError("ours"), logging.ERROR)]
 )
 def test_only_what_is_unexpected_is_an_error_in_the_log(caplog, monkeypatch, error, level):
-    from distillgrad.views.explorer import _problem
+    from distillgrad.views.explorer_errors import problem
 
     monkeypatch.setattr(logging.getLogger("distillgrad"), "propagate", True)
     with caplog.at_level(logging.INFO, logger="distillgrad"):
-        assert "That did not work" in _problem(error)
+        assert "That did not work" in problem(error)
     assert [(each.levelno, each.exc_info[1]) for each in caplog.records] == [(level, error)]
 
 
@@ -352,7 +352,7 @@ def test_a_run_that_is_none_ends_before_a_server_starts(tmp_path):
 
 
 def test_a_start_that_fails_leaves_nothing(tmp_path, monkeypatch):
-    from distillgrad.views.explorer import launched
+    from distillgrad.views.explorer_server import launched
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "none").mkdir()

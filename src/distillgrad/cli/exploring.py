@@ -121,6 +121,6 @@ def explore(
     debug: Debug = False,
 ) -> None:
     """Look at explanations in the browser: drop a picture, compare methods, classes and a run's images."""
-    from distillgrad.views.explorer import serve
+    from distillgrad.views.explorer_server import serve
 
     serve(run, tuple(model or ()), host, port, browser=browser, on_ready=lambda url: say("explorer: {}", url))

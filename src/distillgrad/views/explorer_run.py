@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from distillgrad.errors import InputError
+from distillgrad.views.explorer_errors import problem
 from distillgrad.views.explorer_work import Models
 from distillgrad.views.leaderboard import leaderboard_of
 from distillgrad.views.page import text
@@ -16,7 +16,7 @@ from distillgrad.views.run_images import ORDERS, explainable, open_evaluation, s
 PER_PAGE = 6
 
 
-def run_tab(gr: Any, run: Path, models: Models, problem: Callable[[Exception], str]) -> None:
+def run_tab(gr: Any, run: Path, models: Models) -> None:
     """A tab for the run in a folder. It was named on the command line: a visitor cannot choose another.
 
     Raises:

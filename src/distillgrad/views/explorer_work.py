@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from distillgrad.errors import DistillgradError, InputError, SourceError, UnknownNameError
+from distillgrad.errors import InputError, SourceError, UnknownNameError
 from distillgrad.methods import create_method
 from distillgrad.methods.dga import Distillation
 from distillgrad.metrics.pixel_perturbation import MorfAndLerf, morf_and_lerf
@@ -218,10 +218,3 @@ def faithfulness(
     return morf_and_lerf(
         counted, seen_by(loaded, shown.picture.image), shown.explanation.target, attributions, n_steps=n_steps
     )
-
-
-def said(error: Exception) -> str:
-    """What a visitor is told of an error: ours in full, of others only their kind."""
-    if isinstance(error, DistillgradError):
-        return str(error)
-    return f"this failed unexpectedly ({type(error).__name__}); the server's log has the details"

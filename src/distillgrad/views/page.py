@@ -49,6 +49,11 @@ def document(title: str, body: str) -> str:
     )
 
 
+def fragment(html: str) -> str:
+    """HTML in the look of the page, for a page that is somebody else's."""
+    return f'<div class="dg">{html}</div>'
+
+
 def table(heads: Sequence[str], rows: Iterable[Sequence[Cell]], caption: str) -> str:
     """A table whose first column names the rows; a click on a head sorts by it."""
     head = "".join(f'<th scope="col"><button type="button">{text(each)}</button></th>' for each in heads)

@@ -1,0 +1,129 @@
+"""The explorer's tab for one image: what is asked, and the maps that answer it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distillgrad.views.explorer_behind import (
+    AGAIN,
+    NO_CURVES,
+    NO_FRAMES,
+    NO_RECIPE,
+    ONE_AT_A_TIME,
+    PRIVATE,
+    QUIET,
+    Counter,
+    curves_tab,
+    sequence_tab,
+    take_away_tab,
+)
+from distillgrad.views.explorer_errors import logged, problem, said
+from distillgrad.views.explorer_question import question_column
+from distillgrad.views.explorer_take_away import recipe_of
+from distillgrad.views.explorer_work import (
+    Models,
+    Picture,
+    Shown,
+    asked,
+    class_choices,
+    explained,
+    picture_of,
+)
+from distillgrad.views.map_cards import map_panel, prediction_list
+from distillgrad.views.page import fragment, text
+
+NO_PICTURE = QUIET.format("No picture yet.")
+NO_MAPS = QUIET.format("Drop a picture, or use the photograph of a cat.")
+
+
+def image_tab(gr: Any, models: Models) -> None:
+    """The tab's parts, and what happens when they are used. What a visitor sees is kept in their session."""
+    shown, picture = gr.State(None, time_to_live=3600), gr.State(None, time_to_live=3600)
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300):
+            question = question_column(gr, models.offered, NO_PICTURE)
+        with gr.Column(scale=3, min_width=320), gr.Tabs():
+            with gr.Tab("Maps"):
+                maps = gr.HTML(NO_MAPS, elem_id="maps")
+            frames, curves = sequence_tab(gr, models, shown), curves_tab(gr, models, shown)
+            recipe, downloads, message = take_away_tab(gr, shown)
+
+    def take(path: str | None, sample: bool = False) -> tuple[Any, ...]:
+        """The picture, or the words in its place; classes chosen for the one before are forgotten."""
+        if path is None and not sample:
+            return NO_PICTURE, NO_PICTURE, None, None
+        try:
+            found = picture_of(None if sample else path)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the visitor is told and the page goes on
+            words = problem(error)
+            return words, words, None, None
+        return found, gr.skip(), None, None
+
+    def nothing(words: str) -> tuple[Any, ...]:
+        """Words in place of results; nobody is to take an earlier picture's for this one's."""
+        classes, no_files = (gr.skip(), gr.skip()), gr.update(value=None, visible=False)
+        return None, "", words, NO_FRAMES, NO_CURVES, NO_RECIPE, *classes, no_files, ""
+
+    def explain_picture(
+        found: Picture | str | None, model: str, target: str | None, versus: str | None, methods: list[str],
+        n_steps: float, quantile: float, negative: float, top: float, scale: bool, progress: Any = gr.Progress(),  # noqa: B008
+    ) -> tuple[Any, ...]:  # fmt: skip
+        if not isinstance(found, Picture):
+            return nothing(found or NO_PICTURE)
+        try:
+            request = asked(methods, n_steps, quantile, negative)
+            passes = Counter(progress, request.n_passes, "explaining")
+            made = explained(models, found, model, target, versus, request, passes)
+            choices = gr.update(choices=class_choices(models.load(model), made.explanation))
+            return (
+                made,
+                fragment(f"<h2>What the model says</h2>{prediction_list(made.explanation)}"),
+                _maps(made, top, scale),
+                AGAIN,
+                AGAIN,
+                recipe_of(made),
+                choices,
+                choices,
+                gr.update(value=None, visible=False),
+                "",
+            )
+        except Exception as error:  # noqa: BLE001  # as above
+            return nothing(problem(error))
+
+    def explain_file(path: str | None, model: str, target: str | None, methods: list[str]) -> tuple[Any, str]:
+        """For programs: the attributions by method as nested lists, and the class."""
+        try:
+            request = asked(methods, 30, 0.9, 0.0)
+            made = explained(models, picture_of(path), model, target, None, request, lambda: None)
+        except Exception as error:  # noqa: BLE001  # as above
+            logged(error)
+            raise gr.Error(said(error), print_exception=False) from None
+        found = made.explanation
+        return {name: each.tolist() for name, each in found.attributions.items()}, found.target_name
+
+    classes = [question.target, question.versus]
+    shows = {
+        "fn": explain_picture,
+        "inputs": [picture, *question.answered, *question.drawn],
+        "outputs": [
+            shown, question.prediction, maps, frames, curves, recipe, *classes, downloads, message,
+        ],
+        **ONE_AT_A_TIME,
+        **PRIVATE,
+        "show_progress_on": [maps],
+    }  # fmt: skip
+    taken = [picture, maps, *classes]
+    question.upload.change(take, question.upload, taken, **PRIVATE).then(**shows)
+    question.example.click(lambda: take(None, sample=True), None, taken, **PRIVATE).then(**shows)
+    question.model.change(lambda: (None, None), None, classes, **PRIVATE).then(**shows)
+    question.go.click(**shows)
+    # A component checks that a file was uploaded; what has no component would take any path.
+    program = gr.Button(visible=False)
+    given = [question.upload, question.model, question.target, question.methods]
+    answers = [gr.JSON(visible=False), gr.Textbox(visible=False)]
+    program.click(explain_file, given, answers, api_name="explain", **ONE_AT_A_TIME)
+
+
+def _maps(made: Shown, top: float, scale: bool) -> str:
+    panel = map_panel(made.explanation, "live", fraction=top / 100, one_scale=scale)
+    return fragment(f"<h2>{text(made.explanation.question)}</h2>{panel}")

@@ -1,0 +1,41 @@
+"""What a visitor takes along: the code that makes the same arrays, the arrays, the figure, the report."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from distillgrad.views.explorer_work import Shown
+from distillgrad.views.page import code, fragment
+from distillgrad.views.plots import explanation_figure, save_figure
+from distillgrad.views.report import image_report
+from distillgrad.views.reproduction import SAMPLE, command_for, python_for
+
+
+def recipe_of(made: Shown) -> str:
+    """The Python and the command line."""
+    given = made.explanation, made.picture.name, made.model
+    return fragment(
+        f"<h3>Python</h3>{code(python_for(*given), 'Python', 'live-python')}"
+        f"<h3>Command line</h3>{code(command_for(*given), 'Command line', 'live-command')}"
+    )
+
+
+def files_of(made: Shown) -> list[str]:
+    """Arrays, figure and report of what is shown, in a folder that is removed with the page's others."""
+    folder = Path(tempfile.mkdtemp(dir=os.environ.get("GRADIO_TEMP_DIR")))
+    stem = "".join(
+        each if each.isalnum() or each in "-_" else "-" for each in Path(made.picture.name or SAMPLE).stem
+    )[:60]
+    paths = []
+    for method, values in made.explanation.attributions.items():
+        paths.append(folder / f"{stem}.{method}.npy")
+        np.save(paths[-1], values.numpy(), allow_pickle=False)
+    paths.append(folder / f"{stem}.png")
+    save_figure(explanation_figure(made.explanation), paths[-1])
+    paths.append(folder / f"{stem}.html")
+    paths[-1].write_text(image_report(made.explanation, made.picture.name, made.model), "utf-8")
+    return [str(each) for each in paths]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads would measure each other
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # threads that spin long would measure each other
 # For the child processes whose memory is measured: what is freed goes back at once and does not count.
 os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
 

@@ -2,8 +2,8 @@
 
 import os
 
-# Threads that spin while cores are shared run many times slower; torch reads this at its import.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Threads that spin long while cores are shared run many times slower; torch reads this at its import.
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 from pathlib import Path
 

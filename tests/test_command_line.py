@@ -168,6 +168,27 @@ def test_failed_work_is_exit_1_and_a_traceback_only_on_demand(tmp_path, photogra
     assert isinstance(run(*arguments, "--debug").exception, ZeroDivisionError)
 
 
+def test_waiting_threads_do_not_spin_long_unless_the_user_says_so():
+    script = "import os, distillgrad.cli; print(os.environ.get('GOMP_SPINCOUNT'))"
+    unset = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    for given, found in (
+        ({}, "5000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "None"),
+    ):
+        called = [sys.executable, "-c", script]
+        assert subprocess.run(
+            called, env=unset | given, capture_output=True, text=True, check=True
+        ).stdout == (f"{found}\n")
+
+
+def test_the_module_is_the_command():
+    called = [sys.executable, "-m", "distillgrad", "--version"]
+    assert subprocess.run(called, capture_output=True, text=True, check=True).stdout == (
+        f"distillgrad {dg.__version__}\n"
+    )
+
+
 def test_help_needs_no_torch():
     script = "import sys, distillgrad, distillgrad.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

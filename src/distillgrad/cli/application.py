@@ -66,6 +66,14 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 ModelName = Annotated[str, typer.Option(help="Classifier; [b]distillgrad models[/] lists the forms.")]
+Methods = Annotated[
+    str,
+    typer.Option(
+        "--methods",
+        "--method",
+        help="Separated by commas, with parameters if need be: smoothgrad(n_samples=31).",
+    ),
+]
 Target = Annotated[
     str | None, typer.Option(help="Class to explain, by name or number; default: the prediction.")
 ]

@@ -43,7 +43,12 @@ def attribute(
     ],
     model: ModelName = "cifar10-cnn",
     method: Annotated[
-        str, typer.Option(help="Separated by commas, with parameters if need be: dga,rise(n_masks=500).")
+        str,
+        typer.Option(
+            "--method",
+            "--methods",
+            help="Separated by commas, with parameters if need be: dga,rise(n_masks=500).",
+        ),
     ] = "dga",
     target: Annotated[
         str, typer.Option(help="What is explained: predicted, label, or a class by name or number.")

@@ -12,6 +12,7 @@ from distillgrad.cli.application import (
     Debug,
     Device,
     Json,
+    Methods,
     ModelName,
     Seed,
     command,
@@ -31,9 +32,7 @@ def evaluate(
         str, typer.Option(help="A folder (of images, or of class folders), a Parquet file, an index.csv.")
     ],
     model: ModelName = "cifar10-cnn",
-    methods: Annotated[
-        str, typer.Option(help="Separated by commas, with parameters if need be: smoothgrad(n_samples=31).")
-    ] = "dga,fullgrad,gradient_x_input,guided_backprop,integrated_gradients,random",
+    methods: Methods = "dga,fullgrad,gradient_x_input,guided_backprop,integrated_gradients,random",
     metrics: Annotated[
         str, typer.Option(help="Separated by commas; [b]distillgrad metrics[/] lists them.")
     ] = "lerf,morf,area_between",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from distillgrad.cli.application import Debug, Device, Json, Seed, command, torch_device
+from distillgrad.cli.application import Debug, Device, Json, Methods, Seed, command, torch_device
 from distillgrad.errors import ParameterError
 from distillgrad.views.terminal import complain, print_json, print_rows, progress_of, say
 
@@ -19,7 +19,7 @@ def roar(
     data: Annotated[
         str, typer.Option(help="digits, cifar10:FOLDER, or a folder with train and test class folders.")
     ] = "digits",
-    methods: Annotated[str, typer.Option(help="Separated by commas, as for evaluate.")] = EXPLAINED,
+    methods: Methods = EXPLAINED,
     fractions: Annotated[str, typer.Option(help="Shares of the pixels to remove.")] = "0.1,0.3,0.5,0.7,0.9",
     trials: Annotated[int, typer.Option(min=1, help="Networks per method and fraction.")] = 5,
     epochs: Annotated[

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,9 +16,14 @@ from PIL import Image
 
 import distillgrad as dg
 from distillgrad.methods.spelling import methods_of
+from distillgrad.runs.attribution_request import AttributionRequest, job_of, manifest_of
+from distillgrad.runs.folders import LocalFolder
+from distillgrad.runs.job import Shard
 from distillgrad.runs.local import LocalEngine
-from distillgrad.runs.ray import Cluster, RayEngine
-from distillgrad.runs.runner import AttributionRequest, Engine, attribute_data
+from distillgrad.runs.ray import RayEngine
+from distillgrad.runs.runner import attribute_data
+from distillgrad.runs.shards import ShardWorker
+from distillgrad.runs.store import prepare
 from distillgrad.sources.datasets import open_data
 from works import Work
 
@@ -30,12 +36,12 @@ class RunSizes:
 
     n_images: int = 128
     n_steps: int = 30
-    n_for_ray: int = 768
+    n_for_ray: int = 96
     few: int = 1_000
     many: int = 10_000
 
 
-QUICK_RUNS = RunSizes(n_images=8, n_steps=2, n_for_ray=8, few=8, many=16)
+QUICK_RUNS = RunSizes(n_images=8, n_steps=2, n_for_ray=16, few=8, many=16)
 
 
 def folder_of(n_images: int) -> Path:
@@ -51,20 +57,24 @@ def folder_of(n_images: int) -> Path:
     return folder
 
 
-def whole_run(folder: Path, method: str, engine: Engine | None = None) -> None:
-    """From opening the data to the finished run, which is thrown away."""
-    loaded, data = dg.load_model("cifar10-cnn"), open_data(folder, keep_broken=True)
-    request = AttributionRequest(
+def request_of(folder: Path, method: str, shard_size: int | None = None) -> AttributionRequest:
+    """One thread, the model as it is: what a bare loop has, too."""
+    return AttributionRequest(
         "cifar10-cnn",
         str(folder),
         methods_of(method),
         batch_size=BATCH,
         threads=1,
-        shard_size=32,
+        shard_size=shard_size,
         accelerated=False,
     )
+
+
+def whole_run(folder: Path, method: str) -> None:
+    """From opening the data to the finished run, which is thrown away."""
+    loaded, data = dg.load_model("cifar10-cnn"), open_data(folder, keep_broken=True)
     with tempfile.TemporaryDirectory() as out:
-        attribute_data(loaded, data, request, out, engine or LocalEngine(loaded))
+        attribute_data(loaded, data, request_of(folder, method), out, LocalEngine())
 
 
 def bare_loop(folder: Path, n_steps: int) -> None:
@@ -90,18 +100,31 @@ def local_engine(sizes: RunSizes) -> Work:
     )
 
 
-def ray_engine(sizes: RunSizes) -> Work:
-    """Two single-thread workers beside one, on a cluster that is there already."""
+def ray_engine(sizes: RunSizes, until_the_end: ExitStack) -> Work:
+    """Two single-thread workers beside one, all of them there already, on a cluster of this machine."""
     import ray
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if not ray.is_initialized():
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    folder, method = folder_of(sizes.n_for_ray), f"dga(n_steps={sizes.n_steps})"
+        ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
+    folder = folder_of(sizes.n_for_ray)
+    loaded, data = dg.load_model("cifar10-cnn"), open_data(folder, keep_broken=True)
+    request = request_of(folder, f"dga(n_steps={sizes.n_steps})", BATCH)
+    out = until_the_end.enter_context(tempfile.TemporaryDirectory())
+    job = job_of(manifest_of(loaded, data, request, loaded.model, 1), out, True)
+    prepare(LocalFolder(Path(out)), job.layout, ())
+    shards = [Shard(number, data.part(job.layout.places(number))) for number in range(job.layout.n_shards)]
+
+    def work(n_workers: int) -> Callable[[], object]:
+        workers = until_the_end.enter_context(
+            RayEngine(n_workers=n_workers).workers(partial(ShardWorker, job))
+        )
+        return lambda: list(workers.map(shards))
+
     return Work(
         name=f"attribute, Ray, DGA N={sizes.n_steps}, {sizes.n_for_ray} images, two workers; floor: one",
-        ours=lambda: whole_run(folder, method, RayEngine(Cluster(n_workers=2))),
-        floor=lambda: whole_run(folder, method, RayEngine(Cluster(n_workers=1))),
+        ours=work(2),
+        floor=work(1),
         floor_target=round(1 / 1.7, 3),
     )
 
@@ -115,4 +138,5 @@ def prepared_run(n_images: int) -> Callable[[], object]:
 def run_works(sizes: RunSizes) -> Iterator[Work]:
     """One at a time."""
     yield local_engine(sizes)
-    yield ray_engine(sizes)
+    with ExitStack() as until_the_end:
+        yield ray_engine(sizes, until_the_end)

@@ -8,24 +8,29 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import distillgrad as dg
 from distillgrad.cli import app
 from distillgrad.errors import MissingExtraError, SourceError
 from distillgrad.methods.spelling import methods_of
-from distillgrad.runs import shards
+from distillgrad.runs import decoding
+from distillgrad.runs.attribution_request import AttributionRequest
 from distillgrad.runs.folders import LocalFolder
 from distillgrad.runs.local import LocalEngine
-from distillgrad.runs.runner import AttributionRequest, attribute_data
+from distillgrad.runs.runner import attribute_data
 from distillgrad.runs.store import ENTRIES, finished_shards
 from distillgrad.sources.datasets import open_data
+from distillgrad.sources.resnet20 import resnet20_model
 
 SMALL = (
     "--method",
@@ -171,18 +176,18 @@ def test_another_request_is_refused(images, undisturbed, options, words):
     assert words in " ".join(result.stderr.split())
 
 
-def test_other_weights_are_refused(images, tmp_path):
-    from safetensors.torch import save_file
-
-    from distillgrad.sources.resnet20 import resnet20_model
-
+def resnet20_weights(path, shift=0.0):
     torch.manual_seed(0)
-    weights = tmp_path / "w.safetensors"
-    state = {name: each.contiguous() for name, each in resnet20_model("", False).model.state_dict().items()}
-    save_file(state, weights)
+    state = resnet20_model("", False).model.state_dict()
+    save_file({name: each + each.is_floating_point() * shift for name, each in state.items()}, path)
+    return path
+
+
+def test_other_weights_are_refused(images, tmp_path):
+    weights = resnet20_weights(tmp_path / "w.safetensors")
     words = (images, "--model", f"cifar10-resnet20@{weights}", "--method", "saliency", "--limit", 4)
     assert run(*words, "--out", tmp_path / "run").exit_code == 0
-    save_file({name: each + (each.is_floating_point() * 0.01) for name, each in state.items()}, weights)
+    resnet20_weights(weights, shift=0.01)
     result = run(*words, "--out", tmp_path / "run")
     assert result.exit_code == 2
     assert "model.weights" in result.stderr
@@ -269,6 +274,7 @@ def test_a_torn_shard_is_computed_again_and_what_is_no_shard_is_left_alone(image
     (out / "complete.json").unlink()
     part = out / "shards" / "00000002.parquet"
     part.write_bytes(part.read_bytes()[:-50])
+    shutil.copyfile(out / "shards" / "00000003.parquet", out / "shards" / "00000004.parquet")
     assert run(images, *SMALL, "--out", out).exit_code == 0
     assert contents(out) == contents(undisturbed)
     (out / "shards" / "notes.txt").touch()
@@ -278,16 +284,23 @@ def test_a_torn_shard_is_computed_again_and_what_is_no_shard_is_left_alone(image
 def test_what_workers_are_given_does_not_depend_on_where_they_work(images, tmp_path, monkeypatch):
     seen = []
 
-    def engine(job, shards, stopped, on_images):
-        seen.extend([job.out, *shards[0].data.decode.paths])
-        return iter(())
+    class Elsewhere:
+        default_threads = 1
+
+        @contextmanager
+        def workers(self, make, *, here=None, cpus=1):
+            (job,) = make.args
+            seen.extend([job.out, job.model.partition("@")[2]])
+            yield SimpleNamespace(map=lambda shards, _: seen.extend(shards[0].data.decode.paths) or ())
 
     monkeypatch.chdir(images.parent)
-    loaded, data = dg.load_model("cifar10-cnn"), open_data("images", limit=2)
-    request = AttributionRequest("cifar10-cnn", "images", methods_of("saliency"), batch_size=1)
-    attribute_data(loaded, data, request, os.path.relpath(tmp_path / "run"), engine)
+    weights = resnet20_weights(images.parent / "w.safetensors")
+    spec = f"cifar10-resnet20@{weights.name}"
+    loaded, data = dg.load_model(spec), open_data("images", limit=2)
+    request = AttributionRequest(spec, "images", methods_of("saliency"), batch_size=1)
+    attribute_data(loaded, data, request, os.path.relpath(tmp_path / "run"), Elsewhere())
     assert all(os.path.isabs(each) for each in seen)
-    assert len(seen) == 3
+    assert len(seen) == 4
 
 
 def test_a_method_that_cannot_explain_the_model_is_a_wrong_request(images, tmp_path):
@@ -326,7 +339,7 @@ def test_whatever_a_models_own_code_raises_concerns_its_image_alone(tmp_path):
         "x", str(tmp_path), methods_of("saliency"), batch_size=4, threads=1, accelerated=False
     )
     data = open_data(tmp_path, keep_broken=True)
-    attribute_data(loaded, data, request, str(tmp_path / "run"), LocalEngine(loaded))
+    attribute_data(loaded, data, request, str(tmp_path / "run"), LocalEngine())
     found = dg.open_run(tmp_path / "run")
     assert found.explained.tolist() == [True, False, True, True, False]
     assert ["KeyError" in found.failures[0].reason, "thirty-three" in found.failures[1].reason] == [True] * 2
@@ -336,7 +349,7 @@ def test_a_package_that_labels_need_is_asked_for(images, tmp_path, monkeypatch):
     def missing(*_):
         raise MissingExtraError("timm", "vision")
 
-    monkeypatch.setattr(shards, "label_index", missing)
+    monkeypatch.setattr(decoding, "label_index", missing)
     for number in range(2):
         (tmp_path / "cat").mkdir(exist_ok=True)
         (tmp_path / "cat" / f"{number}.png").write_bytes((images / f"{number}.png").read_bytes())

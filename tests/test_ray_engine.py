@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 from types import SimpleNamespace
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -17,9 +18,11 @@ import distillgrad as dg
 from distillgrad.errors import ModelError, ParameterError
 from distillgrad.methods.spelling import methods_of
 from distillgrad.runs import ray as engine_of_ray
+from distillgrad.runs.attribution_request import AttributionRequest
+from distillgrad.runs.engine import Worker
 from distillgrad.runs.local import LocalEngine
-from distillgrad.runs.ray import Cluster, RayEngine
-from distillgrad.runs.runner import AttributionRequest, attribute_data
+from distillgrad.runs.ray import RayEngine
+from distillgrad.runs.runner import attribute_data
 from distillgrad.runs.shards import ShardWorker
 from distillgrad.sources.datasets import open_data
 
@@ -72,6 +75,15 @@ def expected(images, tmp_path_factory):
     return attributed(images, tmp_path_factory.mktemp("local") / "run", LocalEngine())
 
 
+def mapped(engine, compute, units, *, cpus=1, stopped=None):
+    class Computing(Worker):  # travels by value, as no worker can import this file
+        def compute(self, unit):
+            return compute(unit)
+
+    with engine.workers(Computing, cpus=cpus) as workers:
+        yield from workers.map(units, stopped)
+
+
 def test_a_lost_worker_is_replaced(cluster, images, expected, tmp_path):
     seen = []
 
@@ -82,7 +94,7 @@ def test_a_lost_worker_is_replaced(cluster, images, expected, tmp_path):
             os.kill(os.getpid(), signal.SIGKILL)
         return 2 * unit
 
-    found = dict(Cluster(n_workers=2).map(lambda: compute, list(range(8))))
+    found = dict(mapped(RayEngine(n_workers=2), compute, list(range(8))))
     assert found == {unit: 2 * unit for unit in range(8)}
     assert (tmp_path / "died").exists()
 
@@ -92,7 +104,7 @@ def test_a_unit_that_kills_every_worker_is_named(cluster):
         os.kill(os.getpid(), signal.SIGKILL)
 
     with pytest.raises(ModelError, match="unit 0 lost"):
-        list(Cluster(n_workers=1).map(lambda: compute, [0]))
+        list(mapped(RayEngine(n_workers=1), compute, [0]))
 
 
 def test_errors_cross_processes(cluster):
@@ -100,9 +112,9 @@ def test_errors_cross_processes(cluster):
         raise ParameterError(f"unit {unit} is wrong")
 
     with pytest.raises(ParameterError, match="unit 7 is wrong"):
-        list(Cluster(n_workers=1).map(lambda: wrong, [7]))
+        list(mapped(RayEngine(n_workers=1), wrong, [7]))
     with pytest.raises(ParameterError, match="no node with 64 CPUs"):
-        list(Cluster().map(lambda: wrong, [7], cpus=64))
+        list(mapped(RayEngine(), wrong, [7], cpus=64))
 
 
 def test_a_cluster_of_ones_own_is_never_that_of_the_environment(monkeypatch):
@@ -124,7 +136,7 @@ def test_workers_are_ended_with_the_error_of_one(cluster):
         time.sleep(60)
 
     with pytest.raises(ParameterError, match="wrong"):
-        list(Cluster(n_workers=2).map(lambda: slow, [1, 1, 0]))
+        list(mapped(RayEngine(n_workers=2), slow, [1, 2, 0]))
     deadline = time.monotonic() + 20
     while ray.available_resources().get("CPU", 0) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -133,7 +145,7 @@ def test_workers_are_ended_with_the_error_of_one(cluster):
 
 def test_what_is_told_to_stop_finishes_what_is_in_hand(cluster):
     stopped, done = threading.Event(), []
-    for unit, _ in Cluster(n_workers=1).map(lambda: abs, list(range(20)), stopped=stopped):
+    for unit, _ in mapped(RayEngine(n_workers=1), abs, list(range(20)), stopped=stopped):
         done.append(unit)
         stopped.set()
     assert 1 <= len(done) <= 3
@@ -145,13 +157,14 @@ def test_a_killed_worker_and_then_a_killed_node_leave_the_same_bytes(cluster, im
     pids.mkdir()
     killed = []
 
-    def watched(job, shards, stopped, on_images):
-        def make():
+    class Watched(ShardWorker):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
             (pids / str(os.getpid())).touch()
-            return ShardWorker(job).compute
 
-        for _, report in Cluster(n_workers=2).map(make, shards, stopped=stopped):
-            yield report
+    class Engine(RayEngine):
+        def workers(self, make, **settings):
+            return super().workers(partial(Watched, *make.args), **settings)
 
     def on_progress(progress):
         if progress.n_done >= 6 and "worker" not in killed:
@@ -162,10 +175,10 @@ def test_a_killed_worker_and_then_a_killed_node_leave_the_same_bytes(cluster, im
             (node,) = cluster.worker_nodes
             cluster.remove_node(node, allow_graceful=False)
 
-    found = attributed(images, tmp_path / "run", watched, on_progress)
+    found = attributed(images, tmp_path / "run", Engine(n_workers=2), on_progress)
     assert killed == ["worker", "node"]
     assert found == expected
 
 
 def test_the_engine_itself_leaves_the_same_bytes(cluster, images, expected, tmp_path):
-    assert attributed(images, tmp_path / "run", RayEngine(Cluster())) == expected
+    assert attributed(images, tmp_path / "run", RayEngine()) == expected

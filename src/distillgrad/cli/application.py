@@ -15,7 +15,8 @@ from distillgrad.errors import DistillgradError, ParameterError, UnknownNameErro
 from distillgrad.views.terminal import complain, say, status
 
 if TYPE_CHECKING:
-    from distillgrad.core.forward import Model
+    from torch import nn
+
     from distillgrad.sources.classifier import LoadedModel
 
 _log = logging.getLogger(__name__)
@@ -141,7 +142,7 @@ def device_of(loaded: LoadedModel) -> Any:
     return next((each.device for each in loaded.model.parameters()), "cpu")
 
 
-def faster(loaded: LoadedModel, wanted: bool) -> Model:
+def faster(loaded: LoadedModel, wanted: bool) -> nn.Module:
     """An equivalent of the model that takes less time, if wanted and there is one; else the model itself."""
     if not wanted:
         return loaded.model

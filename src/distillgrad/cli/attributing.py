@@ -22,18 +22,12 @@ from distillgrad.cli.application import (
     load,
     torch_device,
 )
-from distillgrad.errors import ParameterError, SourceError
+from distillgrad.cli.engines import Address, EngineName, Gpus, Workers, engine_of
+from distillgrad.errors import SourceError
 from distillgrad.views.terminal import complain, print_json, run_progress, say
 
 if TYPE_CHECKING:
     from distillgrad.runs.runner import Progress
-
-EngineName = Annotated[str, typer.Option(help="local, or ray: on a cluster, or on this machine's cores.")]
-Address = Annotated[
-    str | None, typer.Option(help="Of the Ray cluster; default: one is started here.", show_default=False)
-]
-Workers = Annotated[int | None, typer.Option(min=1, help="Ray workers; default: as many as fit.")]
-Gpus = Annotated[float, typer.Option(min=0, help="GPUs, or a part of one, for each Ray worker.")]
 
 
 @command(epilog="Example: distillgrad attribute photos --model torchvision:resnet18 --out run")
@@ -79,11 +73,11 @@ def attribute(
 ) -> None:
     """Explain a whole data set into a run of arrays and tables; killed, it goes on where it was."""
     from distillgrad.methods.spelling import methods_of
-    from distillgrad.runs.runner import AttributionRequest, attribute_data
+    from distillgrad.runs.attribution_request import AttributionRequest
+    from distillgrad.runs.runner import attribute_data
     from distillgrad.sources.datasets import open_data
 
-    if engine not in ("local", "ray"):
-        raise ParameterError(f"engine must be local or ray, not {engine!r}")
+    computed_by = engine_of(engine, address, workers, gpus)
     chosen = torch_device(device) if engine == "local" or device != "auto" else None
     kind = chosen.type if chosen is not None else "cuda" if gpus else "cpu"
     request = AttributionRequest(
@@ -94,7 +88,7 @@ def attribute(
         dtype=dtype,  # type: ignore[arg-type]  # checked there
         batch_size=batch_size,
         shard_size=shard_size,
-        threads=threads or (1 if engine == "ray" else None),
+        threads=threads,
         seed=seed,
         accelerated=accelerate,
         device=kind,
@@ -103,9 +97,9 @@ def attribute(
     loaded = load(model, "cpu" if engine == "ray" else device, seed)
     if target not in ("predicted", "label"):
         loaded.class_index(target)
-    fast = faster(loaded, accelerate)
+    fast = faster(loaded, accelerate) if accelerate else None
     if dry_run:
-        _estimate(loaded, images, request, fast, as_json)
+        _estimate(loaded, images, request, computed_by.default_threads, fast, as_json)
         return
     began = time.perf_counter()
     with run_progress("explaining", len(images), quiet=as_json) as show:
@@ -123,7 +117,7 @@ def attribute(
                 images,
                 request,
                 out,
-                _engine(engine, loaded, address, workers, gpus),
+                computed_by,
                 fast=fast,
                 strict=strict,
                 on_progress=on_progress,
@@ -152,20 +146,10 @@ def attribute(
         say('the maps: {}; in Python: dg.open_run("{}")', out, out)
 
 
-def _engine(name: str, loaded: Any, address: str | None, workers: int | None, gpus: float) -> Any:
-    if name == "local":
-        from distillgrad.runs.local import LocalEngine
-
-        return LocalEngine(loaded)
-    from distillgrad.runs.ray import Cluster, RayEngine
-
-    return RayEngine(Cluster(address, workers, gpus))
-
-
-def _estimate(loaded: Any, images: Any, request: Any, fast: Any, as_json: bool) -> None:
+def _estimate(loaded: Any, images: Any, request: Any, default_threads: int, fast: Any, as_json: bool) -> None:
     from distillgrad.runs.sizing import estimate
 
-    found = estimate(loaded, images, request, fast=fast)
+    found = estimate(loaded, images, request, default_threads, fast=fast)
     if as_json:
         print_json(found.record())
         return
@@ -199,8 +183,8 @@ def verify(
     debug: Debug = False,
 ) -> None:
     """Check a run: every checksum, every image once, and the maps of a random sample, computed anew."""
+    from distillgrad.runs.attribution_request import read_manifest
     from distillgrad.runs.folders import folder_at
-    from distillgrad.runs.runner import read_manifest
     from distillgrad.runs.verification import verify as verify_run
     from distillgrad.sources.datasets import open_data
 

@@ -1,31 +1,45 @@
-"""The engine that is always there: shards one after the other in this process, decoding ahead."""
+"""The engine that is always there: units one after the other in this process."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import zip_longest
+from typing import Any
 
-from distillgrad.runs.shards import Job, Shard, ShardReport, ShardWorker
-from distillgrad.sources.classifier import LoadedModel
+import torch
+
+from distillgrad.runs.engine import Unit, Worker, Workers
+
+
+@dataclass(frozen=True)
+class LocalWorkers:
+    """The one worker of this process."""
+
+    worker: Worker[Any, Any]
+
+    def map(
+        self, units: Sequence[Unit], stopped: threading.Event | None = None
+    ) -> Iterator[tuple[Unit, Any]]:
+        return zip(units, self.worker.compute_all(units, stopped or threading.Event()), strict=False)
 
 
 @dataclass(frozen=True)
 class LocalEngine:
-    """Computes shards with a model that is loaded already; afterwards torch has its threads back."""
+    """Computes with what is loaded already; afterwards torch has its threads back."""
 
-    loaded: LoadedModel | None = None
+    @property
+    def default_threads(self) -> int:
+        return torch.get_num_threads()
 
-    def __call__(
+    @contextmanager
+    def workers(
         self,
-        job: Job,
-        shards: Sequence[Shard],
-        stopped: threading.Event,
-        on_images: Callable[[int], None],
-    ) -> Iterator[ShardReport]:
-        with ShardWorker(job, self.loaded) as worker:
-            for shard, then in zip_longest(shards, shards[1:]):
-                if stopped.is_set():
-                    return
-                yield worker.compute(shard, then, on_images=on_images)
+        make: Callable[[], Worker[Any, Any]],
+        *,
+        here: Callable[[], Worker[Any, Any]] | None = None,
+        cpus: int = 1,
+    ) -> Iterator[Workers]:
+        with (here or make)() as worker:
+            yield LocalWorkers(worker)

@@ -1,4 +1,4 @@
-"""The engine of many machines: Ray actors, each with its own model, that compute what the local one does."""
+"""The engine of many machines: Ray actors, each with its own worker, that compute what the local one does."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from distillgrad.core.optional import optional
 from distillgrad.errors import DistillgradError, ModelError, ParameterError
-from distillgrad.runs.shards import Job, Shard, ShardReport, ShardWorker
+from distillgrad.runs.engine import Unit, Worker, Workers
 
 _log = logging.getLogger(__name__)
 
@@ -24,6 +23,8 @@ ATTEMPTS = 2
 """So many workers may be lost over one unit before it is taken for the cause."""
 PATIENCE = 0.5
 """Seconds between looks at whether to stop."""
+AUTHENTICATION = "ray._private.authentication.authentication_token_setup"
+"""The logger that says whether a new cluster wants a token."""
 
 
 @dataclass(frozen=True)
@@ -33,31 +34,139 @@ class _Failure:
     kind: type[DistillgradError]
     words: str
 
+    @classmethod
+    def of(cls, error: DistillgradError) -> _Failure:
+        # The ones with arguments of their own cannot be made of words.
+        return cls(ModelError if "__init__" in vars(type(error)) else type(error), str(error))
+
+
+class _LostError(Exception):
+    """An actor died, or the machine that it was on."""
+
 
 class _Actor:
     """What runs in a worker's process: made once, then asked unit by unit."""
 
-    def __init__(self, make: Callable[[], Callable[[Any], Any]]) -> None:
+    def __init__(self, make: Callable[[], Worker[Any, Any]]) -> None:
         self._make = make
-        self._compute: Callable[[Any], Any] | None = None
+        self._worker: Worker[Any, Any] | None = None
 
-    def ready(self) -> None:
-        """Returns once the process is there."""
+    def ready(self) -> Any:
+        """Returns once the process is there, and the worker is made."""
+        try:
+            self._worker = self._make()
+        except DistillgradError as error:
+            return _Failure.of(error)
+        return None
 
     def compute(self, unit: Any) -> Any:
         try:
-            if self._compute is None:
-                self._compute = self._make()
-            return self._compute(unit)
+            return self._worker.compute(unit) if self._worker else None
         except DistillgradError as error:
-            # The ones with arguments of their own cannot be made of words.
-            kind = ModelError if "__init__" in vars(type(error)) else type(error)
-            return _Failure(kind, str(error))
+            return _Failure.of(error)
+
+
+class RayWorkers:
+    """Actors that take units; one that is lost is replaced, and what it had in hand is computed again."""
+
+    def __init__(self, ray: Any, start: Callable[[], Any], most: int) -> None:
+        self._ray, self._start, self._most = ray, start, most
+        self._actors: list[Any] = []
+        self._starting: dict[Any, Any] = {}
+        self._n_lost = 0
+
+    def close(self) -> None:
+        """Ends all of them."""
+        for each in (*self._actors, *self._starting.values()):
+            self._ray.kill(each)
+
+    def map(
+        self, units: Sequence[Unit], stopped: threading.Event | None = None
+    ) -> Iterator[tuple[Unit, Any]]:
+        stopped = stopped or threading.Event()
+        waiting: deque[int] = deque(range(len(units)))
+        lost = [0] * len(units)
+        in_hand: dict[Any, tuple[Any, int]] = {}
+        while in_hand or (waiting and not stopped.is_set()):
+            if not stopped.is_set():
+                self._start_up_to(min(len(units), self._most))
+                self._hand_out(units, waiting, in_hand)
+            done, _ = self._ray.wait([*in_hand, *self._starting], num_returns=1, timeout=PATIENCE)
+            for reference in done:
+                if reference in self._starting:
+                    self._welcome(reference)
+                    continue
+                actor, number = in_hand.pop(reference)
+                try:
+                    found = self._answer(reference, f"unit {number}")
+                except _LostError as error:
+                    self._forget(actor)
+                    waiting.appendleft(number)
+                    lost[number] += 1
+                    if lost[number] > ATTEMPTS:
+                        raise ModelError(
+                            f"unit {number} lost its workers (out of memory?): {error}"
+                        ) from error
+                    continue
+                yield units[number], found
+
+    def _start_up_to(self, wanted: int) -> None:
+        """Starts what is missing; while the cluster has no room for one, it holds no units."""
+        while len(self._actors) + len(self._starting) < wanted:
+            actor = self._start()
+            self._starting[actor.ready.remote()] = actor
+
+    def _welcome(self, reference: Any) -> None:
+        """Takes a worker among those that get units."""
+        actor = self._starting.pop(reference)
+        try:
+            self._answer(reference, "a worker")
+        except _LostError as error:
+            self._forget(actor)
+            self._n_lost += 1
+            if self._n_lost > ATTEMPTS * self._most:
+                raise ModelError(f"workers cannot be started (out of memory?): {error}") from error
+        else:
+            self._actors.append(actor)
+
+    def _answer(self, reference: Any, asked: str) -> Any:
+        """What an actor returned.
+
+        Raises:
+            DistillgradError: it failed.
+            _LostError: it is not there any more.
+        """
+        try:
+            found = self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:
+            raise ModelError(f"{asked} failed: {error}") from error
+        except self._ray.exceptions.RayError as error:
+            _log.info("a worker was lost: %s", error)
+            raise _LostError(str(error)) from error
+        if isinstance(found, _Failure):
+            raise found.kind(found.words)
+        return found
+
+    def _forget(self, actor: Any) -> None:
+        if actor in self._actors:
+            self._actors.remove(actor)
+        self._ray.kill(actor)  # it may live, cut off from us
+
+    def _hand_out(
+        self, units: Sequence[Any], waiting: deque[int], in_hand: dict[Any, tuple[Any, int]]
+    ) -> None:
+        """Gives each actor what it computes and then what it takes next, and no more."""
+        for most in range(1, IN_HAND + 1):
+            for actor in self._actors:
+                held = sum(each is actor for each, _ in in_hand.values())
+                if held < most and waiting:
+                    number = waiting.popleft()
+                    in_hand[actor.compute.remote(units[number])] = (actor, number)
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """Which Ray cluster, and how much of it.
+class RayEngine:
+    """Computes on a Ray cluster. Nothing of the project travels but what is asked: nodes have it installed.
 
     Attributes:
         address: Of the cluster; ``None``: one is started on this machine, and ended afterwards.
@@ -69,78 +178,31 @@ class Cluster:
     n_workers: int | None = None
     gpus: float = 0.0
 
-    def map(
+    @property
+    def default_threads(self) -> int:
+        return 1
+
+    @contextmanager
+    def workers(
         self,
-        make: Callable[[], Callable[[Any], Any]],
-        units: Sequence[Any],
+        make: Callable[[], Worker[Any, Any]],
         *,
+        here: Callable[[], Worker[Any, Any]] | None = None,
         cpus: int = 1,
-        stopped: threading.Event | None = None,
-    ) -> Iterator[tuple[Any, Any]]:
-        """Each unit and what a worker made of it, in the order in which they are done.
+    ) -> Iterator[Workers]:
+        """As :meth:`~distillgrad.runs.engine.Engine.workers`.
 
-        A unit whose worker dies, or whose node does, is given to another one: computing it twice must do no
-        harm. Nothing of the project travels but ``make`` and the units; nodes have it installed.
-
-        Args:
-            make: Called in each worker, for what computes a unit there.
-            cpus: For each worker.
-            stopped: Once it is set, only what is in hand is waited for.
         Raises:
             ParameterError: no cluster is there, or it has no room for a worker.
-            ModelError: a unit lost its workers too often, or failed; what it raised, where it is ours.
         """
-        stopped = stopped or threading.Event()
-        with _connected(self.address, (self.n_workers or 1) * cpus) as ray, ExitStack() as until_the_end:
+        with _connected(self.address, (self.n_workers or 1) * cpus) as ray:
             room = self._room(ray, cpus)
-            n_workers = min(len(units), self.n_workers or room)
-            actor_class = ray.remote(num_cpus=cpus, num_gpus=self.gpus, max_restarts=0)(_Actor)
-            waiting: deque[int] = deque(range(len(units)))
-            lost = [0] * len(units)
-            in_hand: dict[Any, tuple[Any, int]] = {}
-            actors: list[Any] = []
-            starting: dict[Any, Any] = {}
-            until_the_end.callback(lambda: [ray.kill(each) for each in (*actors, *starting.values())])
-            n_lost = 0
-            while in_hand or (waiting and not stopped.is_set()):
-                # One that is lost is replaced. While there is no room for it, it holds no units.
-                while not stopped.is_set() and len(actors) + len(starting) < n_workers:
-                    actor = actor_class.remote(make)
-                    starting[actor.ready.remote()] = actor
-                if not stopped.is_set():
-                    _hand_out(units, waiting, actors, in_hand)
-                done, _ = ray.wait([*in_hand, *starting], num_returns=1, timeout=PATIENCE)
-                for reference in done:
-                    beginning = reference in starting
-                    actor, number = (starting.pop(reference), -1) if beginning else in_hand.pop(reference)
-                    try:
-                        found = ray.get(reference)
-                    except ray.exceptions.RayTaskError as error:
-                        raise ModelError(f"unit {number} failed: {error}") from error
-                    except ray.exceptions.RayError as error:
-                        _log.info("a worker was lost: %s", error)
-                        if actor in actors:
-                            actors.remove(actor)
-                        ray.kill(actor)  # it may live, cut off from us
-                        if beginning:
-                            n_lost += 1
-                        else:
-                            lost[number] += 1
-                            waiting.appendleft(number)
-                        if n_lost > ATTEMPTS * n_workers or lost[number] > ATTEMPTS:
-                            what = (
-                                "workers cannot be started"
-                                if beginning
-                                else f"unit {number} lost its workers"
-                            )
-                            raise ModelError(f"{what} (out of memory?): {error}") from error
-                        continue
-                    if beginning:
-                        actors.append(actor)
-                        continue
-                    if isinstance(found, _Failure):
-                        raise found.kind(found.words)
-                    yield units[number], found
+            actor = ray.remote(num_cpus=cpus, num_gpus=self.gpus, max_restarts=0)(_Actor)
+            workers = RayWorkers(ray, lambda: actor.remote(make), self.n_workers or room)
+            try:
+                yield workers
+            finally:
+                workers.close()
 
     def _room(self, ray: Any, cpus: int) -> int:
         """For how many workers the cluster's living nodes have processors, and GPUs."""
@@ -156,40 +218,6 @@ class Cluster:
         return room
 
 
-def _hand_out(
-    units: Sequence[Any], waiting: deque[int], actors: Sequence[Any], in_hand: dict[Any, tuple[Any, int]]
-) -> None:
-    """Gives each actor what it computes and what it takes next, and no more."""
-    for actor in actors:
-        held = sum(each is actor for each, _ in in_hand.values())
-        for _ in range(min(IN_HAND - held, len(waiting))):
-            number = waiting.popleft()
-            in_hand[actor.compute.remote(units[number])] = (actor, number)
-
-
-@dataclass(frozen=True)
-class RayEngine:
-    """Computes shards on a Ray cluster; each actor writes its own, so that maps never travel."""
-
-    cluster: Cluster
-
-    def __call__(
-        self,
-        job: Job,
-        shards: Sequence[Shard],
-        stopped: threading.Event,
-        on_images: Callable[[int], None],
-    ) -> Iterator[ShardReport]:
-        make = partial(_shard_worker, job)
-        for shard, report in self.cluster.map(make, shards, cpus=job.threads, stopped=stopped):
-            on_images(len(shard.data))
-            yield report
-
-
-def _shard_worker(job: Job) -> Callable[[Shard], ShardReport]:
-    return ShardWorker(job).compute
-
-
 @contextmanager
 def _connected(address: str | None, n_cpus: int) -> Iterator[Any]:
     """Ray, connected; what is begun here ends here, and a connection that was there stays."""
@@ -202,6 +230,8 @@ def _connected(address: str | None, n_cpus: int) -> Iterator[Any]:
     if address is None:
         settings["address"] = "local"  # else Ray would join the cluster of RAY_ADDRESS
         settings["num_cpus"] = max(n_cpus, os.cpu_count() or 1)
+        # It wants a token, which Ray makes by itself; the user neither asked for a cluster nor has to know.
+        logging.getLogger(AUTHENTICATION).setLevel(logging.ERROR)
     else:
         settings = {"address": address, "log_to_driver": False}
     try:

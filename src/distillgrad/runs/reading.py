@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from distillgrad.core.optional import optional
 from distillgrad.errors import UnknownNameError
+from distillgrad.runs.attribution_request import layout_of, read_manifest
 from distillgrad.runs.files import file_name_of
 from distillgrad.runs.folders import folder_at
-from distillgrad.runs.runner import layout_of, read_manifest
 from distillgrad.runs.store import ARRAYS, COMPLETE, ENTRIES, Entry, finished_shards, read_part, read_table
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from distillgrad.core.forward import Model
+from torch import nn
+
 from distillgrad.errors import InputError
+from distillgrad.runs.attribution_request import AttributionRequest, job_of, layout_of, manifest_of
 from distillgrad.runs.folders import folder_at
-from distillgrad.runs.runner import AttributionRequest, job_of, layout_of, manifest_of
-from distillgrad.runs.shards import Shard, ShardWorker
+from distillgrad.runs.job import Shard
+from distillgrad.runs.shards import ShardWorker
 from distillgrad.runs.store import prepare
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.datasets import ImageData
@@ -48,24 +51,29 @@ class Estimate:
 
 
 def estimate(
-    loaded: LoadedModel, data: ImageData, request: AttributionRequest, *, fast: Model | None = None
+    loaded: LoadedModel,
+    data: ImageData,
+    request: AttributionRequest,
+    default_threads: int,
+    *,
+    fast: nn.Module | None = None,
 ) -> Estimate:
     """Explains a few batches as the run would, into a folder that is thrown away.
 
     Raises:
         InputError: none of those images can be explained.
     """
-    manifest = manifest_of(loaded, data, request, fast or loaded.model)
+    manifest = manifest_of(loaded, data, request, fast or loaded.model, default_threads)
     size = manifest["batch_size"]
     n_timed = min(len(data), BATCHES * size)
     with tempfile.TemporaryDirectory() as out:
         layout = replace(layout_of(manifest), n_entries=n_timed, shard_size=size)
         prepare(folder_at(out), layout, ())
         shards = [Shard(number, data.part(layout.places(number))) for number in range(layout.n_shards)]
-        with ShardWorker(replace(job_of(manifest, out, False), layout=layout), loaded) as worker:
+        with ShardWorker(replace(job_of(manifest, out, False), layout=layout), loaded, fast) as worker:
             worker.compute(shards[0])  # what libraries set up once is not to be counted
             began = time.perf_counter()
-            reports = [worker.compute(shard) for shard in shards]
+            reports = list(worker.compute_all(shards, threading.Event()))
             seconds = time.perf_counter() - began
         folder = folder_at(out)
         n_bytes = sum(len(folder.get(name)) for name in folder.names())

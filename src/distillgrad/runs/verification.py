@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillgrad.errors import SourceError
+from distillgrad.runs.attribution_request import job_of, read_manifest
 from distillgrad.runs.folders import RunFolder, folder_at
+from distillgrad.runs.job import Job, Shard
 from distillgrad.runs.manifest import parsed_json
 from distillgrad.runs.reading import AttributionRun, open_run
-from distillgrad.runs.runner import job_of, read_manifest
-from distillgrad.runs.shards import Job, Shard, ShardWorker
+from distillgrad.runs.shards import ShardWorker
 from distillgrad.runs.store import COMPLETE, ENTRIES, finished_shards, read_part, read_table, sha256
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.datasets import ImageData

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -74,6 +75,17 @@ def load_model(spec: str, *, pretrained: bool = True) -> LoadedModel:
         raise UnknownNameError("model", spec, KINDS)
     loaded.model.eval()
     return loaded
+
+
+def portable_spec(spec: str) -> str:
+    """The spec as another process reads it, which works in another folder: files by absolute paths."""
+    kind, _, rest = spec.partition(":")
+    if kind == "hf" and Path(rest).is_dir():
+        return f"hf:{Path(rest).absolute()}"
+    name, at, weights = spec.partition("@")
+    if at and kind != "hf" and Path(weights).exists():
+        return f"{name}@{Path(weights).absolute()}"
+    return spec
 
 
 def known_models(pattern: str) -> list[str]:

@@ -1,0 +1,38 @@
+"""Where the commands over whole data sets compute: options that they share, and the engine of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from distillgrad.errors import ParameterError
+
+if TYPE_CHECKING:
+    from distillgrad.runs.engine import Engine
+
+EngineName = Annotated[str, typer.Option(help="local, or ray: on a cluster, or on this machine's cores.")]
+Address = Annotated[
+    str | None, typer.Option(help="Of the Ray cluster; default: one is started here.", show_default=False)
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Ray workers; default: as many as fit.")]
+Gpus = Annotated[float, typer.Option(min=0, help="GPUs, or a part of one, for each Ray worker.")]
+
+
+def engine_of(name: str, address: str | None, workers: int | None, gpus: float) -> Engine:
+    """The engine that the options ask for; nothing is started yet.
+
+    Raises:
+        ParameterError: there is none of that name; options of Ray without Ray.
+    """
+    if name == "local":
+        from distillgrad.runs.local import LocalEngine
+
+        if address is not None or workers is not None or gpus:
+            raise ParameterError("address, workers and gpus are Ray's; add --engine ray, or leave them out")
+        return LocalEngine()
+    if name != "ray":
+        raise ParameterError(f"engine must be local or ray, not {name!r}")
+    from distillgrad.runs.ray import RayEngine
+
+    return RayEngine(address, workers, gpus)

@@ -1,0 +1,55 @@
+"""What travels to whatever computes a shard of a data set, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from distillgrad.runs.store import Entry, Layout
+from distillgrad.sources.datasets import ImageData
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker must know to compute any shard.
+
+    Attributes:
+        model: What :func:`~distillgrad.sources.models.load_model` takes; ``weights``: their SHA-256.
+        methods: By label, the method's name and parameters.
+        target: ``"predicted"``, ``"label"``, or a class's name or number.
+        threads: That a shard is computed with: sums of floats depend on how they are cut.
+        out: Of the run, as :func:`~distillgrad.runs.folders.folder_at` takes it.
+        strict: Whether an image that fails ends the run.
+    """
+
+    model: str
+    weights: str
+    methods: Mapping[str, tuple[str, Mapping[str, Any]]]
+    target: str
+    layout: Layout
+    batch_size: int
+    threads: int
+    seed: int
+    accelerated: bool
+    device: str
+    out: str
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Its number, and its images; ``first``: whether the run has nothing yet."""
+
+    number: int
+    data: ImageData
+    first: bool = False
+
+
+@dataclass(frozen=True)
+class ShardReport:
+    """What became of a shard that is now written."""
+
+    number: int
+    n_explained: int
+    failures: tuple[Entry, ...]

@@ -1,7 +1,8 @@
 """DGA beside `stable_dga` and DGA's successors, by image: ``python benchmarks/variants.py [--only page]``.
 
 Values are kept in ``docs/results/variants-*.json``; what is there is not computed again. The
-file ``variants-tried.json`` holds the settings that were screened before, on other images.
+file ``variants-tried.json`` holds the settings that were screened before, on other images, by
+``benchmarks/screening.py``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import copy
 import csv
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "samp, 30 passes": ("samp", {"n_steps": 15}),
     "idgi, 31 passes": ("idgi", {"n_steps": 30}),
 }
-NETWORKS = ("resnet18", "squeezenet1_1", "cifar10-cnn")
+NETWORKS = ("resnet18", "squeezenet1_1", "cifar10-cnn", "cifar10-resnet20")
 FIRST, ROWS, N_STEPS = 100, 8, 20
 """The first image that no choice was made on; rows at a time; steps of the curves."""
 
@@ -80,6 +82,8 @@ def classifier(name: str) -> Any:
     """A network with the weights of the shared data, or our own."""
     if name == "cifar10-cnn":
         return dg.load_model(name)
+    if name == "cifar10-resnet20":
+        return dg.load_model(f"{name}@{SHARED / 'cifar10' / 'resnet20.safetensors'}")
     return dg.load_model(f"torchvision:{name}@{DATA / name}.safetensors")
 
 
@@ -100,14 +104,14 @@ def remembered(part: str) -> tuple[Path, dict[str, Any]]:
     return path, json.loads(path.read_text()) if path.exists() else {}
 
 
-def faithfulness(network: str, n_images: int, precision: Any) -> None:
-    """LeRF and MoRF of every method, in chunks that are kept at once."""
+def faithfulness(network: str, n_images: int, precision: Any, methods: Sequence[str]) -> None:
+    """LeRF and MoRF of the methods, in chunks that are kept at once."""
     path, kept = remembered(f"{network}-{precision}")
     loaded = classifier(network)
     model = None
     for start in range(FIRST, FIRST + n_images, ROWS):
         numbers = range(start, min(start + ROWS, FIRST + n_images))
-        missing = [name for name in METHODS if f"{numbers[-1]}" not in kept.get(name, {})]
+        missing = [name for name in methods if f"{numbers[-1]}" not in kept.get(name, {})]
         if not missing:
             continue
         x = images(loaded, numbers)
@@ -127,16 +131,17 @@ def faithfulness(network: str, n_images: int, precision: Any) -> None:
         path.write_text(json.dumps(kept))
 
 
-def overlaps(network: str, n_images: int) -> None:
+def overlaps(network: str, n_images: int, methods: Sequence[str]) -> None:
     """Common top 10 % of the pixels between float32 and float64."""
     path, kept = remembered(f"{network}-overlap")
     loaded = classifier(network)
     exact = copy.deepcopy(loaded.model).double()
     for start in range(FIRST, FIRST + n_images, 2):
         numbers = range(start, min(start + 2, FIRST + n_images))
-        for name, (method, parameters) in METHODS.items():
-            if "dga" not in name or str(numbers[-1]) in kept.get(name, {}):
+        for name in methods:
+            if str(numbers[-1]) in kept.get(name, {}):
                 continue
+            method, parameters = METHODS[name]
             x = images(loaded, numbers)
             with torch.no_grad():
                 target = loaded.model(x).argmax(1)
@@ -215,12 +220,13 @@ def main() -> None:
     parser.add_argument("--only", default="", help="network-precision, network-overlap, or page")
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--precision", default="bfloat16", choices=("float32", "bfloat16"))
+    parser.add_argument("--methods", nargs="+", default=[*METHODS], choices=[*METHODS])
     arguments = parser.parse_args()
     for network in NETWORKS:
         if arguments.only in ("", f"{network}-{arguments.precision}"):
-            faithfulness(network, arguments.images, arguments.precision)
+            faithfulness(network, arguments.images, arguments.precision, arguments.methods)
         if arguments.only in ("", f"{network}-overlap"):
-            overlaps(network, arguments.images)
+            overlaps(network, arguments.images, arguments.methods)
     (RESULTS / "variants.md").write_text(page())
 
 

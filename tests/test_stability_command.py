@@ -41,11 +41,47 @@ def test_the_command_writes_a_table_for_each_model(tmp_path, photographs):
     assert page.count("| dga(n_steps=2) | SSIM |") == 2
 
 
-def test_data_that_do_not_match_the_models_are_a_wrong_request(tmp_path, photographs):
-    arguments = ("stability", "--data", photographs, "--data", photographs, "--out", tmp_path / "a.md")
-    result = run(*arguments, "--methods", "saliency")
+def test_what_was_measured_is_not_measured_again(tmp_path, photographs):
+    out = tmp_path / "stability.md"
+    arguments = ("stability", "--data", photographs, "--out", out, "--json", "--methods")
+    assert run(*arguments, "saliency").exit_code == 0
+    record = json.loads(out.with_suffix(".json").read_text())
+    (table,) = record["tables"].values()
+    assert table["model"] == "cifar10-cnn"
+    table["methods"]["saliency"]["overlap"] = [[0.25, 1, 1, None], [0.5, 1, 1, None]]
+    out.with_suffix(".json").write_text(json.dumps(record))
+
+    found = json.loads(run(*arguments, "saliency,gradient_x_input").stdout)["cifar10-cnn"]
+    assert found["saliency"]["overlap"] == {"float64": 0.375, "bfloat16": 1, "alone": 1, "jitter": None}
+    assert found["gradient_x_input"]["overlap"]["alone"] > 0.9
+    assert "| saliency | top-10 % overlap | 0.375 (0.250 … 0.500) |" in out.read_text()
+
+    of_one = json.loads(run(*arguments, "saliency", "--limit", 1).stdout)["cifar10-cnn"]
+    assert of_one["saliency"]["overlap"]["float64"] > 0.9
+    assert len(json.loads(out.with_suffix(".json").read_text())["tables"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("further", "words"),
+    [
+        (("--data", "photographs"), "2 --data for 1 models"),
+        (("--limit", 1, "--limit", 2), "2 --limit for 1 models"),
+        (("--out", "tables.json"), "give the tables another"),
+    ],
+)
+def test_wrong_requests(tmp_path, photographs, monkeypatch, further, words):
+    monkeypatch.chdir(tmp_path)
+    result = run("stability", "--data", photographs, "--methods", "saliency", *further)
     assert result.exit_code == 2
-    assert "2 --data for 1 models" in result.stderr
+    assert words in result.stderr
+
+
+def test_a_record_of_something_else_is_left_alone(tmp_path, photographs):
+    (tmp_path / "notes.json").write_text('{"mine": 1}')
+    result = run("stability", "--data", photographs, "--methods", "saliency", "--out", tmp_path / "notes.md")
+    assert result.exit_code == 2
+    assert "holds something else" in result.stderr
+    assert (tmp_path / "notes.json").read_text() == '{"mine": 1}'
 
 
 def test_explain_keeps_the_agreement_in_its_record(tmp_path, photographs):

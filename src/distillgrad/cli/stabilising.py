@@ -9,7 +9,7 @@ import typer
 
 from distillgrad.cli.application import Debug, Device, Json, Seed, command, device_of, load
 from distillgrad.errors import ParameterError
-from distillgrad.views.terminal import print_json, print_rows, progress_of, say
+from distillgrad.views.terminal import complain, print_json, print_rows, progress_of, say
 
 
 @command(epilog="Example: distillgrad stability --models cifar10-cnn --data photos --limit 10")
@@ -17,33 +17,64 @@ def stability(
     data: Annotated[list[Path], typer.Option(help="Images; once, or once for each model.")],
     models: Annotated[str, typer.Option(help="Classifiers, separated by commas.")] = "cifar10-cnn",
     methods: Annotated[str, typer.Option(help="Separated by commas, or [b]all[/].")] = "all",
-    limit: Annotated[int, typer.Option(min=1, help="Images for each model.")] = 10,
-    out: Annotated[Path, typer.Option(help="Markdown file for the tables.")] = Path("stability.md"),
+    limit: Annotated[
+        list[int] | None, typer.Option(min=1, help="Images (10); once, or once for each model.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Markdown file for the tables; values go to .json beside it.")
+    ] = Path("stability.md"),
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measure how far methods agree with themselves in another precision, batch, or under jitter."""
+    """Measure how far methods agree with themselves in another precision, batch, or under jitter.
+
+    What was measured is kept, method by method: the same command goes on where it was stopped.
+    """
     import torch
 
     from distillgrad.methods import METHODS
     from distillgrad.methods.spelling import methods_of
     from distillgrad.runs.files import written_whole
     from distillgrad.sources.datasets import open_data
-    from distillgrad.views.agreement import HEADS, agreement_rows, agreements, markdown_of, record_of
+    from distillgrad.views.agreement import (
+        HEADS,
+        PREFACE,
+        agreement_rows,
+        agreements,
+        markdown_of,
+        record_of,
+    )
+    from distillgrad.views.agreement_record import AgreementRecord, key_of
 
     chosen = methods_of(",".join(METHODS) if methods == "all" else methods)
     specs = [each.strip() for each in models.split(",") if each.strip()]
-    if len(data) not in (1, len(specs)):
-        raise ParameterError(f"{len(data)} --data for {len(specs)} models: give it once, or for each model")
-    opened = [open_data(each, limit=limit) for each in (data * len(specs) if len(data) == 1 else data)]
-    pages, records = [], {}
+    limits = limit or [10]
+    for option, given in (("--data", len(data)), ("--limit", len(limits))):
+        if given not in (1, len(specs)):
+            raise ParameterError(f"{given} {option} for {len(specs)} models: give it once, or for each model")
+    kept = AgreementRecord(out)
+    paths = data * len(specs) if len(data) == 1 else data
+    numbers = limits * len(specs) if len(limits) == 1 else limits
+    opened = [open_data(path, limit=number) for path, number in zip(paths, numbers, strict=True)]
+    pages, records = [PREFACE], {}
     for spec, images in zip(specs, opened, strict=True):
         loaded = load(spec, device, seed)
         inputs = torch.stack([loaded.preprocess(images[place].image) for place in range(len(images))])
-        with progress_of(f"explaining {spec}", len(chosen), "methods") as advance:
-            found = agreements(loaded, inputs.to(device_of(loaded)), chosen, on_method=advance)
+        key = key_of(loaded, inputs)
+        known = kept.known(key)
+        missing = {label: each for label, each in chosen.items() if label not in known}
+        try:
+            with progress_of(f"explaining {spec}", len(missing), "methods") as advance:
+                for label, asked in missing.items():
+                    known |= agreements(loaded, inputs.to(device_of(loaded)), {label: asked})
+                    kept.keep(key, loaded, label, known[label])
+                    advance()
+        except KeyboardInterrupt:
+            complain(f"stopped; what is measured is in {kept.path}, and the same command goes on from there")
+            raise typer.Exit(130) from None
+        found = {label: known[label] for label in chosen}
         pages.append(f"## {loaded.name}, {len(images)} images\n\n{markdown_of(found)}")
         records[spec] = record_of(found)
         if not as_json:

@@ -1,6 +1,7 @@
 """The paper made anew: regions that partition the plane, cells that are the library's, every claim."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,17 +11,19 @@ from typer.testing import CliRunner
 import distillgrad as dg
 from distillgrad.cli import app
 from distillgrad.metrics.statistics import bootstrap_mean, compare
-from distillgrad.paper import figure_3, published
+from distillgrad.paper import figure_3, figure_5, published
 from distillgrad.paper.claims import CLAIMS
 from distillgrad.paper.figure_6 import neighbours
 from distillgrad.paper.index import made_below, save_page
 from distillgrad.paper.measuring import PAPERS
+from distillgrad.paper.mosaics import mosaics
 from distillgrad.paper.piecewise import area, linear_regions, network, patterns
 from distillgrad.paper.registry import EXHIBITS
 from distillgrad.paper.variants import FromFirstAnchor, WithLocal
 from distillgrad.paper.verdicts import best_of_all, order_agreement, worst_of_all
 from distillgrad.runs.evaluation_record import read_evaluation
 from distillgrad.sources.photographs import PHOTOGRAPHS, photographs
+from distillgrad.sources.roar_data import subject_of
 
 
 def run(*arguments):
@@ -124,27 +127,86 @@ def test_pictures_of_others_images_are_not_published(tmp_path, photograph):
     assert "Not shown" in (tmp_path / "page.md").read_text()
 
 
+def few_digits(data):
+    return replace(subject_of(data, limit=200), n_epochs=2)
+
+
 def test_retraining_is_compared_trial_by_trial(tmp_path, monkeypatch):
-    monkeypatch.setattr("distillgrad.paper.figure_5.N_TRIALS", 2)
-    monkeypatch.setattr("distillgrad.paper.figure_5.FRACTIONS", (0.5,))
-    methods = "dga(n_steps=2),gradient_x_input"
-    result = run("figure-5", "--methods", methods, "--out", tmp_path, "--json")
+    monkeypatch.setattr(figure_5, "N_TRIALS", 2)
+    monkeypatch.setattr(figure_5, "FRACTIONS", (0.5,))
+    monkeypatch.setattr(figure_5, "subject_of", few_digits)
+    made, kept = tmp_path / "made", tmp_path / "kept"
+    result = run("figure-5", "--methods", "dga(n_steps=2),gradient_x_input", "--out", made, "--json")
     assert result.exit_code == 0, result.stderr
-    (made,) = json.loads(result.stdout)["exhibits"]
-    accuracies = made["numbers"]["explanations"]
-    subject, rival = (
-        np.mean(accuracies[name]["accuracies"]) for name in ("dga(n_steps=2)", "gradient_x_input")
+    (exhibit,) = json.loads(result.stdout)["exhibits"]
+    accuracies = exhibit["numbers"]["explanations"]
+    subject, rival, chance, plain = (
+        np.mean(accuracies[name]["accuracies"])
+        for name in ("dga(n_steps=2)", "gradient_x_input", "random", "none")
     )
-    roar, steep = made["verdicts"]
+    roar, steep = exhibit["verdicts"]
     assert f"dga(n_steps=2) {subject:.3f}" in roar["numbers"]
     assert f"{rival - subject:+.3f}" in roar["numbers"]
     assert roar["outcome"] == "undecided"  # two trials cannot be significant
-    assert f"falls from {np.mean(accuracies['none']['accuracies']):.3f}" in steep["numbers"]
+    assert f"dga(n_steps=2) {plain - subject:.3f}" in steep["numbers"]
+    assert f"random {plain - chance:.3f}" in steep["numbers"]
+    assert steep["why"] == "2 trials cannot be significant: p is at least 0.5"
+    result = run("figure-5", "--roar-run", made / "figure-5" / "run", "--out", kept, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["exhibits"][0]["verdicts"] == exhibit["verdicts"]
+    assert (
+        "Remove and retrain (Figure 5, §4.3): digits, 2 trials of 2 epochs"
+        in (kept / "index.html").read_text()
+    )
 
 
-def test_every_claim_has_an_exhibit_or_a_reason():
-    for claim in CLAIMS:
-        assert bool(claim.untestable) != (claim.exhibit in EXHIBITS), claim.name
+def kept_run(folder, **lost):
+    """A finished run of eight trials at two shares in which each explanation costs so much accuracy."""
+    plain = np.linspace(0.90, 0.92, 8)
+    fractions = [0.1, 0.5]
+    content = {
+        "request": {
+            "data": {"from": "cifar10:folder"},
+            "methods": {name: [name, {}] for name in lost if name != "random"},
+            "training": {"n_epochs": 3},
+            "keep": False,
+            "retrain": True,
+        },
+        "explanations": {
+            "none": {"fractions": [0.0], "accuracies": [plain.tolist()]},
+            **{
+                name: {
+                    "fractions": fractions,
+                    "accuracies": [(plain - drop + np.sin(np.arange(8)) / 1e4).tolist() for drop in drops],
+                }
+                for name, drops in lost.items()
+            },
+        },
+    }
+    folder.mkdir()
+    (folder / "roar.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_retraining_says_which_claims_hold(tmp_path):
+    """The accuracies are made up, so what has to be said of them is known."""
+    best = kept_run(tmp_path / "best", dga=(0.2, 0.4), fullgrad=(0.1, 0.3), random=(0.05, 0.5))
+    worst = kept_run(tmp_path / "worst", dga=(0.01, 0.02), fullgrad=(0.1, 0.3), random=(0.05, 0.1))
+    outcomes = {}
+    for folder in (best, worst):
+        result = run("figure-5", "--roar-run", folder, "--out", tmp_path / "out", "--json")
+        assert result.exit_code == 0, result.stderr
+        (exhibit,) = json.loads(result.stdout)["exhibits"]
+        outcomes[folder.name] = [verdict["outcome"] for verdict in exhibit["verdicts"]]
+        assert exhibit["subject"] == "cifar10, 8 trials of 3 epochs"
+        findings = " ".join(exhibit["findings"])
+        assert ("At 50% random pixels cost the most" in findings) == (folder == best)
+    assert outcomes == {"best": ["holds", "holds"], "worst": ["does not hold", "does not hold"]}
+    assert run("figure-5", "--roar-run", tmp_path, "--out", tmp_path / "out").exit_code == 2
+
+
+def test_every_claim_has_an_exhibit():
+    assert {claim.exhibit for claim in CLAIMS} <= set(EXHIBITS)
     listed = json.loads(run("list", "--json").stdout)
     assert [row["exhibit"] for row in listed] == list(EXHIBITS)
     assert run("table-3").exit_code == 2
@@ -186,6 +248,21 @@ def test_photographs_and_neighbours():
     patch[0, :2, :5] = torch.rand(2, 5) + 1
     assert neighbours(patch).item() == pytest.approx(26 / 33)
     assert neighbours(torch.rand(20, 50, 50)).mean().item() == pytest.approx(0.1, abs=0.01)
+
+
+def test_a_mosaic_holds_its_class_in_one_quarter_alone():
+    target = torch.tensor([0, 0, 1, 2, 1])
+    inputs = (torch.arange(5.0) + 1)[:, None, None, None].expand(5, 1, 6, 6)  # image i holds i + 1 everywhere
+    made, classes, inside = mosaics(inputs, target)
+    assert classes.tolist() == target.tolist()
+    for row, (mosaic, where) in enumerate(zip(made, inside, strict=True)):
+        assert where.sum() == 9
+        assert (mosaic[0][where] == row + 1).all()
+        others = {int(value) - 1 for value in mosaic[0][~where]}
+        assert len(others) == 3
+        assert all(target[other] != target[row] for other in others)
+    assert len({int(where.flatten().int().argmax()) for where in inside}) == 4  # every quarter in turn
+    assert len(mosaics(inputs[:3], target[:3])[0]) == 0
 
 
 def test_exhibits_are_made_with_few_methods(tmp_path):

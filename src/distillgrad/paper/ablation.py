@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from distillgrad.metrics.statistics import Comparison
+from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import Methods, measured
-from distillgrad.paper.verdicts import best_of_all, in_words, p_in_words
+from distillgrad.paper.verdicts import AREA, Verdict, area_between, best_of_all, in_words, p_in_words
 from distillgrad.views.leaderboard import record_of, summary_rows
 
 N_IMAGES = 30
+FROM_FIRST, UNDISTILLED = "anchors 1 … N (eq. 12)", "no distillation (Uniform FullGrad)"
 PARTS: Methods = {
     "dga": ("dga", {}),
     "without the extreme mask (eq. 8)": ("dga", {"masks": "weak"}),
@@ -15,8 +18,8 @@ PARTS: Methods = {
     "without the weak mask": ("dga", {"masks": "extreme"}),
     "β = 0.5": ("dga", {"negative_scale": 0.5}),
     "without the ReLU (β = 1)": ("dga", {"negative_scale": 1.0}),
-    "anchors 1 … N (eq. 12)": ("dga_from_first_anchor", {}),
-    "no distillation (Uniform FullGrad)": ("uniform_fullgrad", {}),
+    FROM_FIRST: ("dga_from_first_anchor", {}),
+    UNDISTILLED: ("uniform_fullgrad", {}),
 }
 MODULES = ("without the extreme mask (eq. 8)", "without the weak mask", "without the ReLU (β = 1)")
 
@@ -28,17 +31,21 @@ def make(setting: Setting) -> Exhibit:
         setting, "ablation", PARTS, ("lerf", "morf", "area_between"), images=images, subject="dga"
     )
     heads, rows = summary_rows(found.board)
-    verdict = best_of_all(
-        "modules",
-        found.comparison("area_between", ["dga", *MODULES]),
-        "higher",
-        measure="area between LeRF and MoRF",
-    )
     area = found.board.comparisons["area_between"]
-    findings = [f"{verdict.outcome}: {verdict.numbers}; {verdict.why}."]
+    verdicts = (
+        best_of_all(
+            "modules",
+            found.comparison("area_between", ["dga", *MODULES]),
+            "higher",
+            measure=AREA,
+        ),
+        _class_oriented(found.comparison("area_between", ["dga", UNDISTILLED])),
+        _anchors(found.comparison("area_between", ["dga", FROM_FIRST])),
+    )
+    findings = [finding(each) for each in verdicts]
     findings += [
-        f"{label}: area between {in_words(area.differences[label].interval, signed=True)} against dga "
-        f"({p_in_words(area.differences[label])})."
+        f"{label}: {in_words(area.differences[label].interval, signed=True)} in {AREA} against dga, "
+        f"{p_in_words(area.differences[label])}."
         for label in PARTS
         if label != "dga"
     ]
@@ -47,12 +54,11 @@ def make(setting: Setting) -> Exhibit:
         "Masks, ReLU and anchors, one at a time",
         "§3.3, Appendices A and H",
         tuple(findings),
-        (verdict,),
+        verdicts,
         (
             Table(
-                f"{found.n_images} images; `*`: significantly different from dga. The paper's "
-                "numbers stand in "
-                "its appendix, which is not part of the published text.",
+                f"{found.n_images} images; `*`: significantly different from dga. The paper's numbers stand "
+                "in its appendix, which is not part of the published text.",
                 heads,
                 tuple(rows),
             ),
@@ -60,4 +66,28 @@ def make(setting: Setting) -> Exhibit:
         (Picture("run/leaderboard.png", "Means and 95 % intervals."),),
         record_of(found.board),
         found.n_images,
+    )
+
+
+def _class_oriented(comparison: Comparison) -> Verdict:
+    difference = comparison.differences[UNDISTILLED]
+    better = difference.interval.mean < 0
+    return Verdict(
+        "class-oriented",
+        "undecided" if not difference.significant else "holds" if better else "does not hold",
+        f"{AREA}: dga {in_words(comparison.means['dga'])}, its first local attribution "
+        f"alone {in_words(comparison.means[UNDISTILLED])}, {p_in_words(difference)}",
+        "faithfulness to the class's probability stands for what the paper shows in one picture",
+    )
+
+
+def _anchors(comparison: Comparison) -> Verdict:
+    difference = comparison.differences[FROM_FIRST]
+    return Verdict(
+        "anchors",
+        "does not hold" if difference.significant else "undecided",
+        area_between(difference, "n = 1 … N", "n = 0 … N"),
+        "the input's own attribution makes a difference"
+        if difference.significant
+        else f"no difference is shown by {difference.interval.n} images; the interval bounds it",
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from distillgrad.paper.verdicts import Verdict
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -13,15 +15,13 @@ class Claim:
         name: What verdicts call it.
         words: What is claimed.
         source: Where.
-        exhibit: What tests it; "" if nothing can.
-        untestable: Why nothing can.
+        exhibit: What puts it to the test.
     """
 
     name: str
     words: str
     source: str
-    exhibit: str = ""
-    untestable: str = ""
+    exhibit: str
 
 
 CLAIMS = (
@@ -39,16 +39,14 @@ CLAIMS = (
     ),
     Claim(
         "kink",
-        "Two inputs as close as one likes, with the same output but in different linear "
-        "regions, get different "
-        "FullGrad attributions",
+        "Two inputs as close as one likes, with the same output but in different linear regions, get "
+        "different FullGrad attributions",
         "§3.1",
         "figure-3",
     ),
     Claim(
         "region-a",
-        "In the baseline's linear region IG equals FullGrad, and moving x₁ changes the "
-        "attribution of x₁ alone",
+        "In the baseline's linear region IG equals FullGrad, and moving x₁ changes its attribution alone",
         "Figure 3d, §3.1",
         "figure-3",
     ),
@@ -74,9 +72,7 @@ CLAIMS = (
         "bias-share",
         "FullGrad's Ψ makes too much of the biases of deep layers, which spreading them evenly mends",
         "§3.2, eq. 4",
-        untestable="a value judgement from another paper, without a measure; Uniform FullGrad "
-        "itself stands in "
-        "Table 1",
+        "table-1",
     ),
     Claim(
         "local",
@@ -142,17 +138,21 @@ CLAIMS = (
     Claim("aligned", "DGA's maps lie on the object more than others", "§4.4, Figure 6", "figure-6"),
     Claim(
         "class-oriented",
-        "Aggregating along the sequence gives a heat map of the class (Dingo)",
+        "Aggregating local attributions along the sequence gives a heat map that is oriented on the class",
         "Figure 1",
-        untestable="one picture, without a measure, of an image that is not named",
+        "ablation",
+    ),
+    Claim(
+        "anchors",
+        "The sum over the anchors n = 0 … N and the mean over n = 1 … N are one method",
+        "Algorithm 1; against eq. 12",
+        "ablation",
     ),
     Claim(
         "applies",
-        "DGA applies to classifiers of all kinds",
+        "DGA can be applied to networks of various kinds",
         "§5",
-        untestable="no trained transformer or ConvNeXt can be had offline, and random weights have "
-        "nothing to be "
-        "faithful to; every exhibit takes --model timm:NAME",
+        "table-1",
     ),
 )
 
@@ -160,3 +160,9 @@ CLAIMS = (
 def claim(name: str) -> Claim:
     """The claim of that name."""
     return next(each for each in CLAIMS if each.name == name)
+
+
+def finding(verdict: Verdict) -> str:
+    """A verdict as a sentence: the claim, what became of it, our numbers, why."""
+    tested = f"{verdict.numbers}; {verdict.why}" if verdict.numbers else verdict.why
+    return f"{claim(verdict.claim).words}: {verdict.outcome}: {tested}."

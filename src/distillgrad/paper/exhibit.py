@@ -57,6 +57,7 @@ class Exhibit:
         findings: Sentences, computed from the numbers.
         numbers: All of them, for machines.
         images: Of how many images it was made; 0 if of none.
+        subject: Of what it was made, if of no images.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Exhibit:
     pictures: tuple[Picture, ...] = ()
     numbers: Mapping[str, Any] = field(default_factory=dict)
     images: int = 0
+    subject: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Setting:
         methods: As for ``evaluate``; "": the paper's.
         target: The class of Figure 4; ``None``: the predicted one.
         roar_data: As for ``roar``.
+        roar_run: The folder of a finished ``roar`` run to take instead of making one.
         roar_device: Where its networks are trained; ``None``: on the CPU.
     """
 
@@ -92,6 +95,7 @@ class Setting:
     methods: str = ""
     target: str | None = None
     roar_data: str = "digits"
+    roar_run: Path | None = None
     n_steps: int = 20
     n_masks: int = 100
     seed: int = 0

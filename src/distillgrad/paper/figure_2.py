@@ -10,6 +10,7 @@ from torch import Tensor
 from distillgrad.core.ranking import pixel_attributions
 from distillgrad.metrics.noise import noise_robustness
 from distillgrad.metrics.statistics import bootstrap_mean, compare
+from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import Methods, asked_for, explainable, first_images, method_for
 from distillgrad.paper.verdicts import Verdict, in_words, worst_of_all
@@ -88,7 +89,7 @@ def make(setting: Setting) -> Exhibit:
         "Explanations under noise",
         "Figure 2, §3.1",
         (
-            *(f"{each.claim}: {each.outcome}: {each.numbers}; {each.why}." for each in verdicts),
+            *(finding(each) for each in verdicts),
             *(f"{label} is left out: {why}" for label, why in left_out.items()),
         ),
         verdicts,

@@ -13,6 +13,7 @@ from torch import Tensor
 from distillgrad.methods.dga import DistilledGradientAggregation
 from distillgrad.methods.fullgrad import UniformFullGrad
 from distillgrad.methods.path import IntegratedGradients
+from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.piecewise import Region, linear_regions, network, patterns
 from distillgrad.paper.verdicts import Verdict
@@ -86,7 +87,7 @@ def make(setting: Setting) -> Exhibit:
         for name, by_method in moved.items()
         for method, changes in by_method.items()
     )
-    findings = [f"{each.outcome}: {each.numbers}; {each.why}." for each in verdicts]
+    findings = [finding(each) for each in verdicts]
     findings.append(
         f"DGA's {len(anchors)} anchors from b of B lie in {visited} linear regions, of "
         f"{len(regions)} in the square."

@@ -9,6 +9,7 @@ from distillgrad.core.ranking import pixel_attributions
 from distillgrad.methods.dga import DistilledGradientAggregation
 from distillgrad.metrics.similarity import top_overlap
 from distillgrad.metrics.statistics import bootstrap_mean, compare
+from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import first_images
 from distillgrad.paper.published import EPC_QUANTILE, N_STEPS
@@ -50,7 +51,7 @@ def make(setting: Setting) -> Exhibit:
         "figure-4",
         "Distillation under the weak mask, and under both",
         "Figure 4, §3.2",
-        tuple(f"{each.claim}: {each.outcome}: {each.numbers}; {each.why}." for each in verdicts),
+        tuple(finding(each) for each in verdicts),
         verdicts,
         (
             Table(

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from distillgrad.metrics.statistics import compare
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distillgrad.errors import ParameterError, SourceError
+from distillgrad.metrics.roar import Roar
+from distillgrad.metrics.statistics import Comparison, compare
+from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import PAPERS, SUBJECT, asked_for
 from distillgrad.paper.published import ROAR_EPOCHS, ROAR_TRIALS
-from distillgrad.paper.verdicts import Verdict, best_of_all
+from distillgrad.paper.verdicts import Verdict, best_of_all, in_words, listed, p_in_words
 from distillgrad.runs.manifest import MANIFEST, read_json
 from distillgrad.runs.roar import RoarRequest, roar
 from distillgrad.sources.roar_data import subject_of
@@ -18,66 +27,137 @@ FRACTIONS = (0.1, 0.5, 0.9)
 
 
 def make(setting: Setting) -> Exhibit:
-    """Makes, or goes on with, a ROAR run of eight trials at three shares. Cost: as ``distillgrad roar``."""
-    methods = asked_for(setting, PAPERS)
+    """Takes the setting's run, or makes (or goes on with) one of eight trials at three shares.
+
+    Cost: as ``distillgrad roar``, if the setting names no run.
+    """
+    found, request = _kept(setting.roar_run) if setting.roar_run else _made(setting)
+    data, training = str(request["data"]["from"]).partition(":")[0], request["training"]
+    n_trials = len(found["none"].accuracies[0])
+    where = f"{data}, {n_trials} trials of {training['n_epochs']} epochs"
+    save_roar(
+        found, request, setting.folder("figure-5") / "run", f"ROAR on {where}", "share of the pixels removed"
+    )
+    subject = next(label for label, (name, _) in request["methods"].items() if name == SUBJECT)
+    explained = {label: each for label, each in found.items() if label not in ("none", "random")}
+    verdicts = (
+        best_of_all(
+            "roar",
+            compare(
+                {label: each.accuracies.mean(0).numpy() for label, each in explained.items()},
+                better="lower",
+                reference=subject,
+            ),
+            "lower",
+            measure="accuracy, mean over all shares",
+            unit="trials",
+        ),
+        _steep(found, subject),
+    )
+    heads, rows = summary_rows(found)
+    findings = [*(finding(each) for each in verdicts), *_by_share(found, subject)]
+    findings.append(
+        f"Trained here: {where}; the paper: CIFAR-10, {ROAR_TRIALS} trials of {ROAR_EPOCHS} epochs."
+    )
+    return Exhibit(
+        "figure-5",
+        "Remove and retrain",
+        "Figure 5, §4.3",
+        tuple(findings),
+        verdicts,
+        (
+            Table(
+                f"Test accuracy in %, mean ± standard error, by the share removed; {where}.",
+                heads,
+                tuple(rows),
+            ),
+        ),
+        (Picture("run/roar.png", f"Test accuracy by the share of the pixels removed, {data}."),),
+        record_of(found, request),
+        subject=where,
+    )
+
+
+def _made(setting: Setting) -> tuple[Mapping[str, Roar], Mapping[str, Any]]:
     request = RoarRequest(
         data=setting.roar_data,
-        methods=methods,
+        methods=asked_for(setting, PAPERS),
         fractions=FRACTIONS,
         n_trials=N_TRIALS,
         seed=setting.seed,
     )
     folder = setting.folder("figure-5") / "run"
     found = roar(subject_of(setting.roar_data), request, folder, device=setting.roar_device)
-    title = f"ROAR on {setting.roar_data}, {N_TRIALS} trials"
-    save_roar(found, read_json(folder / MANIFEST), folder, title, "share of the pixels removed")
-    subject = next(label for label, (name, _) in methods.items() if name == SUBJECT)
-    whole = compare(
-        {label: found[label].accuracies.mean(0).numpy() for label in methods},
-        better="lower",
-        reference=subject,
+    return found, read_json(folder / MANIFEST)
+
+
+def _kept(folder: Path) -> tuple[Mapping[str, Roar], Mapping[str, Any]]:
+    """A finished run's accuracies and request.
+
+    Raises:
+        SourceError: it is not there, not finished, or in another layout.
+        ParameterError: another experiment than the paper's.
+    """
+    path = folder / "roar.json"
+    content = read_json(path)
+    try:
+        request: Mapping[str, Any] = content["request"]
+        found = {
+            label: Roar(
+                torch.tensor(each["fractions"], dtype=torch.float64),
+                torch.tensor(each["accuracies"], dtype=torch.float64),
+            )
+            for label, each in content["explanations"].items()
+        }
+        other = request["keep"] or not request["retrain"]
+        names = [name for name, _ in request["methods"].values()]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise SourceError(f"{path} is in another layout: {error!r}; make the run anew") from error
+    if other or SUBJECT not in names:
+        raise ParameterError(f"{folder} holds no run that retrains without the pixels that {SUBJECT} names")
+    return found, request
+
+
+def _steep(found: Mapping[str, Roar], subject: str) -> Verdict:
+    """Whether DGA's first share costs more than the same share of random pixels."""
+    share = f"{float(found[subject].fractions[0]):.0%}"
+    lost = {
+        label: (found["none"].accuracies[0] - found[label].accuracies[0]).numpy()
+        for label in (subject, "random")
+    }
+    comparison = compare(lost, better="higher", reference=subject)
+    lead = comparison.differences["random"]
+    more = lead.interval.mean < 0
+    return Verdict(
+        "roar-steep",
+        "undecided" if not lead.significant else "holds" if more else "does not hold",
+        f"accuracy lost with {share} of the pixels: {subject} {in_words(comparison.means[subject])}, "
+        f"random {in_words(comparison.means['random'])}, {p_in_words(lead)}",
+        _too_few(comparison) or ("more" if more else "no more") + " than with random pixels",
     )
-    first = compare(
-        {label: found[label].accuracies[0].numpy() for label in (subject, "random")},
-        better="lower",
-        reference=subject,
-    )
-    plain = float(found["none"].mean)
-    fallen = {label: plain - float(found[label].mean[0]) for label in (subject, "random")}
-    lead = first.differences["random"]
-    steep = lead.significant and lead.interval.mean > 0
-    share = f"{request.fractions[0]:.0%}"
-    verdicts = (
-        best_of_all("roar", whole, "lower", measure="accuracy, mean over all shares"),
-        Verdict(
-            "roar-steep",
-            "holds" if steep else "does not hold" if lead.significant else "undecided",
-            f"with {share} removed accuracy falls from {plain:.3f} by {fallen[subject]:.3f} "
-            f"for {subject}, by "
-            f"{fallen['random']:.3f} for random pixels",
-            "more than for random pixels"
-            if steep
-            else "less than for random pixels"
-            if lead.significant
-            else f"{N_TRIALS} trials cannot tell it from random pixels",
-        ),
-    )
-    heads, rows = summary_rows(found)
-    where = f"{setting.roar_data}; the paper: CIFAR-10, {ROAR_TRIALS} trials of {ROAR_EPOCHS} epochs"
-    return Exhibit(
-        "figure-5",
-        "Remove and retrain",
-        "Figure 5, §4.3",
-        tuple(f"{each.claim}: {each.outcome}: {each.numbers}; {each.why} ({where})." for each in verdicts),
-        verdicts,
-        (
-            Table(
-                f"Test accuracy in %, mean ± standard error of {N_TRIALS} trials, by the share "
-                f"removed; {where}.",
-                heads,
-                tuple(rows),
-            ),
-        ),
-        (Picture("run/roar.png", f"Test accuracy by the share of the pixels removed, {setting.roar_data}."),),
-        record_of(found, read_json(folder / MANIFEST)),
-    )
+
+
+def _too_few(comparison: Comparison) -> str:
+    """What to say of trials with which no test can be significant."""
+    n = comparison.means[comparison.reference].n
+    return f"{n} trials cannot be significant: p is at least {2 / 2**n:.2g}" if 2 / 2**n >= 0.05 else ""
+
+
+def _by_share(found: Mapping[str, Roar], subject: str) -> list[str]:
+    """Who leaves least at each share; and where that is a random choice, what this says of the measure."""
+    lowest = {
+        f"{float(share):.0%}": min(
+            (label for label in found if label != "none"), key=lambda label: float(found[label].mean[place])
+        )
+        for place, share in enumerate(found[subject].fractions)
+    }
+    words = [
+        "Lowest mean accuracy: " + ", ".join(f"{name} at {share}" for share, name in lowest.items()) + "."
+    ]
+    by_chance = [share for share, name in lowest.items() if name == "random"]
+    if by_chance:
+        words.append(
+            f"At {listed(by_chance)} random pixels cost the most: what explanations remove leaves holes in "
+            "the shape of the class, which a network learns to read (the known weakness of ROAR)."
+        )
+    return words

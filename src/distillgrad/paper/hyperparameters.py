@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from distillgrad.paper import published
+from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import Methods, measured
-from distillgrad.paper.verdicts import best_of_all, in_words, p_in_words
+from distillgrad.paper.verdicts import AREA, best_of_all, in_words, p_in_words
 from distillgrad.views.leaderboard import record_of
 
 N_IMAGES = 24
@@ -52,10 +53,8 @@ def make(setting: Setting) -> Exhibit:
         for metric in METRICS
         for differences in [found.board.comparisons[metric].differences]
     ]
-    verdict = best_of_all(
-        "grid", found.comparison("area_between", list(GRID)), "higher", measure="area between LeRF and MoRF"
-    )
-    findings = [f"{verdict.outcome}: {verdict.numbers}; {verdict.why}."]
+    verdict = best_of_all("grid", found.comparison("area_between", list(GRID)), "higher", measure=AREA)
+    findings = [finding(verdict)]
     for n_steps in (5, 10):
         label = label_of(n_steps, published.EPC_QUANTILE)
         lost = {metric: found.board.comparisons[metric].differences[label] for metric in METRICS}

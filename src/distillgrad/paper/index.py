@@ -37,7 +37,7 @@ class Made:
     def on(self) -> str:
         """The model and the data, briefly."""
         if not self.exhibit.images:
-            return str(self.circumstances.get("subject", ""))
+            return self.exhibit.subject
         model = str(self.circumstances["model"]).partition("@")[0].rpartition(":")[2]
         return f"{model}, {self.exhibit.images} images of {self.circumstances['data']}"
 
@@ -56,7 +56,7 @@ def made_below(folder: Path) -> list[Made]:
 
 
 def claims_table(made: Sequence[Made]) -> Table:
-    """A line for every claim and every exhibit that tested it."""
+    """A line for every claim and every exhibit that tested it; of those that could not only if none could."""
     rows = [row for each in CLAIMS for row in _lines(each, made)]
     return Table(
         "Every claim of the paper, with what we measured.",
@@ -72,10 +72,8 @@ def _lines(claim: Claim, made: Sequence[Made]) -> list[tuple[str, ...]]:
         for verdict in each.exhibit.verdicts
         if verdict.claim == claim.name
     ]
-    if claim.untestable:
-        tested = [("", "not testable here", "", claim.untestable)]
-    elif not tested:
-        tested = [("", "not tested yet", "", f"make it: distillgrad paper {claim.exhibit}")]
+    tested = [each for each in tested if each[1] != "not testable here"] or tested
+    tested = tested or [("", "not tested yet", "", f"make it: distillgrad paper {claim.exhibit}")]
     return [
         (claim.words if not place else "″", claim.source if not place else "", *each)
         for place, each in enumerate(tested)

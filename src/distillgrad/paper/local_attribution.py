@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import Methods, measured
-from distillgrad.paper.verdicts import Verdict, in_words, p_in_words
+from distillgrad.paper.verdicts import AREA, Verdict, area_between, in_words, p_in_words
 from distillgrad.views.leaderboard import record_of, summary_rows
 
 N_IMAGES = 24
@@ -32,8 +33,7 @@ def make(setting: Setting) -> Exhibit:
     verdict = Verdict(
         "local",
         "does not hold" if worse or (gain.significant and not helps) else "holds" if helps else "undecided",
-        f"area between of {G_I} minus Gradient×Input alone: {in_words(gain.interval, signed=True)}, "
-        f"{p_in_words(gain)}",
+        area_between(gain, G_I, "Gradient×Input alone"),
         "significantly worse than with Uniform FullGrad"
         if worse
         else "distillation improves on the local attribution"
@@ -42,10 +42,10 @@ def make(setting: Setting) -> Exhibit:
     )
     area = found.board.comparisons["area_between"].differences
     seconds = found.evaluation.seconds
-    findings = [f"{verdict.outcome}: {verdict.numbers}; {verdict.why}."]
+    findings = [finding(verdict)]
     findings += [
-        f"{label}: area between {in_words(area[label].interval, signed=True)} against dga "
-        f"({p_in_words(area[label])}), at {seconds[label] / seconds['dga']:.1f} of its time."
+        f"{label}: {in_words(area[label].interval, signed=True)} in {AREA} against dga, "
+        f"{p_in_words(area[label])}, at {seconds[label] / seconds['dga']:.1f} of its time."
         for label in LOCALS
         if label != "dga"
     ]

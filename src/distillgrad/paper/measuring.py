@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from distillgrad.core.forward import logits_of
@@ -24,7 +23,7 @@ from distillgrad.paper.variants import KNOWN
 from distillgrad.runs.evaluation import evaluate
 from distillgrad.runs.evaluation_record import Evaluation, Request
 from distillgrad.sources.datasets import ImageData
-from distillgrad.views.leaderboard import Leaderboard, leaderboard_of, save_leaderboard
+from distillgrad.views.leaderboard import Leaderboard, leaderboard_of, per_sample, save_leaderboard
 
 Methods: TypeAlias = Mapping[str, tuple[str, Mapping[str, Any]]]
 """By label, the name and the parameters."""
@@ -71,20 +70,10 @@ class Measured:
         """Some methods only: Holm's correction is for as many as a claim compares."""
         values = self.evaluation.values[metric]
         return compare(
-            {label: mean_along(values[label]) for label in labels},
+            {label: per_sample(values[label]) for label in labels},
             better=METRICS[metric].better,
             reference=reference or self.subject,
         )
-
-
-def mean_along(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A value per image, ``(B,)``: of several the mean of those that are defined."""
-    if values.ndim == 1:
-        return values
-    found = np.full(len(values), np.nan)
-    some = np.isfinite(values).any(1)
-    found[some] = np.nanmean(np.where(np.isfinite(values[some]), values[some], np.nan), axis=1)
-    return found
 
 
 def asked_for(setting: Setting, default: str) -> Methods:

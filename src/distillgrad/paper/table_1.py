@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from distillgrad.metrics.registry import METRICS
 from distillgrad.paper import published
+from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import PAPERS, Measured, asked_for, measured, papers_labels
-from distillgrad.paper.verdicts import Verdict, best_of_all, in_words, order_agreement
+from distillgrad.paper.verdicts import Verdict, area_between, best_of_all, order_agreement
 from distillgrad.views.leaderboard import record_of, summary_rows
 
 FURTHER = "uniform_fullgrad,gradcam,lrp,smoothgrad(n_samples=31),rise(n_masks=500),random"
 APPENDIX_I = ("uniform_fullgrad", "gradcam", "lrp", "smoothgrad", "rise")
 N_IMAGES = 30
+NAMES = {"lerf": "LeRF", "morf": "MoRF"}
 
 
 def make(setting: Setting) -> Exhibit:
@@ -39,16 +41,16 @@ def make(setting: Setting) -> Exhibit:
     six = papers_labels(found.methods)
     verdicts = [
         best_of_all(
-            metric, found.comparison(metric, list(six.values())), METRICS[metric].better, measure=metric
+            metric,
+            found.comparison(metric, list(six.values())),
+            METRICS[metric].better,
+            measure=NAMES[metric],
         )
         for metric in ("lerf", "morf")
     ]
     verdicts += [_order(found, network), _values(found, network), _others(found), _cheaper(found)]
-    findings = [
-        f"{each.claim.upper() if each.claim in ('lerf', 'morf') else each.claim}: {each.outcome}. "
-        f"{each.numbers}; {each.why}."
-        for each in verdicts
-    ]
+    verdicts += [_bias_share(found), _applies(found)]
+    findings = [finding(each) for each in verdicts]
     findings += [f"{label} is left out: {why}" for label, why in found.left_out.items()]
     return Exhibit(
         "table-1",
@@ -73,7 +75,7 @@ def _order(found: Measured, network: str | None) -> Verdict:
         means = found.board.comparisons[metric].means
         ours = {name: means[label].mean for name, label in six.items()}
         same, pairs = order_agreement(ours, published.table_1(metric, network))
-        parts.append(f"{metric} {same} of {pairs}")
+        parts.append(f"{NAMES[metric]} {same} of {pairs}")
         total, agreed = total + pairs, agreed + same
     of = published.NETWORKS[network] if network else "the mean of its three networks"
     return Verdict(
@@ -98,23 +100,32 @@ def _values(found: Measured, network: str | None) -> Verdict:
         "table-1-values",
         "holds" if inside == total else "does not hold",
         f"{inside} of {total} numbers lie in our intervals",
-        f"the paper: 50,000 images, baseline and steps unsaid; here {found.n_images} "
-        "images of another choice, "
-        "the data's mean colour",
+        "the paper: 50,000 images, steps and what stands in for removed pixels unsaid; here "
+        f"{found.n_images} other images, the data's mean colour",
     )
 
 
 def _others(found: Measured) -> Verdict:
     """The paper's measures are LeRF and MoRF: the claim stands on both."""
-    labels = [*found.labels_of(APPENDIX_I), found.subject]
-    parts = [
-        best_of_all("others", found.comparison(metric, labels), METRICS[metric].better, measure=metric)
-        for metric in ("lerf", "morf")
-    ]
-    worst = ("does not hold", "not testable here", "undecided", "holds")
-    outcome = min((each.outcome for each in parts), key=worst.index)
-    numbers = "; ".join(each.numbers for each in parts)
-    return Verdict("others", outcome, numbers, "; ".join(dict.fromkeys(each.why for each in parts)))
+    others = found.labels_of(APPENDIX_I)
+    if not others:
+        return Verdict("others", "not testable here", "", "none of these methods was measured")
+    parts = {
+        words: best_of_all(
+            "others",
+            found.comparison(metric, [*others, found.subject]),
+            METRICS[metric].better,
+            measure=words,
+        )
+        for metric, words in NAMES.items()
+    }
+    worst = ("does not hold", "undecided", "holds")
+    return Verdict(
+        "others",
+        min((each.outcome for each in parts.values()), key=worst.index),
+        "; ".join(each.numbers for each in parts.values()),
+        "; ".join(f"in {words} {each.why}" for words, each in parts.items()),
+    )
 
 
 def _cheaper(found: Measured) -> Verdict:
@@ -122,17 +133,52 @@ def _cheaper(found: Measured) -> Verdict:
     if not rise:
         return Verdict("cheaper", "not testable here", "", "RISE was not measured")
     (label,) = rise[:1]
-    comparison = found.comparison("area_between", [label, found.subject])
+    difference = found.comparison("area_between", [label, found.subject]).differences[label]
     seconds = found.evaluation.seconds
-    difference = comparison.differences[label]
     worse = difference.significant and difference.interval.mean > 0  # RISE is significantly better
     cheaper = seconds[found.subject] < seconds[label]
     return Verdict(
         "cheaper",
         "does not hold" if worse or not cheaper else "holds" if difference.significant else "undecided",
-        f"{found.subject} {seconds[found.subject]:.2g} s an image, {label} "
-        f"{seconds[label]:.2g} s; area between "
-        f"of {label} minus {found.subject}'s: {in_words(difference.interval, signed=True)}",
+        f"{found.subject} {seconds[found.subject]:.2g} s an image, {label} {seconds[label]:.2g} s; "
+        + area_between(difference, label, found.subject),
         f"{found.subject} costs {seconds[found.subject] / seconds[label]:.2f} of {label}'s time"
         + (", but is significantly worse" if worse else ""),
+    )
+
+
+def _bias_share(found: Measured) -> Verdict:
+    """Spread evenly, the biases change no ranking: what remains of FullGrad is Gradient×Input's."""
+    six, uniform = papers_labels(found.methods), found.labels_of(["uniform_fullgrad"])
+    if "fullgrad" not in six or not uniform:
+        return Verdict(
+            "bias-share", "not testable here", "", "FullGrad and Uniform FullGrad were not both measured"
+        )
+    (label,) = uniform[:1]
+    fullgrad = six["fullgrad"]
+    difference = found.comparison("area_between", [label, fullgrad], reference=fullgrad).differences[label]
+    better = difference.interval.mean > 0
+    return Verdict(
+        "bias-share",
+        "undecided" if not difference.significant else "holds" if better else "does not hold",
+        area_between(difference, label, fullgrad),
+        "faithfulness stands for the right share of the biases; spread evenly they change no ranking, so "
+        "that Uniform FullGrad ranks as Gradient×Input does",
+    )
+
+
+def _applies(found: Measured) -> Verdict:
+    chance = found.labels_of(["random"])
+    if not chance:
+        return Verdict("applies", "not testable here", "", "no random map was measured")
+    (label,) = chance[:1]
+    difference = found.comparison("area_between", [found.subject, label], reference=label).differences[
+        found.subject
+    ]
+    better = difference.interval.mean > 0
+    return Verdict(
+        "applies",
+        "undecided" if not difference.significant else "holds" if better else "does not hold",
+        area_between(difference, found.subject, label),
+        "on this network its maps are " + ("more" if better else "no more") + " faithful than random ones",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from distillgrad.metrics.statistics import SIGNIFICANCE, compare, holm
 from distillgrad.paper import published
+from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import PAPERS, Measured, asked_for, measured, papers_labels
 from distillgrad.paper.verdicts import Verdict, in_words, order_agreement
@@ -34,7 +35,7 @@ def make(setting: Setting) -> Exhibit:
     )
     verdicts = (_highest(found), _order(found))
     means = found.board.comparisons[METRIC].means
-    findings = [f"{each.outcome}: {each.numbers}; {each.why}." for each in verdicts]
+    findings = [finding(each) for each in verdicts]
     findings.append(
         "Mean over all shares: "
         + "; ".join(f"{label} {in_words(means[label])}" for label in found.board.methods)

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 from distillgrad.metrics.statistics import SIGNIFICANCE, Better, Comparison, Difference, Interval
 
+AREA = "area between LeRF and MoRF"
 Outcome: TypeAlias = Literal["holds", "does not hold", "undecided", "not testable here"]
 
 
@@ -38,6 +39,12 @@ def in_words(interval: Interval, *, signed: bool = False) -> str:
     return f"{interval.mean:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
 
 
+def area_between(difference: Difference, name: str, other: str) -> str:
+    """By how much a method's area is wider than another's: ``area between LeRF and MoRF, a minus b: …``."""
+    wider = in_words(difference.interval, signed=True)
+    return f"{AREA}, {name} minus {other}: {wider}, {p_in_words(difference)}"
+
+
 def p_in_words(difference: Difference) -> str:
     """The adjusted p-value: ``p = 0.012``."""
     p = difference.p_adjusted
@@ -46,7 +53,9 @@ def p_in_words(difference: Difference) -> str:
     return f"p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
 
 
-def best_of_all(claim: str, comparison: Comparison, better: Better, *, measure: str) -> Verdict:
+def best_of_all(
+    claim: str, comparison: Comparison, better: Better, *, measure: str, unit: str = "images"
+) -> Verdict:
     """Whether the comparison's reference is better than every other method, significantly.
 
     Holds, if each is significantly worse; does not, if one is significantly better; else it is undecided.
@@ -81,7 +90,7 @@ def best_of_all(claim: str, comparison: Comparison, better: Better, *, measure: 
         claim,
         "undecided",
         numbers,
-        f"{n} samples cannot tell {subject} from {', '.join(open_ones)} (adjusted p ≥ {SIGNIFICANCE})",
+        f"{n} {unit} cannot tell {subject} from {', '.join(open_ones)} (adjusted p ≥ {SIGNIFICANCE})",
     )
 
 

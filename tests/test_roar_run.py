@@ -15,6 +15,7 @@ import distillgrad as dg
 from distillgrad.cli import app
 from distillgrad.metrics.retraining import train_ensemble
 from distillgrad.metrics.roar import remove_and_retrain
+from distillgrad.runs.manifest import begin
 from distillgrad.sources.roar_data import subject_of
 
 ABSENT = "cuda" if torch.backends.mps.is_available() else "mps"
@@ -133,6 +134,17 @@ def test_wrong_requests(tmp_path, options, words):
     result = run(*SMALL, *options, "--out", tmp_path / "run")
     assert result.exit_code == 2
     assert words in " ".join(result.stderr.split())
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    result = run(*SMALL, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "is not empty and holds no run (it has thesis.tex)" in " ".join(result.stderr.split())
+    assert [each.name for each in tmp_path.iterdir()] == ["thesis.tex"]
+    (tmp_path / "thesis.tex").rename(tmp_path / ".manifest.json.abcd1234.part")  # of a run killed at once
+    begin(tmp_path, {"format": 1})
+    assert (tmp_path / "manifest.json").is_file()
 
 
 def test_another_request_and_broken_files_are_refused(tmp_path):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from distillgrad.errors import ParameterError, SourceError
-from distillgrad.runs.files import written_whole
+from distillgrad.runs.files import is_temporary, written_whole
 
 MANIFEST = "manifest.json"
 SHOWN = 40
@@ -19,15 +19,34 @@ def begin(out: Path, manifest: dict[str, Any]) -> None:
     """Writes the manifest, or finds the same one there.
 
     Raises:
-        ParameterError: ``out`` holds a run of another request; says what differs.
+        ParameterError: ``out`` holds a run of another request, and says what differs; or no run but something
+            else.
         SourceError: it cannot be written, or what is there cannot be read.
     """
     path = out / MANIFEST
     if path.is_file():
         refuse_another(str(out), read_json(path), manifest)
         return
+    refuse_foreign(
+        str(out), (each.name for each in out.iterdir() if not is_temporary(each)) if out.is_dir() else ()
+    )
     with written_whole(path) as file:
         file.write(json.dumps(manifest, indent=2).encode())
+
+
+def refuse_foreign(out: str, names: Iterable[str]) -> None:
+    """Returns if a folder without a run holds nothing else, either.
+
+    Args:
+        names: Of what is there, but for what a run that was killed at its start leaves.
+    Raises:
+        ParameterError: it holds something.
+    """
+    others = sorted(names)
+    if others:
+        raise ParameterError(
+            f"{out} is not empty and holds no run (it has {', '.join(others[:3])}); give another folder"
+        )
 
 
 def refuse_another(out: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

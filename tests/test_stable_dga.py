@@ -84,10 +84,12 @@ def test_it_costs_n_plus_one_passes_and_no_more():
         calls.append(len(x))
         return model(x)
 
-    method = dg.StableDistilledGradientAggregation(counted, n_steps=4)
-    method.attribute(inputs_for((12,), 0))
-    assert calls == [3] * 5
-    assert method.n_passes == 5
+    for parameters, n_passes in (({"n_steps": 4}, 5), ({}, 31)):
+        calls.clear()
+        method = dg.StableDistilledGradientAggregation(counted, **parameters)
+        method.attribute(inputs_for((12,), 0))
+        assert calls == [3] * n_passes
+        assert method.n_passes == n_passes
 
 
 @pytest.mark.parametrize(

@@ -11,16 +11,17 @@ from typer.testing import CliRunner
 import distillgrad as dg
 from distillgrad.cli import app
 from distillgrad.metrics.statistics import bootstrap_mean, compare
-from distillgrad.paper import figure_3, figure_5, published
+from distillgrad.paper import figure_3, figure_4, figure_5, published
 from distillgrad.paper.claims import CLAIMS
+from distillgrad.paper.exhibit import Exhibit
 from distillgrad.paper.figure_6 import neighbours
-from distillgrad.paper.index import made_below, save_page
+from distillgrad.paper.index import Made, claims_table, made_below, save_page
 from distillgrad.paper.measuring import PAPERS
 from distillgrad.paper.mosaics import mosaics
 from distillgrad.paper.piecewise import area, linear_regions, network, patterns
 from distillgrad.paper.registry import EXHIBITS
 from distillgrad.paper.variants import FromFirstAnchor, WithLocal
-from distillgrad.paper.verdicts import best_of_all, order_agreement, worst_of_all
+from distillgrad.paper.verdicts import Verdict, best_of_all, order_agreement, worst_of_all
 from distillgrad.runs.evaluation_record import read_evaluation
 from distillgrad.sources.photographs import PHOTOGRAPHS, photographs
 from distillgrad.sources.roar_data import subject_of
@@ -67,7 +68,7 @@ def test_moving_one_input_changes_ig_of_the_other_but_not_fullgrad_s():
     torch.testing.assert_close(figure_3.along("B")["IG"], exact, atol=2e-2, rtol=0)
 
 
-def _exact_ig(model, point, n=20_001):
+def _exact_ig(model, point, n=2001):
     shares = (torch.arange(n, dtype=torch.float64) + 0.5) / n
     path = (shares[:, None] * point).requires_grad_()
     (gradient,) = torch.autograd.grad(model(path).sum(), path)
@@ -117,7 +118,9 @@ def test_table_cells_and_strip_are_the_library_s(tmp_path):
     assert (tmp_path / "page" / "figure-4-figure.png").is_file()
 
 
-def test_pictures_of_others_images_are_not_published(tmp_path, photograph):
+def test_pictures_of_others_images_are_not_published(tmp_path, photograph, monkeypatch):
+    monkeypatch.setattr(figure_4, "N_STEPS", 12)
+    monkeypatch.setattr(figure_4, "LATE", 8)
     result = run("figure-4", "--data", photograph, "--target", "dog", "--out", tmp_path)
     assert result.exit_code == 0, result.stderr
     (made,) = made_below(tmp_path)
@@ -155,7 +158,7 @@ def test_retraining_is_compared_trial_by_trial(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["exhibits"][0]["verdicts"] == exhibit["verdicts"]
     assert (
-        "Remove and retrain (Figure 5, §4.3): digits, 2 trials of 2 epochs"
+        "(Figure 5, §4.3): digits, 200 train images, 2 trials of 2 epochs"
         in (kept / "index.html").read_text()
     )
 
@@ -273,3 +276,21 @@ def test_exhibits_are_made_with_few_methods(tmp_path):
     outcomes = {each.claim: each.outcome for made in made_below(tmp_path) for each in made.exhibit.verdicts}
     for claim in ("sensitivity-n", "table-2-order", "noise-maps"):
         assert outcomes[claim] == "not testable here", claim
+    for claim in ("kink", "region-a", "region-b", "paths"):
+        assert outcomes[claim] == "holds", claim
+
+
+def test_what_could_not_be_tested_yields_to_what_was(tmp_path):
+    def lines(*outcomes):
+        made = [
+            Made(Exhibit("table-1", "", "", (), (Verdict("lerf", outcome, "", "why"),)), {}, tmp_path)
+            for outcome in outcomes
+        ]
+        words = next(each.words for each in CLAIMS if each.name == "lerf")
+        rows = claims_table(made).rows
+        place = next(place for place, row in enumerate(rows) if row[0] == words)
+        return [row[3] for row in rows[place:] if row[0] in (words, "″")]
+
+    assert lines() == ["not tested yet"]
+    assert lines("not testable here") == ["not testable here"]
+    assert lines("not testable here", "holds", "undecided") == ["holds", "undecided"]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from distillgrad.errors import ParameterError, SourceError
@@ -31,10 +32,11 @@ def make(setting: Setting) -> Exhibit:
 
     Cost: as ``distillgrad roar``, if the setting names no run.
     """
-    found, request = _kept(setting.roar_run) if setting.roar_run else _made(setting)
+    folder = setting.roar_run or setting.folder("figure-5") / "run"
+    found, request = _kept(folder) if setting.roar_run else _made(setting, folder)
     data, training = str(request["data"]["from"]).partition(":")[0], request["training"]
     n_trials = len(found["none"].accuracies[0])
-    where = f"{data}, {n_trials} trials of {training['n_epochs']} epochs"
+    where = f"{data}, {_n_train(folder)}{n_trials} trials of {training['n_epochs']} epochs"
     save_roar(
         found, request, setting.folder("figure-5") / "run", f"ROAR on {where}", "share of the pixels removed"
     )
@@ -78,7 +80,7 @@ def make(setting: Setting) -> Exhibit:
     )
 
 
-def _made(setting: Setting) -> tuple[Mapping[str, Roar], Mapping[str, Any]]:
+def _made(setting: Setting, folder: Path) -> tuple[Mapping[str, Roar], Mapping[str, Any]]:
     request = RoarRequest(
         data=setting.roar_data,
         methods=asked_for(setting, PAPERS),
@@ -86,7 +88,6 @@ def _made(setting: Setting) -> tuple[Mapping[str, Roar], Mapping[str, Any]]:
         n_trials=N_TRIALS,
         seed=setting.seed,
     )
-    folder = setting.folder("figure-5") / "run"
     found = roar(subject_of(setting.roar_data), request, folder, device=setting.roar_device)
     return found, read_json(folder / MANIFEST)
 
@@ -116,6 +117,12 @@ def _kept(folder: Path) -> tuple[Mapping[str, Roar], Mapping[str, Any]]:
     if other or SUBJECT not in names:
         raise ParameterError(f"{folder} holds no run that retrains without the pixels that {SUBJECT} names")
     return found, request
+
+
+def _n_train(folder: Path) -> str:
+    """How many images were trained on, which a run says only by the ranks of their pixels."""
+    ranks = next((folder / "ranks").glob("*.train.npy"), None)
+    return f"{len(np.load(ranks, mmap_mode='r')):,} train images, " if ranks else ""
 
 
 def _steep(found: Mapping[str, Roar], subject: str) -> Verdict:

@@ -90,7 +90,7 @@ def best_of_all(
         claim,
         "undecided",
         numbers,
-        f"{n} {unit} cannot tell {subject} from {', '.join(open_ones)} (adjusted p ≥ {SIGNIFICANCE})",
+        f"{n} {unit} cannot tell {subject} from {_some(open_ones)} (adjusted p ≥ {SIGNIFICANCE})",
     )
 
 
@@ -127,6 +127,13 @@ def order_agreement(
         (ours[first] - ours[second]) * (published[first] - published[second]) > 0 for first, second in pairs
     )
     return same, len(pairs)
+
+
+def _some(names: Sequence[str], n_named: int = 6) -> str:
+    """The first of them, and how many others."""
+    if len(names) <= n_named:
+        return ", ".join(names)
+    return f"{', '.join(names[: n_named - 1])} and {len(names) - n_named + 1} others"
 
 
 def listed(names: Sequence[str]) -> str:

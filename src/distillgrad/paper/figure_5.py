@@ -37,9 +37,7 @@ def make(setting: Setting) -> Exhibit:
     data, training = str(request["data"]["from"]).partition(":")[0], request["training"]
     n_trials = len(found["none"].accuracies[0])
     where = f"{data}, {_n_train(folder)}{n_trials} trials of {training['n_epochs']} epochs"
-    save_roar(
-        found, request, setting.folder("figure-5") / "run", f"ROAR on {where}", "share of the pixels removed"
-    )
+    save_roar(found, request, setting.folder("figure-5"), f"ROAR on {where}", "share of the pixels removed")
     subject = next(label for label, (name, _) in request["methods"].items() if name == SUBJECT)
     explained = {label: each for label, each in found.items() if label not in ("none", "random")}
     verdicts = (
@@ -74,7 +72,7 @@ def make(setting: Setting) -> Exhibit:
                 tuple(rows),
             ),
         ),
-        (Picture("run/roar.png", f"Test accuracy by the share of the pixels removed, {data}."),),
+        (Picture("roar.png", f"Test accuracy by the share of the pixels removed, {data}."),),
         record_of(found, request),
         subject=where,
     )

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 import distillgrad as dg
 from distillgrad.cli import app
 from distillgrad.views.agreement import agreement_rows, agreements, markdown_of, record_of
+from distillgrad.views.agreement_record import Subject, write_page
 
 
 def run(*arguments):
@@ -59,6 +60,12 @@ def test_what_was_measured_is_not_measured_again(tmp_path, photographs):
     of_one = json.loads(run(*arguments, "saliency", "--limit", 1).stdout)["cifar10-cnn"]
     assert of_one["saliency"]["overlap"]["float64"] > 0.9
     assert len(json.loads(out.with_suffix(".json").read_text())["tables"]) == 2
+
+
+def test_a_page_says_what_is_not_measured(tmp_path):
+    subject = Subject(dg.load_model("cifar10-cnn"), torch.zeros(2, 3, 32, 32), {"saliency": "no"})
+    write_page(tmp_path / "partly.md", [subject], ["saliency", "dga"])
+    assert (tmp_path / "partly.md").read_text().endswith("- `saliency`: no\n\nNot measured: `dga`.\n")
 
 
 @pytest.mark.parametrize(

@@ -30,23 +30,15 @@ def stability(
 ) -> None:
     """Measure how far methods agree with themselves in another precision, batch, or under jitter.
 
-    What was measured is kept, method by method: the same command goes on where it was stopped.
+    What was measured is kept and tabled, method by method: the same command goes on where it was stopped.
     """
     import torch
 
     from distillgrad.methods import METHODS
     from distillgrad.methods.spelling import methods_of
-    from distillgrad.runs.files import written_whole
     from distillgrad.sources.datasets import open_data
-    from distillgrad.views.agreement import (
-        HEADS,
-        PREFACE,
-        agreement_rows,
-        agreements,
-        markdown_of,
-        record_of,
-    )
-    from distillgrad.views.agreement_record import AgreementRecord, key_of
+    from distillgrad.views.agreement import HEADS, agreement_rows, agreements, record_of
+    from distillgrad.views.agreement_record import AgreementRecord, Subject, key_of, write_page
 
     chosen = methods_of(",".join(METHODS) if methods == "all" else methods)
     specs = [each.strip() for each in models.split(",") if each.strip()]
@@ -58,30 +50,31 @@ def stability(
     paths = data * len(specs) if len(data) == 1 else data
     numbers = limits * len(specs) if len(limits) == 1 else limits
     opened = [open_data(path, limit=number) for path, number in zip(paths, numbers, strict=True)]
-    pages, records = [PREFACE], {}
+    subjects: list[Subject] = []
     for spec, images in zip(specs, opened, strict=True):
         loaded = load(spec, device, seed)
         inputs = torch.stack([loaded.preprocess(images[place].image) for place in range(len(images))])
-        key = key_of(loaded, inputs)
-        known = kept.known(key)
-        missing = {label: each for label, each in chosen.items() if label not in known}
+        subjects.append(Subject(loaded, inputs, kept.known(key_of(loaded, inputs))))
+    write_page(out, subjects, chosen)
+    records = {}
+    for spec, subject in zip(specs, subjects, strict=True):
+        inputs = subject.inputs.to(device_of(subject.loaded))
+        missing = {label: each for label, each in chosen.items() if label not in subject.found}
         try:
             with progress_of(f"explaining {spec}", len(missing), "methods") as advance:
                 for label, asked in missing.items():
-                    known |= agreements(loaded, inputs.to(device_of(loaded)), {label: asked})
-                    kept.keep(key, loaded, label, known[label])
+                    subject.found |= agreements(subject.loaded, inputs, {label: asked})
+                    kept.keep(subject, label)
+                    write_page(out, subjects, chosen)
                     advance()
         except KeyboardInterrupt:
             complain(f"stopped; what is measured is in {kept.path}, and the same command goes on from there")
             raise typer.Exit(130) from None
-        found = {label: known[label] for label in chosen}
-        pages.append(f"## {loaded.name}, {len(images)} images\n\n{markdown_of(found)}")
+        found = {label: subject.found[label] for label in chosen}
         records[spec] = record_of(found)
         if not as_json:
-            say("[b]{}[/], {} images", spec, len(images))
+            say("[b]{}[/], {} images", spec, len(inputs))
             print_rows(HEADS, agreement_rows(found), as_json=False)
-        with written_whole(out) as file:
-            file.write("\n".join(pages).encode())
     if as_json:
         print_json(records)
     else:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,18 @@ from distillgrad.runs.files import written_whole
 from distillgrad.runs.manifest import read_json
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.weights import fingerprint
-from distillgrad.views.agreement import MEASURES
+from distillgrad.views.agreement import MEASURES, PREFACE, markdown_of
 
 FORMAT = "distillgrad stability 1"
+
+
+@dataclass
+class Subject:
+    """A network, its inputs, and what is known of methods on them, by label."""
+
+    loaded: LoadedModel
+    inputs: Tensor
+    found: dict[str, Stability | str]
 
 
 class AgreementRecord:
@@ -60,16 +70,33 @@ class AgreementRecord:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SourceError(f"{self.path} is in another layout ({error!r}); remove it") from error
 
-    def keep(self, key: str, loaded: LoadedModel, label: str, found: Stability | str) -> None:
+    def keep(self, subject: Subject, label: str) -> None:
         """Adds a method's agreement; on return it is on the disk.
 
         Raises:
             SourceError: the file cannot be written.
         """
-        table = self._tables.setdefault(key, {"model": loaded.name, "methods": {}})
-        table["methods"][label] = _written(found)
+        empty: dict[str, Any] = {"model": subject.loaded.name, "methods": {}}
+        table = self._tables.setdefault(key_of(subject.loaded, subject.inputs), empty)
+        table["methods"][label] = _written(subject.found[label])
         with written_whole(self.path) as file:
             file.write(json.dumps({"format": FORMAT, "tables": self._tables}, ensure_ascii=False).encode())
+
+
+def write_page(page: Path, subjects: Sequence[Subject], methods: Iterable[str]) -> None:
+    """A table for each network, of the methods that are known by now, in this order.
+
+    Raises:
+        SourceError: the file cannot be written.
+    """
+    parts = [PREFACE]
+    for each in subjects:
+        found = {label: each.found[label] for label in methods if label in each.found}
+        missing = [f"`{label}`" for label in methods if label not in each.found]
+        note = f"\nNot measured: {', '.join(missing)}.\n" if missing else ""
+        parts.append(f"## {each.loaded.name}, {len(each.inputs)} images\n\n{markdown_of(found)}{note}")
+    with written_whole(page) as file:
+        file.write("\n".join(parts).encode())
 
 
 def key_of(loaded: LoadedModel, inputs: Tensor) -> str:

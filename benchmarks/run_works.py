@@ -104,7 +104,10 @@ def ray_engine(sizes: RunSizes, until_the_end: ExitStack) -> Work:
     """Two single-thread workers beside one, all of them there already, on a cluster of this machine."""
     import ray
 
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
+    }  # as the floor and all else here
     if not ray.is_initialized():
         ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
     folder = folder_of(sizes.n_for_ray)

@@ -4,8 +4,8 @@ import io
 import json
 import os
 import pickle
-from types import SimpleNamespace
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -15,7 +15,6 @@ from pyarrow import parquet
 
 import distillgrad as dg
 from distillgrad.errors import ParameterError, SourceError, TargetError, UnknownNameError
-from distillgrad.sources import layouts
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.datasets import label_index, open_data
 from distillgrad.sources.resnet20 import resnet20_model
@@ -392,39 +391,73 @@ def test_imagenets_val_folder(tmp_path):
             open_data(tmp_path / "val")
 
 
-class Rows:
-    """What is used of a data set of Hugging Face, all in memory."""
-
-    def __init__(self, rows, features):
-        self.rows, self.features = rows, features
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __getitem__(self, key):
-        return self.rows[key] if isinstance(key, int) else [each[key] for each in self.rows]
-
-    def select(self, places):
-        return Rows([self.rows[place] for place in places], self.features)
-
-    def cast_column(self, *_):
-        return self
+def saved(folder, rows, *, names=("ant", "bee"), splits=("train", "test")):
+    """A data set that Hugging Face's library itself saves; it copies the files of images into it."""
+    whole = dataset_of(rows, names)
+    datasets.DatasetDict(dict.fromkeys(splits, whole)).save_to_disk(folder)
+    return f"hf-dataset:{folder}"
 
 
-def test_hugging_face_labels_that_are_kept_back_and_images_that_are_files(tmp_path, monkeypatch):
+def dataset_of(rows, names):
+    label = datasets.ClassLabel(names=list(names)) if names else datasets.Value("int64")
+    features = datasets.Features({"image": datasets.Image(), "label": label})
+    columns = {name: [row[name] for row in rows] for name in features}
+    return datasets.Dataset.from_dict(columns, features=features)
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    datasets.disable_progress_bars()
+
+
+@pytest.mark.parametrize("names", [("ant", "bee"), None])
+def test_hugging_face_saved(tmp_path, offline, names):
     write(tmp_path / "a.png", 7)
-    image = {"bytes": None, "path": str(tmp_path / "a.png")}
-    gone = {"bytes": None, "path": str(tmp_path / "b.png")}
-    rows = [{"image": image, "label": 1}, {"image": gone, "label": -1}]
-    for names, labels in ((["ant", "bee"], ("bee", None)), (None, (1, None))):
-        found = Rows(rows, {"image": None, "label": SimpleNamespace(names=names)})
-        package = SimpleNamespace(load_dataset=lambda _, found=found: found, Image=lambda decode: None)
-        monkeypatch.setattr(layouts, "optional", lambda *_, package=package: package)
-        data = open_data("hf-dataset:some/where")
-        assert data.labels == labels
-        assert np.asarray(data[0].image)[0, 0, 0] == 7
-        with pytest.raises(SourceError, match="no such image"):
-            data[1]
+    rows = [
+        {"image": {"bytes": None, "path": str(tmp_path / "a.png")}, "label": 1},
+        {"image": {"bytes": encoded(5), "path": None}, "label": -1},
+        {"image": None, "label": 0},
+        {"image": {"bytes": b"no image", "path": None}, "label": 0},
+    ]
+    spec = saved(tmp_path / "saved", rows, names=names)
+    (tmp_path / "a.png").unlink()
+    data = open_data(spec)
+    assert data.ids == tuple(f"row-{row}" for row in range(4))
+    assert data.labels == (("bee", None, "ant", "ant") if names else (1, None, 0, 0))
+    assert data.classes == (names or ())
+    assert [data[row].image.getpixel((0, 0))[0] for row in (1, 0)] == [5, 7]
+    for row, words in ((2, "holds no image"), (3, "is not an image")):
+        with pytest.raises(SourceError, match=words):
+            data[row]
+    part = pickle.loads(pickle.dumps(data.part(range(1, 3))))  # noqa: S301  # our own
+    assert (part.ids, shades(part.part(range(1)))) == (("row-1", "row-2"), [5])
+    assert open_data(f"{spec}:train", limit=2).ids == ("train-0", "train-1")
+    with pytest.raises(SourceError, match="has the splits train, test, not 'val'"):
+        open_data(f"{spec}:val")
+
+
+def test_hugging_face_images_that_are_files(tmp_path, monkeypatch):
+    write(tmp_path / "a.png", 7)
+    rows = [
+        {"image": {"bytes": None, "path": str(tmp_path / name)}, "label": 0} for name in ("a.png", "b.png")
+    ]
+    monkeypatch.setattr(datasets, "load_dataset", lambda _: dataset_of(rows, ("ant",)))
+    data = open_data("hf-dataset:some/where")
+    assert data[0].image.getpixel((0, 0))[0] == 7
+    with pytest.raises(SourceError, match="no such image"):
+        data[1]
+
+
+def test_hugging_face_without_images_or_out_of_reach(tmp_path, offline):
+    datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "words")
+    with pytest.raises(SourceError, match="has the columns text; expected images in image or img"):
+        open_data(f"hf-dataset:{tmp_path / 'words'}")
+    with pytest.raises(SourceError, match="cannot load the data set nobody/nothing"):
+        open_data("hf-dataset:nobody/nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match="cannot load the data set"):
+        open_data(f"hf-dataset:{tmp_path / 'empty'}")
 
 
 def test_broken_entries_are_kept_where_that_is_asked_for(tmp_path):
@@ -437,3 +470,13 @@ def test_broken_entries_are_kept_where_that_is_asked_for(tmp_path):
             data[place]
         with pytest.raises(SourceError, match=words):
             data.part(range(place, place + 1))[0]
+
+
+def test_no_two_names_become_one_id(tmp_path):
+    for name in (b"\xff.png", b"\\xff.png", b"\\\\xff.png", b"a\\b.png"):
+        Image.new("RGB", (2, 2)).save(io.BytesIO(), "PNG")
+        with open(os.fsencode(tmp_path) + b"/" + name, "wb") as file:
+            Image.new("RGB", (2, 2)).save(file, "PNG")
+    ids = open_data(tmp_path).ids
+    assert len(set(ids)) == 4
+    assert "a\\b.png" in ids

@@ -92,13 +92,13 @@ def test_a_killed_run_goes_on_and_ends_the_same(images, tmp_path):
     script = f"""
 import os, sys, distillgrad as dg
 from distillgrad.cli import app
-from distillgrad.runs import evaluation
-part_of, before = evaluation.part_of, os.environ.get("FATAL")
+from distillgrad.runs import evaluation_worker
+part_of, before = evaluation_worker.part_of, os.environ.get("FATAL")
 def counted(out, places):
     if before and places.start == 2:
         os.kill(os.getpid(), 9)
     return part_of(out, places)
-evaluation.part_of = counted
+evaluation_worker.part_of = counted
 app(["evaluate", "--data", {str(images)!r}, "--methods", {METHODS!r}, "--n-steps", "3", "--batch-size", "2",
      "--out", sys.argv[1]])
 """
@@ -132,7 +132,7 @@ def test_stopped_by_hand_it_says_how_to_go_on(images, tmp_path, monkeypatch):
     def stopped(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("distillgrad.runs.evaluation._evaluated", stopped)
+    monkeypatch.setattr("distillgrad.runs.evaluation_worker._evaluated", stopped)
     result = run("--data", images, "--methods", "random", "--out", tmp_path / "run")
     assert result.exit_code == 130
     assert "the same command goes on" in " ".join(result.stderr.split())

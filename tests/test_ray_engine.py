@@ -1,5 +1,6 @@
 """The Ray engine: the local one's bytes, also when a worker or a whole node dies in the middle."""
 
+import json
 import os
 import signal
 import threading
@@ -12,12 +13,16 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 import distillgrad as dg
+from distillgrad.cli import app
 from distillgrad.errors import ModelError, ParameterError
 from distillgrad.methods.spelling import methods_of
 from distillgrad.runs import ray as engine_of_ray
+from distillgrad.runs import roar as roar_run
 from distillgrad.runs.attribution_request import AttributionRequest
 from distillgrad.runs.engine import Worker
 from distillgrad.runs.local import LocalEngine
@@ -66,6 +71,10 @@ def attributed(images, out, engine, on_progress=lambda _: None):
     loaded, data = dg.load_model("cifar10-cnn"), open_data(images, keep_broken=True)
     summary = attribute_data(loaded, data, request, str(out), engine, on_progress=on_progress)
     assert (summary.complete, summary.n_explained, summary.n_failed) == (True, 39, 1)
+    return contents(out)
+
+
+def contents(out):
     files = {each.relative_to(out): each for each in out.rglob("*") if each.is_file()}
     return {str(name): each.read_bytes() for name, each in files.items() if each.name != ".lock"}
 
@@ -182,3 +191,59 @@ def test_a_killed_worker_and_then_a_killed_node_leave_the_same_bytes(cluster, im
 
 def test_the_engine_itself_leaves_the_same_bytes(cluster, images, expected, tmp_path):
     assert attributed(images, tmp_path / "run", RayEngine()) == expected
+
+
+def invoked(command, *words):
+    result = CliRunner().invoke(app, [command, *map(str, words)])
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_an_evaluation_is_the_same_on_both_engines_and_goes_on_on_the_other(
+    cluster, images, one_thread, tmp_path
+):
+    words = ("--data", images, "--methods", "saliency,random", "--limit", 6, "--batch-size", 2)
+    words += ("--n-steps", 3, "--metrics", "lerf", "--threads", 1)
+    for engine in ("local", "ray"):
+        invoked("evaluate", *words, "--engine", engine, "--out", tmp_path / engine)
+    parts = [sorted((tmp_path / engine / "parts").iterdir()) for engine in ("local", "ray")]
+    assert [each.name for each in parts[0]] == [each.name for each in parts[1]]
+    for one, other in zip(*parts, strict=True):
+        found = [json.loads(each.read_bytes()) for each in (one, other)]
+        assert [set(each.pop("seconds")) for each in found] == [{"saliency", "random"}] * 2
+        assert found[0] == found[1]
+    before = parts[1][1].read_bytes()
+    parts[1][1].unlink()
+    invoked("evaluate", *words, "--engine", "local", "--out", tmp_path / "ray")
+    assert json.loads(parts[1][1].read_bytes())["values"] == json.loads(before)["values"]
+
+
+def test_roar_leaves_the_same_bytes_on_both_engines_also_when_it_goes_on(
+    cluster, one_thread, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(roar_run, "ROWS_PER_UNIT", 64)
+    words = ("--limit", 120, "--methods", "saliency", "--fractions", "0.3", "--trials", 1, "--epochs", 1)
+    for engine in ("local", "ray"):
+        invoked("roar", *words, "--threads", 1, "--engine", engine, "--out", tmp_path / engine)
+    expected = contents(tmp_path / "local")
+    assert contents(tmp_path / "ray") == expected
+    for name in ("units/random 0.3.json", "units/none 0.0.json", "ranks/saliency.test.npy"):
+        (tmp_path / "ray" / name).unlink()
+    invoked("roar", *words, "--threads", 1, "--engine", "ray", "--out", tmp_path / "ray")
+    assert contents(tmp_path / "ray") == expected
+
+
+def test_options_of_ray_need_ray(images, tmp_path):
+    for command, words in (("attribute", [images]), ("evaluate", ["--data", images]), ("roar", [])):
+        out = tmp_path / command
+        result = CliRunner().invoke(app, [command, *map(str, words), "--workers", "2", "--out", str(out)])
+        assert (result.exit_code, "add --engine ray" in " ".join(result.stderr.split())) == (2, True)
+        assert not out.exists()

@@ -150,12 +150,15 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
 def test_another_request_and_broken_files_are_refused(tmp_path):
     assert run(*SMALL, "--out", tmp_path).exit_code == 0
     assert "its n_trials differs" in " ".join(run(*SMALL, "--trials", 3, "--out", tmp_path).stderr.split())
-    for path in (next((tmp_path / "units").iterdir()), next((tmp_path / "ranks").iterdir())):
+    units, ranks = tmp_path / "units", tmp_path / "ranks"
+    for path in (units / "random 0.7.json", ranks / "gradient_x_input.train.npy"):
         content = path.read_bytes()
         path.write_bytes(b"{}")
+        (units / "gradient_x_input 0.3.json").unlink(missing_ok=True)
         result = run(*SMALL, "--out", tmp_path)
         assert result.exit_code == 2
         assert path.name in " ".join(result.stderr.split())
         path.write_bytes(content)
     (tmp_path / "plain.safetensors").write_bytes(b"broken")
+    (units / "none 0.0.json").unlink()
     assert "to train again" in " ".join(run(*SMALL, "--out", tmp_path).stderr.split())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from distillgrad.sources.classifier import LoadedModel
-
-_log = logging.getLogger(__name__)
 
 
 def _print_version(value: bool) -> None:
@@ -146,11 +143,6 @@ def faster(loaded: LoadedModel, wanted: bool) -> nn.Module:
     """An equivalent of the model that takes less time, if wanted and there is one; else the model itself."""
     if not wanted:
         return loaded.model
-    from distillgrad.errors import InputError, ModelError
-    from distillgrad.runs.shards import equivalent
+    from distillgrad.runs.model import equivalent_or_itself
 
-    try:
-        return equivalent(loaded, device_of(loaded))
-    except (ModelError, InputError) as error:
-        _log.info("%s is not accelerated: %s", loaded.name, error)
-        return loaded.model
+    return equivalent_or_itself(loaded, device_of(loaded))

@@ -20,9 +20,8 @@ from distillgrad.cli.application import (
     command,
     faster,
     load,
-    torch_device,
 )
-from distillgrad.cli.engines import Address, EngineName, Gpus, Workers, engine_of
+from distillgrad.cli.engines import Address, EngineName, Gpus, Threads, Workers, engine_of, kind_of_device
 from distillgrad.errors import SourceError
 from distillgrad.views.terminal import complain, print_json, run_progress, say
 
@@ -60,7 +59,7 @@ def attribute(
     ] = "float32",
     batch_size: Annotated[int | None, typer.Option(min=1, help="Explained at a time; measured.")] = None,
     shard_size: Annotated[int | None, typer.Option(min=1, help="Images written at a time.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="That compute a shard.")] = None,
+    threads: Threads = None,
     strict: Annotated[bool, typer.Option("--strict", help="End at the first image that fails.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Time a few batches; say how long and how large it gets.")
@@ -78,8 +77,6 @@ def attribute(
     from distillgrad.sources.datasets import open_data
 
     computed_by = engine_of(engine, address, workers, gpus)
-    chosen = torch_device(device) if engine == "local" or device != "auto" else None
-    kind = chosen.type if chosen is not None else "cuda" if gpus else "cpu"
     request = AttributionRequest(
         model=model,
         data=data,
@@ -91,7 +88,7 @@ def attribute(
         threads=threads,
         seed=seed,
         accelerated=accelerate,
-        device=kind,
+        device=kind_of_device(engine, device, gpus),
     )
     images = open_data(data, limit=limit, keep_broken=True)
     loaded = load(model, "cpu" if engine == "ray" else device, seed)

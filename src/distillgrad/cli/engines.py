@@ -16,6 +16,9 @@ Address = Annotated[
     str | None, typer.Option(help="Of the Ray cluster; default: one is started here.", show_default=False)
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Ray workers; default: as many as fit.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="That a worker computes with; default: all, on Ray 1.")
+]
 Gpus = Annotated[float, typer.Option(min=0, help="GPUs, or a part of one, for each Ray worker.")]
 
 
@@ -36,3 +39,13 @@ def engine_of(name: str, address: str | None, workers: int | None, gpus: float) 
     from distillgrad.runs.ray import RayEngine
 
     return RayEngine(address, workers, gpus)
+
+
+def kind_of_device(engine: str, device: str, gpus: float) -> str:
+    """The kind of device that workers compute on: of the local engine one that is here."""
+    from distillgrad.cli.application import torch_device
+
+    if engine == "local" or device != "auto":
+        kind: str = torch_device(device).type
+        return kind
+    return "cuda" if gpus else "cpu"

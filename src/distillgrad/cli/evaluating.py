@@ -19,6 +19,7 @@ from distillgrad.cli.application import (
     faster,
     load,
 )
+from distillgrad.cli.engines import Address, EngineName, Gpus, Threads, Workers, engine_of, kind_of_device
 from distillgrad.errors import ParameterError
 from distillgrad.views.terminal import complain, print_json, print_rows, progress_of, say, status
 
@@ -55,6 +56,11 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder of the run; the same request goes on in it.")] = Path(
         "evaluation"
     ),
+    engine: EngineName = "local",
+    address: Address = None,
+    workers: Workers = None,
+    gpus: Gpus = 0.0,
+    threads: Threads = None,
     accelerate: Accelerate = True,
     seed: Seed = 0,
     device: Device = "auto",
@@ -82,12 +88,24 @@ def evaluate(
         batch_size=batch_size,
         accelerated=accelerate,
     )
+    computed_by = engine_of(engine, address, workers, gpus)
+    kind = kind_of_device(engine, device, gpus)
     images = open_data(data, limit=limit)
-    loaded = load(model, device, seed)
+    loaded = load(model, "cpu" if engine == "ray" else device, seed)
     fast = faster(loaded, accelerate)
     try:
         with progress_of("evaluating", n_units(request, len(images)), "explanations and measurements") as on:
-            evaluation = evaluate_run(loaded, images, request, out, fast=fast, on_unit=on)
+            evaluation = evaluate_run(
+                loaded,
+                images,
+                request,
+                out,
+                fast=fast,
+                on_unit=on,
+                engine=computed_by,
+                threads=threads,
+                device=kind,
+            )
     except KeyboardInterrupt:
         complain(f"stopped; what is finished is kept in {out}, and the same command goes on from there")
         raise typer.Exit(130) from None

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from distillgrad.cli.application import Debug, Device, Json, Methods, Seed, command, torch_device
+from distillgrad.cli.application import Debug, Device, Json, Methods, Seed, command
+from distillgrad.cli.engines import Address, EngineName, Gpus, Threads, Workers, engine_of, kind_of_device
 from distillgrad.errors import ParameterError
 from distillgrad.views.terminal import complain, print_json, print_rows, progress_of, say
 
@@ -35,6 +36,11 @@ def roar(
     out: Annotated[Path, typer.Option(help="Folder of the run; the same request goes on in it.")] = Path(
         "roar"
     ),
+    engine: EngineName = "local",
+    address: Address = None,
+    workers: Workers = None,
+    gpus: Gpus = 0.0,
+    threads: Threads = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -63,11 +69,22 @@ def roar(
         keep=keep,
         retrain=retrain,
         bfloat16=bfloat16,
+        limit=limit,
     )
+    computed_by = engine_of(engine, address, workers, gpus)
+    kind = kind_of_device(engine, device, gpus)
     subject = subject_of(data, limit=limit)
     try:
         with progress_of("removing and retraining", n_units(request), "units") as advance:
-            found = roar_run(subject, request, out, device=torch_device(device), on_unit=lambda _: advance())
+            found = roar_run(
+                subject,
+                request,
+                out,
+                device=kind,
+                on_unit=lambda _: advance(),
+                engine=computed_by,
+                threads=threads,
+            )
     except KeyboardInterrupt:
         complain(f"stopped; what is finished is kept in {out}, and the same command goes on from there")
         raise typer.Exit(130) from None

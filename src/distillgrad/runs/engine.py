@@ -58,7 +58,6 @@ class Workers(Protocol):
         """Each unit and its result, in the order in which they are done.
 
         Args:
-            units: All different.
             stopped: Once it is set, only what is in hand is waited for.
         Raises:
             DistillgradError: what a worker raised; a unit whose workers died, a cluster that is not there.

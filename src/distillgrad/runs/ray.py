@@ -87,8 +87,11 @@ class RayWorkers:
         waiting: deque[int] = deque(range(len(units)))
         lost = [0] * len(units)
         in_hand: dict[Any, tuple[Any, int]] = {}
-        while in_hand or (waiting and not stopped.is_set()):
-            if not stopped.is_set():
+        while True:
+            stopping = stopped.is_set()
+            if not in_hand and (stopping or not waiting):
+                return
+            if not stopping:
                 self._start_up_to(min(len(units), self._most))
                 self._hand_out(units, waiting, in_hand)
             done, _ = self._ray.wait([*in_hand, *self._starting], num_returns=1, timeout=PATIENCE)

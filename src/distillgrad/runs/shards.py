@@ -15,11 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distillgrad.core.accelerate import accelerate
 from distillgrad.core.forward import logits_of
 from distillgrad.errors import (
     DistillgradError,
-    InputError,
     MissingExtraError,
     ModelError,
     ParameterError,
@@ -30,41 +28,9 @@ from distillgrad.runs.decoding import Decoded, Decoder, failed
 from distillgrad.runs.engine import Worker
 from distillgrad.runs.folders import folder_at
 from distillgrad.runs.job import Job, Shard, ShardReport
+from distillgrad.runs.model import equivalent_or_itself, loaded_for
 from distillgrad.runs.store import Entry, write_shard
 from distillgrad.sources.classifier import LoadedModel
-from distillgrad.sources.models import load_model
-from distillgrad.sources.weights import fingerprint
-
-
-def equivalent(loaded: LoadedModel, device: torch.device) -> nn.Module:
-    """An equivalent of the model that takes less time.
-
-    Which layout is faster is not measured: it decides the last bits, and runs should repeat.
-
-    Raises:
-        ModelError, InputError: it cannot be made; the message says why.
-    """
-    convolutions = [each for each in loaded.model.modules() if isinstance(each, nn.Conv2d)]
-    example = torch.zeros(1, *loaded.input_size, device=device)
-    return accelerate(loaded.model, example, channels_last=len(convolutions) > 1)
-
-
-def loaded_for(model: str, weights: str, device: str, out: str, loaded: LoadedModel | None) -> LoadedModel:
-    """The model that a run was begun with: the one that is ``loaded`` already, or loaded now.
-
-    Raises:
-        ParameterError: its weights are others.
-    """
-    if loaded is None:
-        loaded = load_model(model)
-        loaded.model.to(device)
-    found = fingerprint(loaded.model)
-    if found != weights:
-        raise ParameterError(
-            f"the weights of {model} are not those that {out} was begun with "
-            f"(SHA-256 {found[:12]}…, there {weights[:12]}…); give another folder"
-        )
-    return loaded
 
 
 class ShardWorker(Worker[Shard, ShardReport]):
@@ -89,10 +55,7 @@ class ShardWorker(Worker[Shard, ShardReport]):
         self._job, self._device, self._on_images = job, torch.device(job.device), on_images
         self._model = loaded.model
         if job.accelerated:
-            try:
-                self._model = equivalent(loaded, self._device) if fast is None else fast
-            except (ModelError, InputError):  # there is none: the same on every machine
-                self._model = loaded.model
+            self._model = equivalent_or_itself(loaded, self._device) if fast is None else fast
         self._methods = {
             label: create_method(name, loaded.model if METHODS[name].layerwise else self._model, **parameters)
             for label, (name, parameters) in job.methods.items()

@@ -95,6 +95,14 @@ def subject_of(spec: str, *, limit: int | None = None) -> Subject:
     return Subject(train, test, names, lambda: CifarNetwork(len(names)), 100, 3e-4)
 
 
+def portable_data(spec: str) -> str:
+    """The spec as another process reads it, which works in another folder."""
+    kind, _, rest = spec.partition(":")
+    if spec == "digits":
+        return spec
+    return f"cifar10:{Path(rest).absolute()}" if kind == "cifar10" and rest else str(Path(spec).absolute())
+
+
 def _cifar_inputs(part: LabelledImages) -> tuple[Tensor, Tensor]:
     images = torch.from_numpy(part.images).permute(0, 3, 1, 2).float().div_(255)
     mean, std = (torch.tensor(each).view(3, 1, 1) for each in (bundled.MEAN, bundled.STD))

@@ -1,0 +1,141 @@
+"""Images to look at one by one: what they are called, how they are labelled, how they are decoded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+from PIL import Image
+
+from distillgrad.errors import SourceError
+from distillgrad.sources.images import read_image
+
+Label: TypeAlias = str | int | None
+Box: TypeAlias = tuple[float, float, float, float]
+
+ESCAPE = re.compile(r"\\x[0-9a-f]{2}")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image: what it is called, its upright RGB pixels, its class and the box around its object.
+
+    Attributes:
+        label: The class's number or name, as the data has it; see :func:`label_index`.
+        box: ``(x0, y0, x1, y1)`` in pixels of the image, the ends excluded; ``None`` if the data has none.
+    """
+
+    id: str
+    image: Image.Image
+    label: Label
+    box: Box | None = None
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A sequence of images, each decoded when it is asked for; the rest is known beforehand.
+
+    ``data[i]`` raises a SourceError that names a broken image and says why; the others are not concerned.
+    Neither is an iterator's next step, so that whoever catches the error can go on.
+
+    Attributes:
+        name: Where the images come from.
+        ids: One per image, none twice; they do not depend on ``limit``.
+        labels: As the data has them, ``None`` where it does not say.
+        boxes: As for :class:`Sample`.
+        classes: The names of the data's classes in its own order; () if it names none.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    labels: tuple[Label, ...]
+    boxes: tuple[Box | None, ...]
+    classes: tuple[str, ...]
+    decode: Callable[[int], Image.Image]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        place = range(len(self))[index]
+        try:
+            image = self.decode(place)
+        except SourceError as error:
+            raise SourceError(f"image {self.ids[place]}: {error}") from error
+        return Sample(self.ids[place], image, self.labels[place], self.boxes[place])
+
+    def part(self, places: range) -> ImageData:
+        """Some neighbours among the images, which travel to another process without the rest."""
+        cut = slice(places.start, places.stop)
+        part_of = getattr(self.decode, "part", None)
+        decode = part_of(places) if part_of else partial(_shifted, self.decode, places.start)
+        return replace(self, ids=self.ids[cut], labels=self.labels[cut], boxes=self.boxes[cut], decode=decode)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return map(self.__getitem__, range(len(self)))  # unlike a generator, it survives an error
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Reads the file of a place, or says why there is none to read."""
+
+    paths: tuple[Path, ...]
+    faults: Mapping[int, str]
+
+    def __call__(self, place: int) -> Image.Image:
+        if place in self.faults:
+            raise SourceError(self.faults[place])
+        return read_image(self.paths[place])
+
+    def part(self, places: range) -> ImageFiles:
+        """Some of them, also for a process that works in another folder."""
+        faults = {place - places.start: self.faults[place] for place in places if place in self.faults}
+        return ImageFiles(tuple(each.absolute() for each in self.paths[places.start : places.stop]), faults)
+
+    def fingerprint(self) -> list[int]:
+        """The files' sizes in bytes, -1 where there is none."""
+        return [each.stat().st_size if each.exists() else -1 for each in self.paths]
+
+
+def image_files(
+    paths: Sequence[Path],
+    ids: Iterable[str],
+    labels: Sequence[Label] = (),
+    boxes: Sequence[Box | None] = (),
+    classes: tuple[str, ...] = (),
+    faults: Mapping[int, str] | None = None,
+) -> ImageData:
+    """The files as data, whose name is not known here.
+
+    Args:
+        faults: By place, why there is no image to read.
+    """
+    unknown = (None,) * len(paths)
+    return ImageData(
+        name="",
+        ids=tuple(map(distinct, ids)),
+        labels=tuple(distinct(each) if isinstance(each, str) else each for each in labels) or unknown,
+        boxes=tuple(boxes) or unknown,
+        classes=tuple(map(distinct, classes)),
+        decode=ImageFiles(tuple(paths), {place: readable(each) for place, each in (faults or {}).items()}),
+    )
+
+
+def readable(text: str) -> str:
+    """The text, with escapes for the bytes of a file's name that are no UTF-8, which no table could keep."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def distinct(name: str) -> str:
+    """The name of a file as an id: as it is, if it is text; otherwise escaped as no other name is."""
+    if readable(name) == name and not ESCAPE.search(name):
+        return name
+    return readable(name.replace("\\", "\\\\"))
+
+
+def _shifted(decode: Callable[[int], Image.Image], start: int, place: int) -> Image.Image:
+    return decode(start + place)

@@ -1,0 +1,99 @@
+"""Images that an index.csv lists, with their classes and perhaps boxes."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from distillgrad.errors import SourceError
+from distillgrad.sources.image_data import Box, ImageData, Label, image_files
+
+INDEX = "index.csv"
+INDEX_LABELS = ("class_index", "label", "class_name", "class")
+INDEX_BOX = ("x0", "y0", "x1", "y1")
+
+
+def in_index(path: Path, limit: int | None, keep_broken: bool) -> ImageData:
+    """The images that the rows of an index name.
+
+    Raises:
+        SourceError: it is not as :func:`~distillgrad.sources.datasets.open_data` says.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SourceError(f"{path} is no CSV file in UTF-8: {error}") from error
+    if not rows:
+        raise SourceError(f"{path} has no rows")
+    columns = [each for each in rows[0] if each is not None]
+    label_column = next((each for each in INDEX_LABELS if each in columns), None)
+    if "file" not in columns or label_column is None:
+        has, wanted = ", ".join(columns), ", ".join(INDEX_LABELS)
+        raise SourceError(f"{path} has the columns {has}; expected file and one of {wanted}")
+    names = [(row["file"] or "").strip() for row in rows]
+    paths = [path.parent / name for name in names]
+    missing = [name for name, each in zip(names, paths, strict=True) if not each.is_file()]
+    if missing and not keep_broken:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise SourceError(f"{path} names files that are not there: {', '.join(map(repr, missing[:3]))}{more}")
+    (often, count), *_ = Counter(names).most_common(1)
+    if count > 1 and not keep_broken:
+        raise SourceError(f"{path} names {often} in {count} rows; give each image one row")
+    return _indexed_rows(path, rows[:limit], names, paths, label_column, keep_broken)
+
+
+def _indexed_rows(
+    path: Path,
+    rows: Sequence[Mapping[str, str | None]],
+    names: Sequence[str],
+    paths: Sequence[Path],
+    label_column: str,
+    keep_broken: bool,
+) -> ImageData:
+    labels: list[Label] = []
+    boxes: list[Box | None] = []
+    faults: dict[int, str] = {}
+    lines: dict[str, int] = {}
+    ids = []
+    for place, row in enumerate(rows):
+        where = f"line {place + 2} of {path}"
+        name, label, box = names[place], None, None
+        if name in lines:
+            faults[place] = f"{where} names it again, after line {lines[name]}"
+        ids.append(f"{name} (line {place + 2})" if name in lines or not name else name)
+        lines.setdefault(name, place + 2)
+        try:
+            label, box = _index_label(row, label_column, where), _index_box(row, where)
+        except SourceError as error:
+            if not keep_broken:
+                raise
+            faults[place] = str(error)
+        labels.append(label)
+        boxes.append(box)
+    return image_files(paths[: len(rows)], ids, labels, boxes, faults=faults)
+
+
+def _index_label(row: Mapping[str, str | None], column: str, where: str) -> Label:
+    text = (row[column] or "").strip()
+    if column != "class_index" or not text:
+        return text or None
+    if not text.isdecimal():
+        raise SourceError(f"{where}: class_index must be a number from 0, not {text!r}")
+    return int(text)
+
+
+def _index_box(row: Mapping[str, str | None], where: str) -> Box | None:
+    texts = [(row.get(column) or "").strip() for column in INDEX_BOX]
+    if not any(texts):
+        return None
+    try:
+        x0, y0, x1, y1 = (float(text) for text in texts)
+    except ValueError:
+        x0 = y0 = x1 = y1 = math.nan
+    if not (0 <= x0 < x1 < math.inf and 0 <= y0 < y1 < math.inf):
+        raise SourceError(f"{where}: a box needs x0 < x1 and y0 < y1, in pixels from 0, not {texts}")
+    return x0, y0, x1, y1

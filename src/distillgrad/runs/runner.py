@@ -26,7 +26,7 @@ from distillgrad.runs.engine import Engine
 from distillgrad.runs.files import is_temporary
 from distillgrad.runs.folders import LOCK, LocalFolder, RunFolder, alone_in, folder_at, swept
 from distillgrad.runs.job import Job, Shard
-from distillgrad.runs.manifest import MANIFEST, refuse_another
+from distillgrad.runs.manifest import MANIFEST, refuse_another, refuse_foreign
 from distillgrad.runs.shards import ShardWorker
 from distillgrad.runs.store import (
     ARRAYS,
@@ -189,19 +189,14 @@ def _refuse_foreign(folder: RunFolder) -> dict[str, Any] | None:
             return read_manifest(folder)
         except SourceError as error:
             raise ParameterError(f"{error}; give another folder") from error
-    others = _visible_in(folder) if isinstance(folder, LocalFolder) else folder.names()
-    if others:
-        raise ParameterError(
-            f"{folder.url} is not empty and holds no run (it has {', '.join(others[:3])}); "
-            "give another folder"
-        )
+    refuse_foreign(folder.url, _visible_in(folder) if isinstance(folder, LocalFolder) else folder.names())
     return None
 
 
 def _visible_in(folder: LocalFolder) -> list[str]:
     """What is there but the traces of a run that was killed before its manifest was written."""
     found = folder.root.iterdir() if folder.root.is_dir() else ()
-    return sorted(each.name for each in found if each.name != LOCK and not is_temporary(each))
+    return [each.name for each in found if each.name != LOCK and not is_temporary(each)]
 
 
 def _entries(data: ImageData) -> Iterator[Entry]:

@@ -28,7 +28,8 @@ class StableDistilledGradientAggregation(GradientMethod):
     by pixels, channels summed; each channel holds an equal share of its pixel. Other inputs: by feature.
 
     On ResNet-18 and SqueezeNet both curves are better than DGA's; on networks of 32×32 pixels MoRF is
-    worse, unless ``n_rankings`` is high. Evidence: ``docs/results/variants.md``.
+    worse, unless ``n_rankings`` is high. Steady to rounding alone: bfloat16 or one 8-bit level on each
+    pixel can change the map more than DGA's. Evidence: ``docs/results/variants.md`` and ``stability.md``.
 
     Args:
         model: See :class:`~distillgrad.methods.base.Method`.

@@ -11,7 +11,7 @@ import torch
 
 from distillgrad.errors import ParameterError, SourceError
 from distillgrad.metrics.roar import Roar
-from distillgrad.metrics.statistics import Comparison, compare
+from distillgrad.metrics.statistics import SIGNIFICANCE, Comparison, compare
 from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import PAPERS, SUBJECT, asked_for
@@ -138,14 +138,18 @@ def _steep(found: Mapping[str, Roar], subject: str) -> Verdict:
         "undecided" if not lead.significant else "holds" if more else "does not hold",
         f"accuracy lost with {share} of the pixels: {subject} {in_words(comparison.means[subject])}, "
         f"random {in_words(comparison.means['random'])}, {p_in_words(lead)}",
-        _too_few(comparison) or ("more" if more else "no more") + " than with random pixels",
+        _told_apart(comparison) or ("more" if more else "no more") + " than with random pixels",
     )
 
 
-def _too_few(comparison: Comparison) -> str:
-    """What to say of trials with which no test can be significant."""
+def _told_apart(comparison: Comparison) -> str:
+    """Why the trials do not tell DGA from random pixels; "" if they do."""
     n = comparison.means[comparison.reference].n
-    return f"{n} trials cannot be significant: p is at least {2 / 2**n:.2g}" if 2 / 2**n >= 0.05 else ""
+    if 2 / 2**n >= SIGNIFICANCE:
+        return f"{n} trials cannot be significant: p is at least {2 / 2**n:.2g}"
+    if not comparison.differences["random"].significant:
+        return f"{n} trials cannot tell it from random pixels"
+    return ""
 
 
 def _by_share(found: Mapping[str, Roar], subject: str) -> list[str]:

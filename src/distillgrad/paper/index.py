@@ -149,7 +149,9 @@ def _heading(each: Made) -> str:
 
 
 def _when(each: Made) -> str:
-    return f"{each.circumstances['date']}, {each.circumstances['seconds']:.0f} s"
+    date, seconds = each.circumstances["date"], each.circumstances["seconds"]
+    # What was read from a finished run took no time worth telling.
+    return f"{date}, {seconds:.0f} s" if seconds >= 0.5 else str(date)
 
 
 def _content(path: Path) -> bytes:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pages import chromium, serious_issues
 from PIL import Image
 from typer.testing import CliRunner
@@ -229,18 +230,112 @@ def test_a_failed_request_leaves_nothing_of_the_picture_before(page, tmp_path):
     assert "not an image" in page.locator("#maps [role=alert]").inner_text()
 
 
-def test_what_decides_between_two_classes_is_said_of_the_sequence_too(page):
+def test_two_classes_are_compared_map_by_map(page, photograph):
     page.locator("#example").click()
     page.locator("#maps .card").first.wait_for()
     page.locator("#versus input").fill("5: dog")
     page.locator("#versus input").press("Enter")
     page.locator("#explain").click()
     page.get_by_role("heading", name="Why cat and not dog?").wait_for()
+    assert page.locator("#maps h3").count() == 3  # the methods
+    titles = page.locator("#maps .cards").first.locator("figcaption").all_inner_texts()
+    assert [each.split("\n")[0] for each in titles] == ["cat", "dog", "cat less dog", "cat rather than dog"]
+    assert page.locator("#maps .scale").count() == 3  # one for a method's four maps
+
     page.get_by_role("tab", name="How DGA got there").click()
     page.locator("#distil").click()
     page.locator("#sequence .frame.on").wait_for()
     caption = page.locator("#sequence .frame.on figcaption").inner_text()
     assert caption.startswith("n = 0: logit of cat minus that of dog ")
+
+    page.get_by_role("tab", name="Take it with you").click()
+    space = {}
+    exec(page.locator("#live-python").inner_text(), space)  # noqa: S102
+    page.locator("#pack").click()
+    page.locator("#downloads a").first.wait_for()
+    loaded = dg.load_model("cifar10-cnn")
+    inputs = loaded.preprocess(dg.read_image(photograph))[None]
+    for name, target in (("dga", None), ("dga.class-3", 3), ("dga.class-5", 5)):
+        with page.expect_download() as download:
+            page.locator(f"#downloads a[href$='{name}.npy']").first.click()
+        wanted = (lambda logits: logits[:, 3] - logits[:, 5]) if target is None else target
+        expected = dg.DGA(loaded.model).attribute(inputs, wanted)
+        np.testing.assert_array_equal(np.load(download.value.path()), expected[0].numpy())
+        found = space["maps"]["dga"] if target is None else space["alone"][target, "dga"]
+        np.testing.assert_array_equal(found.numpy(), expected.numpy())
+
+
+@pytest.fixture
+def passes():
+    """What every network of this process, the server's too, was asked for while the test ran."""
+    made = []
+    hook = torch.nn.modules.module.register_module_forward_hook(
+        lambda module, *_: made.append(module) if isinstance(module, torch.nn.Conv2d) else None
+    )
+    yield made
+    hook.remove()
+
+
+def test_drawing_the_maps_otherwise_asks_nothing_of_the_model(page, passes):
+    page.locator("#example").click()
+    page.locator("#maps .card").nth(2).wait_for()
+    assert passes
+    passes.clear()
+    page.get_by_label("top 10 % of the pixels").check()
+    page.locator("#drawing button").first.click()
+    page.locator("#top input[type=number]").fill("25")
+    page.locator("#top input[type=number]").press("Enter")
+    page.get_by_text("top 25 % of the pixels").wait_for()
+    assert page.get_by_label("top 25 % of the pixels").is_checked()
+    scales = page.locator("#maps .scale span:first-child").all_inner_texts()
+    assert len(set(scales)) > 1
+    page.get_by_label("One colour scale for all methods").check()
+    page.wait_for_function(
+        "before => { const found = [...document.querySelectorAll('#maps .scale span:first-child')]"
+        ".map(each => each.innerText); return found.length === 3 && new Set(found).size === 1; }"
+    )
+    page.get_by_label("over the image").check()
+    page.locator("#maps input[data-slides=overlay]").fill("30")
+    assert passes == []
+
+
+def test_what_a_visitor_was_shown_is_not_computed_again():
+    models, calls = Models(), []
+    picture, given = picture_of(None), ("cifar10-cnn", "cat")
+
+    def ask(methods, before, versus=None, n_steps=3):
+        calls.clear()
+        request = asked(methods, n_steps, 0.9, 0)
+        return explained(models, picture, *given, versus, request, lambda: calls.append(1), before)
+
+    first = ask(["dga", "saliency"], None)
+    assert len(calls) == 4 + 1
+    second = ask(["dga", "gradient_x_input"], first)
+    assert len(calls) == 1
+    assert second.explanation.attributions["dga"] is first.explanation.attributions["dga"]
+    ask(["dga"], second, n_steps=5)
+    assert len(calls) == 6
+    both = ask(["saliency"], second, versus="dog")
+    assert len(calls) == 2  # the cat's map is known; the dog's and the difference's are not
+    assert both.sides[0].attributions["saliency"] is first.explanation.attributions["saliency"]
+    again = ask(["dga", "saliency"], both)
+    assert (len(calls), again.sides) == (0, ())
+    alone = ask(["dga", "saliency"], None)
+    assert len(calls) == 5  # nothing is shared between visitors
+    assert torch.equal(alone.explanation.attributions["dga"], first.explanation.attributions["dga"])
+
+
+def test_a_visitors_session_remembers_only_so_much(monkeypatch):
+    from distillgrad.views import explorer_work
+
+    map_bytes = 3 * 32 * 32 * 4
+    monkeypatch.setattr(explorer_work, "KEPT_BYTES", 2 * map_bytes)
+    models, shown = Models(), None
+    for target in ("cat", "dog", "frog", "ship"):
+        request = asked(["saliency", "gradient_x_input"], 3, 0.9, 0)
+        shown = explained(models, picture_of(None), "cifar10-cnn", target, None, request, lambda: None, shown)
+    kept = [(key[2], key[3]) for key in shown.kept]
+    assert kept == [("saliency", 6), ("gradient_x_input", 6), ("saliency", 8), ("gradient_x_input", 8)]
 
 
 def test_a_picture_is_kept_as_it_came(photograph):

@@ -42,8 +42,13 @@ def report(
     negative_scale: NegativeScale = 0.0,
     images: Annotated[int, typer.Option(min=0, help="Images of a run that are shown with their maps.")] = 24,
     order: Annotated[
-        str, typer.Option(help="Which of them: disagreement, wrong (first), position.")
-    ] = "disagreement",
+        str | None,
+        typer.Option(
+            help="Which of them: disagreement (of maps), faithfulness (of methods), wrong (first), position; "
+            "default: faithfulness where the run measured it.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -53,14 +58,14 @@ def report(
     from distillgrad.views.report import run_report, save_report
 
     if subject.is_dir():
-        from distillgrad.views.run_images import explainable, open_evaluation
+        from distillgrad.views.run_images import COMPARED
+        from distillgrad.views.run_view import run_view
 
-        evaluation = open_evaluation(subject)
-        found = explainable(evaluation, model)
-        shown = min(images, len(evaluation.ids))
-        with progress_of("writing", shown, "images") as advance:
-            name = subject.resolve().name
-            page = run_report(evaluation, found, name, n_images=images, order=order, on_image=advance)
+        view = run_view(subject, model)
+        n_samples = len(view.samples)
+        n_compared = min(COMPARED, n_samples) if (order or view.orders[0]) == "disagreement" else 0
+        with progress_of("writing", n_compared + min(images, n_samples), "images") as advance:
+            page = run_report(view, n_images=images, order=order, on_image=advance)
     else:
         parameters = dga_parameters(steps, epc_quantile, negative_scale)
         page = _image_page(subject, model or "cifar10-cnn", target, methods, parameters, device, seed)

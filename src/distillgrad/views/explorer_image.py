@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from distillgrad.views.comparison_cards import comparison_panel
 from distillgrad.views.explorer_behind import (
     AGAIN,
     NO_CURVES,
@@ -18,7 +19,7 @@ from distillgrad.views.explorer_behind import (
     take_away_tab,
 )
 from distillgrad.views.explorer_errors import logged, problem, said
-from distillgrad.views.explorer_question import question_column
+from distillgrad.views.explorer_question import Question, question_column
 from distillgrad.views.explorer_take_away import recipe_of
 from distillgrad.views.explorer_work import (
     Models,
@@ -66,19 +67,20 @@ def image_tab(gr: Any, models: Models) -> None:
 
     def explain_picture(
         found: Picture | str | None, model: str, target: str | None, versus: str | None, methods: list[str],
-        n_steps: float, quantile: float, negative: float, top: float, scale: bool, progress: Any = gr.Progress(),  # noqa: B008
+        n_steps: float, quantile: float, negative: float, top: float, scale: bool, before: Shown | None,
+        progress: Any = gr.Progress(),  # noqa: B008
     ) -> tuple[Any, ...]:  # fmt: skip
         if not isinstance(found, Picture):
             return nothing(found or NO_PICTURE)
         try:
             request = asked(methods, n_steps, quantile, negative)
-            passes = Counter(progress, request.n_passes, "explaining")
-            made = explained(models, found, model, target, versus, request, passes)
+            passes = Counter(progress, request.n_passes * (3 if versus else 1), "explaining")
+            made = explained(models, found, model, target, versus, request, passes, before)
             choices = gr.update(choices=class_choices(models.load(model), made.explanation))
             return (
                 made,
                 fragment(f"<h2>What the model says</h2>{prediction_list(made.explanation)}"),
-                _maps(made, top, scale),
+                maps_of(made, top, scale),
                 AGAIN,
                 AGAIN,
                 recipe_of(made),
@@ -90,21 +92,17 @@ def image_tab(gr: Any, models: Models) -> None:
         except Exception as error:  # noqa: BLE001  # as above
             return nothing(problem(error))
 
-    def explain_file(path: str | None, model: str, target: str | None, methods: list[str]) -> tuple[Any, str]:
-        """For programs: the attributions by method as nested lists, and the class."""
+    def redraw(made: Shown | None, top: float, scale: bool) -> Any:
+        """The same maps, drawn otherwise: asks nothing of the model."""
         try:
-            request = asked(methods, 30, 0.9, 0.0)
-            made = explained(models, picture_of(path), model, target, None, request, lambda: None)
+            return gr.skip() if made is None else maps_of(made, top, scale)
         except Exception as error:  # noqa: BLE001  # as above
-            logged(error)
-            raise gr.Error(said(error), print_exception=False) from None
-        found = made.explanation
-        return {name: each.tolist() for name, each in found.attributions.items()}, found.target_name
+            return problem(error)
 
     classes = [question.target, question.versus]
     shows = {
         "fn": explain_picture,
-        "inputs": [picture, *question.answered, *question.drawn],
+        "inputs": [picture, *question.answered, *question.drawn, shown],
         "outputs": [
             shown, question.prediction, maps, frames, curves, recipe, *classes, downloads, message,
         ],
@@ -117,13 +115,40 @@ def image_tab(gr: Any, models: Models) -> None:
     question.example.click(lambda: take(None, sample=True), None, taken, **PRIVATE).then(**shows)
     question.model.change(lambda: (None, None), None, classes, **PRIVATE).then(**shows)
     question.go.click(**shows)
+    gr.on(
+        [each.change for each in question.drawn], redraw, [shown, *question.drawn], maps,
+        trigger_mode="always_last", show_progress="hidden", **PRIVATE,
+    )  # fmt: skip
+    _for_programs(gr, models, question)
+
+
+def maps_of(made: Shown, top: float, scale: bool) -> str:
+    """The maps that are shown, of one class or of two."""
+    drawn: dict[str, Any] = {"fraction": top / 100, "one_scale": scale}
+    panel = (
+        comparison_panel(made.explanation, made.sides, "live", **drawn)
+        if made.sides
+        else map_panel(made.explanation, "live", **drawn)
+    )
+    return fragment(f"<h2>{text(made.explanation.question)}</h2>{panel}")
+
+
+def _for_programs(gr: Any, models: Models, question: Question) -> None:
+    """The one request that programs may make."""
+
+    def explain_file(path: str | None, model: str, target: str | None, methods: list[str]) -> tuple[Any, str]:
+        """For programs: the attributions by method as nested lists, and the class."""
+        try:
+            request = asked(methods, 30, 0.9, 0.0)
+            made = explained(models, picture_of(path), model, target, None, request, lambda: None)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the program is told
+            logged(error)
+            raise gr.Error(said(error), print_exception=False) from None
+        found = made.explanation
+        return {name: each.tolist() for name, each in found.attributions.items()}, found.target_name
+
     # A component checks that a file was uploaded; what has no component would take any path.
     program = gr.Button(visible=False)
     given = [question.upload, question.model, question.target, question.methods]
     answers = [gr.JSON(visible=False), gr.Textbox(visible=False)]
     program.click(explain_file, given, answers, api_name="explain", **ONE_AT_A_TIME)
-
-
-def _maps(made: Shown, top: float, scale: bool) -> str:
-    panel = map_panel(made.explanation, "live", fraction=top / 100, one_scale=scale)
-    return fragment(f"<h2>{text(made.explanation.question)}</h2>{panel}")

@@ -1,4 +1,4 @@
-"""The explorer's view of a run: its leaderboard, and its images in an instructive order."""
+"""The explorer's tab for a run: what it says, its images in an instructive order, each of them large."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from distillgrad.errors import InputError
+from distillgrad.views.explorer_behind import ONE_AT_A_TIME, PRIVATE, QUIET
 from distillgrad.views.explorer_errors import problem
 from distillgrad.views.explorer_work import Models
-from distillgrad.views.leaderboard import leaderboard_of
-from distillgrad.views.page import text
-from distillgrad.views.report import along_charts, leaderboard_table, sample_card
-from distillgrad.views.run_images import ORDERS, explainable, open_evaluation, samples_of
+from distillgrad.views.page import fragment, text
+from distillgrad.views.run_cards import compared_words, sample_card, sample_panel
+from distillgrad.views.run_images import COMPARED, ORDERS, disagreements, in_order
+from distillgrad.views.run_view import run_view
 
 PER_PAGE = 6
+CHOSEN = """
+element.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-sample]");
+    if (button) trigger("select", { index: Number(button.dataset.sample) });
+});
+"""
+TO_IT = "() => document.querySelector('#large').scrollIntoView({ block: 'nearest' })"
 
 
 def run_tab(gr: Any, run: Path, models: Models) -> None:
@@ -22,52 +30,75 @@ def run_tab(gr: Any, run: Path, models: Models) -> None:
     Raises:
         SourceError, InputError: no run is there, or one that cannot be read.
     """
-    evaluation = open_evaluation(run)
     # The command line's models may run code, a run's own only if they are named there, too.
-    spec = str(evaluation.manifest["model"])
-    found = explainable(evaluation, spec if spec in models.offered else None)
-    board = leaderboard_of(evaluation)
-    n_pages = -(-len(evaluation.ids) // PER_PAGE)
-    note = f'<p class="note">{text(found.reason)}</p>' if found.reason else ""
-    with gr.Tab(f"Run: {run.resolve().name}"):
+    view = run_view(run, named=models.offered)
+    n_pages = -(-len(view.samples) // PER_PAGE)
+    by_position = {each.position: each for each in view.samples}
+    known: dict[int, float] = {}  # of the run, whoever asks
+    note = f'<p class="note">{text(view.explainable.reason)}</p>' if view.explainable.reason else ""
+    with gr.Tab(f"Run: {view.name}"):
         gr.HTML(
-            f'<div class="dg"><h2>Which explanation of {text(spec)} can be trusted?</h2>'
-            f'<p class="quiet">{len(evaluation.ids)} images</p>{leaderboard_table(board)}{along_charts(board)}'
-            f"<h2>Images</h2>{note}</div>",
+            fragment(
+                f'<h2>{text(view.question)}</h2><p class="quiet">{text(view.count)}</p>{view.above}'
+                f"<h2>Images</h2>{note}"
+            ),
             elem_id="leaderboard",
         )
         with gr.Row():
             order = gr.Dropdown(
-                [(words, name) for name, words in ORDERS.items()],
-                value="disagreement",
-                label="Order",
-                elem_id="order",
-            )
+                [(f"{ORDERS[name]}{compared_words(view) * (name == 'disagreement')}", name) for name in view.orders],
+                value=view.orders[0], label="Order", elem_id="order",
+            )  # fmt: skip
             number = gr.Number(
                 1, precision=0, minimum=1, maximum=n_pages, label=f"Page, of {n_pages}", elem_id="page"
             )
             show = gr.Button("Show images", elem_id="show-images")
+        large = gr.HTML(elem_id="large")
         gallery = gr.HTML(
-            '<div class="dg"><p class="quiet">Maps are computed when they are asked for.</p></div>',
-            elem_id="gallery",
-        )
+            QUIET.format("Press the button; then a click on an image shows it large."),
+            elem_id="gallery", js_on_load=CHOSEN,
+        )  # fmt: skip
+        gr.HTML(fragment(view.below), elem_id="made")
 
     def images(order: str, number: float, progress: Any = gr.Progress()) -> str:  # noqa: B008
         try:
-            if order not in ORDERS:
+            if order not in view.orders:
                 raise InputError(f"no such order: {order!r}")
+            if order == "disagreement":
+                n_compared, done = min(COMPARED, len(view.samples)), [0]
+
+                def compared() -> None:
+                    done[0] += 1
+                    progress((done[0], n_compared), desc="comparing maps", unit="images")
+
+                known.update(disagreements(view, known, compared))
             start = PER_PAGE * (min(max(int(number or 1), 1), n_pages) - 1)
-            chosen = samples_of(evaluation, order)[start : start + PER_PAGE]
+            chosen = in_order(view, order, known)[start : start + PER_PAGE]
             cards = ""
             for place, sample in enumerate(chosen):
-                progress((place, len(chosen)), desc="explaining", unit="images")
-                cards += sample_card(evaluation, found, sample)
-            page = f'<div class="dg"><div class="gallery">{cards}</div></div>'
+                progress((place, len(chosen)), desc="drawing maps", unit="images")
+                cards += sample_card(view, sample)
+            page = fragment(f'<div class="gallery">{cards}</div>')
         except Exception as error:  # noqa: BLE001  # the visitor is told, the page goes on
             return problem(error)
         return page
 
+    def enlarge(event: Any) -> str:
+        try:
+            sample = by_position.get(event.index)
+            if sample is None:
+                raise InputError(f"no such image: {event.index!r}")
+            return fragment(f"<h2>{text(sample.id)}</h2>{sample_panel(view, sample, 'large')}")
+        except Exception as error:  # noqa: BLE001  # as above
+            return problem(error)
+
+    enlarge.__annotations__["event"] = gr.SelectData  # so gradio knows what to pass
     gr.on(
-        [show.click, order.change], images, [order, number], gallery,
-        concurrency_id="model", concurrency_limit=1, api_visibility="private",
-    )  # fmt: skip
+        [show.click, order.change, number.submit],
+        images,
+        [order, number],
+        gallery,
+        **ONE_AT_A_TIME,
+        **PRIVATE,
+    )
+    gallery.select(enlarge, None, large, **ONE_AT_A_TIME, **PRIVATE).then(None, js=TO_IT)

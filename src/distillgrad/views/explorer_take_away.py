@@ -12,15 +12,15 @@ from distillgrad.views.explorer_work import Shown
 from distillgrad.views.page import code, fragment
 from distillgrad.views.plots import explanation_figure, save_figure
 from distillgrad.views.report import image_report
-from distillgrad.views.reproduction import SAMPLE, command_for, python_for
+from distillgrad.views.reproduction import SAMPLE, commands_for, python_for
 
 
 def recipe_of(made: Shown) -> str:
     """The Python and the command line."""
-    given = made.explanation, made.picture.name, made.model
+    given = made.explanation, made.picture.name, made.model, made.sides
     return fragment(
         f"<h3>Python</h3>{code(python_for(*given), 'Python', 'live-python')}"
-        f"<h3>Command line</h3>{code(command_for(*given), 'Command line', 'live-command')}"
+        f"<h3>Command line</h3>{code(commands_for(*given), 'Command line', 'live-command')}"
     )
 
 
@@ -31,11 +31,14 @@ def files_of(made: Shown) -> list[str]:
         each if each.isalnum() or each in "-_" else "-" for each in Path(made.picture.name or SAMPLE).stem
     )[:60]
     paths = []
-    for method, values in made.explanation.attributions.items():
-        paths.append(folder / f"{stem}.{method}.npy")
-        np.save(paths[-1], values.numpy(), allow_pickle=False)
+    for each in (made.explanation, *made.sides):
+        of_class = "" if each is made.explanation else f".class-{each.target}"
+        for method, values in each.attributions.items():
+            paths.append(folder / f"{stem}.{method}{of_class}.npy")
+            np.save(paths[-1], values.numpy(), allow_pickle=False)
     paths.append(folder / f"{stem}.png")
     save_figure(explanation_figure(made.explanation), paths[-1])
     paths.append(folder / f"{stem}.html")
-    paths[-1].write_text(image_report(made.explanation, made.picture.name, made.model), "utf-8")
+    page = image_report(made.explanation, made.picture.name, made.model, sides=made.sides)
+    paths[-1].write_text(page, "utf-8")
     return [str(each) for each in paths]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from distillgrad.errors import InputError, SourceError, UnknownNameError
 from distillgrad.methods import create_method
@@ -26,6 +28,11 @@ MAX_PIXELS = 50_000_000
 OPEN_KINDS = ("torchvision", "timm")
 """Libraries whose models a visitor may name: loading them never runs code that the name chooses."""
 KEPT_MODELS = 3
+KEPT_BYTES = 8 * 2**20
+"""Of maps that a visitor's session remembers, beside those that are shown."""
+
+Key: TypeAlias = tuple[str, str, str, int, int | None, str]
+"""Of a map: picture, model, method, class, the class it is compared to, parameters."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +50,19 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """What one visitor looks at. Not compared by value: it is stored by identity."""
+    """What one visitor looks at. Not compared by value: it is stored by identity.
+
+    Attributes:
+        explanation: Of the class, or of why it and not another one.
+        sides: In the second case, of the first class and of the second, each alone.
+        kept: Maps that need not be computed again.
+    """
 
     picture: Picture
     model: str
     explanation: Explanation
+    sides: tuple[Explanation, ...] = ()
+    kept: Mapping[Key, Tensor] = field(default_factory=dict)
 
 
 def picture_of(path: str | None) -> Picture:
@@ -175,20 +190,46 @@ def explained(
     versus: str | None,
     request: Asked,
     on_pass: Callable[[], None],
+    before: Shown | None = None,
 ) -> Shown:
-    """The explanation that a visitor asked for."""
+    """The explanation that a visitor asked for; of two classes also each one's own.
+
+    Args:
+        before: What the visitor was shown; of its maps none is computed again.
+    """
     loaded = models.load(model)
-    chosen, other = class_of(loaded, target), class_of(loaded, versus)
-    found = explain(
-        loaded,
-        picture.image,
-        request.methods,
-        target=chosen,
-        versus=other,
-        parameters=request.parameters,
-        on_pass=on_pass,
-    )
-    return Shown(picture, model.strip(), found)
+    image, wanted = picture.image, model.strip()
+    digest = hashlib.sha256(picture.content).hexdigest()
+    kept: dict[Key, Tensor] = dict(before.kept) if before is not None else {}
+    used: dict[Key, Tensor] = {}
+
+    def key(method: str, target: int, versus: int | None) -> Key:
+        return digest, wanted, method, target, versus, repr(request.parameters.get(method, {}))
+
+    def explain_class(target: int | None, versus: int | None) -> Explanation:
+        found = explain(
+            loaded, image, request.methods, target=target, versus=versus,
+            parameters=request.parameters, on_pass=on_pass, recall=lambda *asked: kept.get(key(*asked)),
+        )  # fmt: skip
+        used.update({key(name, found.target, versus): each for name, each in found.attributions.items()})
+        return found
+
+    other = class_of(loaded, versus)
+    found = explain_class(class_of(loaded, target), other)
+    sides = () if other is None else (explain_class(found.target, None), explain_class(other, None))
+    return Shown(picture, wanted, found, sides, _remembered(kept, used))
+
+
+def _remembered(kept: Mapping[Key, Tensor], used: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
+    """What is used, last, and before it the latest others that ``KEPT_BYTES`` have room for."""
+    others, room = [], KEPT_BYTES
+    for key, values in reversed(list(kept.items())):
+        room -= 0 if key in used else values.nbytes
+        if room < 0:
+            break
+        if key not in used:
+            others.append((key, values))
+    return {**dict(reversed(others)), **used}
 
 
 def sequence(loaded: LoadedModel, shown: Shown, on_pass: Callable[[], None]) -> Distillation:

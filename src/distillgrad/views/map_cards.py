@@ -32,13 +32,21 @@ def prediction_list(explanation: Explanation) -> str:
     return f'<ol class="said">{lines}</ol>'
 
 
-def map_panel(explanation: Explanation, key: str, *, fraction: float = 0.1, one_scale: bool = False) -> str:
+def map_panel(
+    explanation: Explanation,
+    key: str,
+    *,
+    fraction: float = 0.1,
+    one_scale: bool = False,
+    kinds: Mapping[str, str] | None = None,
+) -> str:
     """Every method's map side by side: laid over the image, alone, or as its most relevant pixels.
 
     Args:
         key: Distinguishes the panel's controls from those of others on the page.
         fraction: Of the pixels that count as most relevant.
         one_scale: The same colours for the same numbers everywhere, instead of a scale for each method.
+        kinds: The methods' names, where the maps go by other labels.
     """
     maps = {name: heat_map(values) for name, values in explanation.attributions.items()}
     common = shared_scale(list(maps.values()))
@@ -46,7 +54,20 @@ def map_panel(explanation: Explanation, key: str, *, fraction: float = 0.1, one_
     for name, pixels in maps.items():
         scale = common if one_scale else shared_scale([pixels])
         settings = ", ".join(f"{each}={value}" for each, value in explanation.parameters[name].items())
-        cards += _card(explanation, name, settings, pixels, scale, fraction)
+        method = METHODS.get((kinds or {}).get(name, name))
+        in_logits = method is not None and method.multiplies_by_inputs
+        about = f"{name}, {explanation.question}"
+        cards += card(
+            explanation.shown, name, settings, about, pixels, scale, fraction, legend(scale, in_logits)
+        )
+    return (
+        f'<section class="maps" aria-label="{text(explanation.question)}">{controls(key, fraction)}'
+        f'<div class="cards">{cards}</div></section>'
+    )
+
+
+def controls(key: str, fraction: float) -> str:
+    """How the maps of a panel are shown: over the image, how strongly, alone, or as their pixels."""
     views = "".join(
         f'<label><input type="radio" name="view-{key}" value="{value}"{checked}>{words}</label>'
         for value, words, checked in (
@@ -56,22 +77,34 @@ def map_panel(explanation: Explanation, key: str, *, fraction: float = 0.1, one_
         )
     )
     return (
-        f'<section class="maps" aria-label="{text(explanation.question)}"><div class="controls">'
-        f"<fieldset><legend>Show</legend>{views}</fieldset>"
-        f'<span class="slides scripted"><label>Map over the image <input type="range" min="0" max="100" '
+        f'<div class="controls"><fieldset><legend>Show</legend>{views}</fieldset>'
+        '<span class="slides scripted"><label>Map over the image <input type="range" min="0" max="100" '
         f'value="{OVERLAY}" data-slides="overlay" aria-label="How much of the map is laid over the image">'
-        f'</label><output>{OVERLAY} %</output></span></div><div class="cards">{cards}</div></section>'
+        f"</label><output>{OVERLAY} %</output></span></div>"
     )
 
 
-def _card(
-    explanation: Explanation, name: str, settings: str, pixels: Tensor, scale: Scale, fraction: float
+def card(
+    shown: Tensor,
+    title: str,
+    small: str,
+    about: str,
+    pixels: Tensor,
+    scale: Scale,
+    fraction: float,
+    below: str = "",
 ) -> str:
-    shown = explanation.shown
+    """One map with all that the controls can show of it.
+
+    Args:
+        shown: What the model sees, ``(H, W, 3)``.
+        title, small: The caption.
+        about: What the map is of, for those who cannot see it.
+        below: HTML, such as the scale.
+    """
     photograph = shown.numpy().astype(float)
     coloured = colours(pixels, scale)
     opaque = np.dstack([coloured, scale.strength(pixels)[..., None] ** 0.5])
-    about = f"{name}, {explanation.question}"
     layers = (
         ("photograph", photograph, "what the model sees"),
         ("over", opaque, f"{about}: its map laid over the image"),
@@ -83,10 +116,10 @@ def _card(
         for kind, picture, words in layers
     )
     coarse = " coarse" if is_coarse(photograph) else ""
-    small = f"<small>{text(settings)}</small>" if settings else ""
+    smaller = f"<small>{text(small)}</small>" if small else ""
     return (
-        f'<figure class="card"><figcaption>{text(name)}{small}</figcaption>'
-        f'<div class="stack{coarse}">{pictures}</div>{legend(scale, METHODS[name].multiplies_by_inputs)}</figure>'
+        f'<figure class="card"><figcaption>{text(title)}{smaller}</figcaption>'
+        f'<div class="stack{coarse}">{pictures}</div>{below}</figure>'
     )
 
 

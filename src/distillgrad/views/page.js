@@ -3,6 +3,7 @@
 (() => {
   const within = (node, selector) => (node instanceof Element ? node.closest(selector) : null);
   let overlay = 85;
+  let view = "over"; // what the maps show; like the overlay it outlasts a map that is drawn anew
 
   function showOverlay(range) {
     overlay = Number(range.value);
@@ -84,6 +85,7 @@
       within(range, ".maps").classList.add("live");
       range.value = overlay;
       showOverlay(range);
+      within(range, ".maps").querySelector(`input[value="${view}"]`).checked = true;
     }
   }
 
@@ -91,10 +93,15 @@
     if (target.dataset?.slides === "overlay") showOverlay(target);
     if (target.dataset?.slides === "sequence") showFrame(target);
   });
-  document.addEventListener("change", ({ target }) => { if (target.dataset?.orders) order(target); });
+  document.addEventListener("change", ({ target }) => {
+    if (target.dataset?.orders) order(target);
+    if (target.name?.startsWith("view-")) view = target.value;
+  });
   document.addEventListener("click", ({ target }) => {
     if (within(target, "th button")) sortBy(within(target, "th button"));
     if (within(target, ".copy")) copy(within(target, ".copy"));
+    // In the explorer the server answers with more than a larger card.
+    if (within(target, "[data-report] .enlarge")) within(target, ".sample").classList.toggle("large");
   });
   document.addEventListener("pointermove", ({ target, clientX }) => {
     const svg = within(target, ".chart svg");

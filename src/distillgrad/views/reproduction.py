@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distillgrad.views.explanation import Explanation
@@ -15,8 +15,14 @@ _SAMPLE_IN_SHELL = (
 )
 
 
-def python_for(explanation: Explanation, image: str | None, model: str) -> str:
-    """A script that leaves the attributions in ``maps``; ``image`` of ``None`` is the sample photograph."""
+def python_for(
+    explanation: Explanation, image: str | None, model: str, sides: Sequence[Explanation] = ()
+) -> str:
+    """A script that leaves the attributions in ``maps``; ``image`` of ``None`` is the sample photograph.
+
+    Args:
+        sides: Explanations of single classes, which it leaves in ``alone``, by class and method.
+    """
     named = _SAMPLE_IN_PYTHON if image is None else repr(image)
     imports = ["import distillgrad as dg"]
     target, name = str(explanation.target), explanation.target_name
@@ -35,12 +41,26 @@ def python_for(explanation: Explanation, image: str | None, model: str) -> str:
         f"target = {target}  # {name}",
         "maps = {}",
     ]
-    for method, settings in explanation.parameters.items():
-        words = "".join(f", {key}={value!r}" for key, value in settings.items())
-        lines.append(
-            f"maps[{method!r}] = dg.create_method({method!r}, loaded.model{words}).attribute(inputs, target)"
-        )
+    lines += [
+        f"maps[{method!r}] = {_call(explanation, method)}.attribute(inputs, target)"
+        for method in explanation.parameters
+    ]
+    if sides:
+        lines += ["alone = {}", f"for each in {tuple(side.target for side in sides)}:"]
+        lines += [
+            f"    alone[each, {method!r}] = {_call(explanation, method)}.attribute(inputs, each)"
+            for method in explanation.parameters
+        ]
     return "\n".join(lines) + "\n"
+
+
+def commands_for(
+    explanation: Explanation, image: str | None, model: str, sides: Sequence[Explanation] = ()
+) -> str:
+    """The commands that write the same arrays, those of ``sides`` into folders of their own."""
+    lines = [command_for(explanation, image, model)]
+    lines += [f"{command_for(side, image, model)} --out explanations/class-{side.target}" for side in sides]
+    return "\n".join(lines)
 
 
 def command_for(explanation: Explanation, image: str | None, model: str) -> str:
@@ -58,3 +78,8 @@ def command_for(explanation: Explanation, image: str | None, model: str) -> str:
     options = {"n_steps": "steps", "epc_quantile": "epc-quantile", "negative_scale": "negative-scale"}
     words += [f"--{option} {dga[name]}" for name, option in options.items() if name in dga]
     return " ".join(words)
+
+
+def _call(explanation: Explanation, method: str) -> str:
+    words = "".join(f", {key}={value!r}" for key, value in explanation.parameters[method].items())
+    return f"dg.create_method({method!r}, loaded.model{words})"

@@ -1,57 +1,36 @@
-"""A run opened to be looked at: what it measured, its images in an instructive order, its maps made anew."""
+"""A run as it is looked at, whatever wrote it: what it says, and its images with their maps, in an order."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
 
-import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
+from distillgrad.core.ranking import pixel_attributions
 from distillgrad.errors import DistillgradError, SourceError
-from distillgrad.methods import METHODS, create_method
-from distillgrad.metrics.registry import METRICS
-from distillgrad.runs.evaluation_record import FORMAT, Evaluation, read_evaluation
-from distillgrad.runs.manifest import MANIFEST, read_json
+from distillgrad.metrics.similarity import spearman
 from distillgrad.sources.classifier import LoadedModel
-from distillgrad.sources.datasets import ImageData, open_data
+from distillgrad.sources.datasets import ImageData
 from distillgrad.sources.models import load_model
 from distillgrad.sources.weights import fingerprint
 from distillgrad.views.explanation import seen_by
-from distillgrad.views.leaderboard import per_sample
 
 ORDERS = {
-    "disagreement": "where methods disagree most",
+    "disagreement": "where the methods' maps disagree most",
+    "faithfulness": "where the methods' faithfulness differs most",
     "wrong": "where the model is wrong first",
     "position": "as in the data",
 }
 NAMED_WEIGHTS = ("cifar10-cnn", "cifar10-resnet20", "torchvision:", "timm:")
 """Models whose loading never runs code that a run's folder could name."""
-
-
-def _is_data(found: Any) -> bool:
-    kinds = {"from": str, "n_samples": int, "ids": str}
-    return isinstance(found, dict) and all(isinstance(found.get(key), kind) for key, kind in kinds.items())
-
-
-def _is_methods(found: Any) -> bool:
-    return isinstance(found, dict) and all(
-        isinstance(each, list) and [type(part) for part in each] == [str, dict] for each in found.values()
-    )
-
-
-LAYOUT: Mapping[str, Callable[[Any], bool]] = {
-    "model": lambda found: isinstance(found, str),
-    "data": _is_data,
-    "methods": _is_methods,
-    "metrics": lambda found: isinstance(found, list) and all(isinstance(each, str) for each in found),
-    "protocol": lambda found: isinstance(found, dict),
-}
-"""What a manifest's parts must be for the pages to read them."""
+COMPARED = 200
+"""So many images' maps are compared at most to find where they disagree; the rest follows."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +38,26 @@ class RunSample:
     """One image of a run.
 
     Attributes:
-        position: In the run.
-        disagreement: Between the best and the worst method by the run's first metric; NaN where undefined.
+        position: In the data.
+        target, predicted: The explained class, and the model's.
+        probability: The model's, for the explained class; NaN where the run does not say.
+        label: The true class's name, ``None`` where the data does not say.
         wrong: Whether the model is; ``None`` where the data does not say.
+        spread: Between the best and the worst method by the run's first metric; NaN where there is none.
         values: By metric and method.
+        pixels: BLAKE2 of the decoded image; ``None`` where the run does not say.
     """
 
     id: str
     position: int
     target: int
-    label: int | None
-    wrong: bool | None
-    disagreement: float
-    values: Mapping[str, Mapping[str, float]]
+    predicted: int
+    probability: float = math.nan
+    label: str | None = None
+    wrong: bool | None = None
+    spread: float = math.nan
+    values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    pixels: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,132 +67,162 @@ class Explainable:
     data: ImageData | None
     loaded: LoadedModel | None
     reason: str = ""
+    classes: tuple[str, ...] = ()
 
     def class_name(self, index: int | None) -> str:
-        """A class's name, where the model is known."""
+        """A class's name, where it is known."""
+        classes = self.loaded.classes if self.loaded is not None else self.classes
         if index is None:
             return "unknown"
-        known = self.loaded is not None and 0 <= index < len(self.loaded.classes)
-        return self.loaded.classes[index] if self.loaded and known else f"class {index}"
+        return classes[index] if 0 <= index < len(classes) else f"class {index}"
 
     def image(self, sample: RunSample) -> Image.Image | None:
-        """The sample's image, if it can still be had."""
+        """The sample's image, if it can still be had and is what it was."""
         if self.data is None or sample.id not in self.data.ids:
             return None
         try:
-            return self.data[self.data.ids.index(sample.id)].image
+            found = self.data[self.data.ids.index(sample.id)].image
         except SourceError:
             return None  # the caller shows that there is none
+        digest = hashlib.blake2b(found.tobytes(), digest_size=16).hexdigest()
+        return found if sample.pixels in (None, digest) else None
+
+    def seen(self, image: Image.Image) -> Tensor | None:
+        """What the model sees of an image, ``(H, W, 3)`` in [0, 1]."""
+        if self.loaded is None:
+            return None
+        inputs = seen_by(self.loaded, image)[0].cpu()
+        return self.loaded.displayable(inputs).permute(1, 2, 0).expand(-1, -1, 3)
 
 
-def open_evaluation(run: Path) -> Evaluation:
-    """What an evaluation has measured so far.
+@dataclass(frozen=True)
+class RunView:
+    """What a page shows of a run: HTML that says what was found, and images with their maps between.
 
-    Raises:
-        SourceError: the folder is not there, holds no evaluation, a newer one, or a broken one.
-        InputError: it has not measured anything yet.
+    Attributes:
+        name, model: The folder's, and the model as the run names it.
+        question, count: What the page answers, and from how much.
+        above, below: HTML before and after the images.
+        samples: In the data's order.
+        methods: By label, name and parameters.
+        maps: By label, a sample's attributions ``(C, H, W)``; raises a SourceError where there are none.
+        orders: Those of ``ORDERS`` that the run has; the first is the usual one.
+        explainable: Its images and model.
     """
-    if not run.is_dir():
-        raise SourceError(f"no run at {run}: there is no such folder")
-    name = run.resolve().name
-    if not (run / MANIFEST).is_file():
-        raise SourceError(f"{name} holds no run: it has no {MANIFEST}; 'distillgrad evaluate' makes one")
-    manifest = read_json(run / MANIFEST)
-    missing = [] if not isinstance(manifest, dict) else [
-        each for each in ("format", "model", "data", "methods", "metrics", "protocol") if each not in manifest
-    ]  # fmt: skip
-    if missing or not isinstance(manifest, dict):
-        raise SourceError(
-            f"{name} holds no evaluation: its manifest lacks {', '.join(missing) or 'everything'}"
-        )
-    if not isinstance(manifest["format"], int) or manifest["format"] > FORMAT:
-        raise SourceError(
-            f"{name} was written in format {manifest['format']}, this distillgrad reads up to {FORMAT}: "
-            "upgrade it"
-        )
-    if not any((run / "parts").glob("*.json")):
-        raise SourceError(f"{name} has no finished part yet: let 'distillgrad evaluate' go on")
-    wrong = [each for each, is_right in LAYOUT.items() if not is_right(manifest[each])]
-    if wrong:
-        raise SourceError(f"{name} holds a manifest in another layout: {', '.join(wrong)}")
-    found = read_evaluation(run)
-    if not all(found.values.values()) or not found.values:
-        raise SourceError(f"{name} holds no values: 'distillgrad evaluate' makes a run that does")
-    return found
+
+    name: str
+    model: str
+    question: str
+    count: str
+    above: str
+    below: str
+    samples: tuple[RunSample, ...]
+    methods: Mapping[str, tuple[str, Mapping[str, object]]]
+    maps: Callable[[RunSample], dict[str, Tensor]]
+    orders: tuple[str, ...]
+    explainable: Explainable
 
 
-def samples_of(evaluation: Evaluation, order: str = "position") -> list[RunSample]:
-    """The samples, in one of ``ORDERS``."""
-    values = {
-        metric: {name: per_sample(each) for name, each in evaluation.values[metric].items()}
-        for metric in METRICS
-        if metric in evaluation.values
-    }
-    found = []
-    for place, (name, target, label) in enumerate(
-        zip(evaluation.ids, evaluation.targets, evaluation.labels, strict=True)
-    ):
-        of_sample = {
-            metric: {method: float(each[place]) for method, each in by_method.items()}
-            for metric, by_method in values.items()
-        }
-        known = [each for each in next(iter(of_sample.values()), {}).values() if np.isfinite(each)]
-        spread = max(known) - min(known) if known else float("nan")
-        wrong = None if label is None else label != target
-        found.append(RunSample(name, place, target, label, wrong, spread, of_sample))
-    if order == "disagreement":
-        found.sort(key=lambda each: -each.disagreement if np.isfinite(each.disagreement) else np.inf)
-    elif order == "wrong":
-        found.sort(key=lambda each: (not each.wrong, -np.nan_to_num(each.disagreement)))
-    return found
-
-
-def explainable(evaluation: Evaluation, model: str | None = None) -> Explainable:
-    """The run's images and model, if they are still what they were.
+def explainable_of(
+    images_of: Callable[[], ImageData],
+    spec: str,
+    weights: str | None,
+    without_model: str,
+    *,
+    model: str | None = None,
+    named: Collection[str] = (),
+    classes: tuple[str, ...] = (),
+) -> Explainable:
+    """A run's images and model, if they are still what they were.
 
     Args:
+        images_of: Opens the images; raises where they are not those of the run.
+        spec, weights: The model and its fingerprint, as the run has them.
+        without_model: What is not shown if the model cannot be had, in words.
         model: The model's name as the user gave it; without, one that runs a module's code is not loaded,
             since a folder from elsewhere may name any.
+        named: Further models that the user allowed.
+        classes: The model's, where the run names them.
     """
-    manifest = evaluation.manifest
-    spec = model or str(manifest["model"])
+    images, reason = None, ""
     try:
-        data = open_data(str(manifest["data"]["from"]))
-        ids = data.ids[: int(manifest["data"]["n_samples"])]
-        if not set(evaluation.ids) <= set(data.ids):
-            digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()
-            known = digest == manifest["data"]["ids"]
-            raise SourceError("the images are not those of the run" if not known else "images are missing")
+        images = images_of()
     except DistillgradError as error:
-        return Explainable(None, None, f"The pictures are not shown: {error}")
-    if model is None and not spec.startswith(NAMED_WEIGHTS):
-        return Explainable(
-            data, None, f"Maps are not shown: the run's model is {spec!r}; name it with --model to load it"
-        )
-    try:
-        loaded = load_model(spec)
-    except DistillgradError as error:
-        return Explainable(data, None, f"Maps are not shown: {error}")
-    if fingerprint(loaded.model) != manifest.get("weights"):
-        return Explainable(
-            data, None, f"Maps are not shown: {spec} has other weights than when the run was made"
-        )
-    return Explainable(data, loaded)
+        reason = f"The pictures are not shown: {error}"
+    wanted = model or spec
+    loaded, why_not = None, ""
+    if model is None and not wanted.startswith(NAMED_WEIGHTS) and wanted not in named:
+        why_not = f"the run's model is {spec!r}, which may run code; name it with --model to load it"
+    else:
+        try:
+            loaded = load_model(wanted)
+        except DistillgradError as error:
+            why_not = str(error)
+        else:
+            if fingerprint(loaded.model) != weights:
+                loaded, why_not = None, f"{wanted} has other weights than when the run was made"
+    return Explainable(images, loaded, reason or (why_not and f"{without_model}: {why_not}"), classes)
 
 
-def maps_of(
-    evaluation: Evaluation,
-    loaded: LoadedModel,
-    image: Image.Image,
-    target: int,
-    on_map: Callable[[], None] = lambda: None,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """What the model sees of an image, ``(H, W, 3)``, and the attribution by each method of the run."""
-    inputs = seen_by(loaded, image)
-    found = {}
-    for label, (name, settings) in evaluation.manifest["methods"].items():
-        if name not in METHODS:
-            continue  # of a newer distillgrad
-        found[label] = create_method(name, loaded.model, **settings).attribute(inputs, target)[0].cpu()
-        on_map()
-    return loaded.displayable(inputs[0].cpu()).permute(1, 2, 0).expand(-1, -1, 3), found
+def disagreement_of(maps: Mapping[str, Tensor]) -> float:
+    """1 less the mean rank correlation (Spearman) of each pair of methods' maps of the pixels, from 0 to 2.
+
+    NaN where there are no two maps of the same size that rank anything. Cost: two sorts for each pair.
+    """
+    pixels = [pixel_attributions(each[None].double()) for each in maps.values()]
+    found = [
+        float(spearman(one, other))
+        for one, other in combinations(pixels, 2)
+        if one.shape == other.shape and bool(one.isfinite().all() and other.isfinite().all())
+    ]
+    known = [each for each in found if math.isfinite(each)]
+    return 1 - sum(known) / len(known) if known else math.nan
+
+
+def in_order(view: RunView, order: str, disagreements: Mapping[int, float]) -> list[RunSample]:
+    """The samples, in one of ``ORDERS``; what an order cannot tell apart stays as in the data.
+
+    Args:
+        disagreements: By position, where they are known.
+    """
+    unknown = math.inf
+
+    def highest(value: float) -> float:
+        return -value if math.isfinite(value) else unknown
+
+    samples = list(view.samples)
+    if order == "disagreement":
+        samples.sort(key=lambda each: highest(disagreements.get(each.position, math.nan)))
+    elif order == "faithfulness":
+        samples.sort(key=lambda each: highest(each.spread))
+    elif order == "wrong":
+        samples.sort(key=lambda each: (not each.wrong, highest(each.spread)))
+    return samples
+
+
+def disagreements(
+    view: RunView,
+    known: Mapping[int, float] | None = None,
+    on_sample: Callable[[], None] = lambda: None,
+) -> dict[int, float]:
+    """How far the maps disagree, by position, for the first ``COMPARED`` samples.
+
+    Args:
+        known: What need not be found again.
+    Cost: the maps of each sample, read or computed.
+    """
+    found = dict(known or {})
+    for sample in view.samples[:COMPARED]:
+        if sample.position not in found:
+            try:
+                found[sample.position] = disagreement_of(view.maps(sample))
+            except SourceError:
+                found[sample.position] = math.nan  # its card says why
+        on_sample()
+    return found
+
+
+def as_maps(found: Mapping[str, object]) -> dict[str, Tensor]:
+    """Arrays as tensors, without those that hold nothing."""
+    maps = {label: torch.as_tensor(each).float() for label, each in found.items()}
+    return {label: each for label, each in maps.items() if bool(each.isfinite().all())}

@@ -1,5 +1,7 @@
 """Pictures: their content, not only that they exist."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from distillgrad.views.plots import (
     shared_scale,
 )
 
+LONG = [f"{name}(n_steps={n})" for n in (15, 31) for name in ("integrated_gradients", "dga", "guided_ig")]
 ZERO = torch.zeros(6, 6).double()
 
 
@@ -99,3 +102,20 @@ def test_a_strip_ends_with_the_last_anchor(loaded, photograph):
     assert drawn[2].get_title().startswith("n = 5")
     # Eq. 8: the weak sequence starts from the empty input, its first mask having weight 0.
     assert torch.count_nonzero(distilled.sequences["WC"].anchors[1]) == 0
+
+
+@pytest.mark.parametrize("labels", [["dga", "random"], LONG, ["a_method_of_a_long_name(n_steps=15)" * 2]])
+def test_a_legend_has_no_more_columns_than_fit(labels):
+    from distillgrad.views.rankings import legend, panels
+
+    figure, (axis,) = panels(1, 6.4, 4.6)
+    for label in labels:
+        axis.plot([0, 1], [0, 1], label=label)
+    legend(figure, axis, len(labels))
+    figure.savefig(io.BytesIO(), format="png")
+    (drawn,) = figure.legends
+    box = drawn.get_window_extent()
+    assert len(drawn.get_texts()) == len(labels)
+    assert figure.bbox.x0 <= box.x0
+    assert box.x1 <= figure.bbox.x1
+    assert figure.bbox.y0 <= box.y0

@@ -90,7 +90,7 @@ def roar(
         raise typer.Exit(130) from None
     manifest = read_json(out / MANIFEST)
     kept = "kept" if keep else "removed"
-    title = f"{'KAR' if keep else 'ROAR' if retrain else 'ROAD'} on {data}, {trials} trials"
+    title = f"{'KAR' if keep else 'ROAR' if retrain else 'ROAD'} on {_called(data)}, {trials} trials"
     files = save_roar(found, manifest, out, title, f"share of the pixels {kept}")
     if as_json:
         print_json({**record_of(found, manifest), "files": files})
@@ -99,6 +99,12 @@ def roar(
     print_rows(heads, rows, as_json=False)
     say("test accuracy in %, mean ± standard error of {} trials, by the share of pixels {}", trials, kept)
     say("table, figure and every trial: {}", out)
+
+
+def _called(data: str) -> str:
+    """What a title calls the data: where it lies is in the manifest."""
+    kind, _, folder = data.partition(":")
+    return "CIFAR-10" if kind == "cifar10" and folder else Path(data).resolve().name
 
 
 def _fractions(words: str) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from distillgrad.metrics.registry import METRICS
@@ -105,8 +106,13 @@ def labelled(axis: Axes, title: str, below: str, beside: str) -> None:
 
 
 def legend(figure: Figure, axis: Axes, n_methods: int) -> None:
-    """One legend for all panels, below them."""
+    """One legend for all panels, below them, in as many columns as the figure has room for."""
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(n_methods, 5), fontsize=8, frameon=False
-    )
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    for columns in range(min(n_methods, 5), 0, -1):
+        found = figure.legend(
+            handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False
+        )
+        if columns == 1 or found.get_window_extent(renderer).width <= figure.bbox.width:
+            break
+        found.remove()

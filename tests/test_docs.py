@@ -154,3 +154,13 @@ def test_an_unmarked_block_that_cannot_run_is_found():
         run_page("```sh\ndistillgrad explain cat.jpg --method salience\n```\n", {})
     with pytest.raises(NameError):
         run_page("```python\nmissing\n```\n", {})
+
+
+def test_a_whole_table_is_taken_as_it_stands(place, tmp_path):
+    import measured
+
+    rows = "| claim | outcome |\n|---|---|\n| best | holds |"
+    (tmp_path / "page.md").write_text(f"# P\n\n## Other\n\n| a |\n\n## Claims\n\nWords.\n\n{rows}\n\n| b |\n")
+    assert measured.first_table(tmp_path / "page.md", "Claims") == rows
+    with pytest.raises(LookupError, match="no table under 'None'"):
+        measured.first_table(tmp_path / "page.md", "None")

@@ -174,7 +174,7 @@ def test_the_explorer_shows_a_run_in_order_and_each_image_large(attributions):
     found = disagreements(view)
     with launched(attributions, (), "127.0.0.1", 0) as (url, _), chromium() as browser:
         page = browser.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(90_000)
         page.goto(url)
         assert "6 of 7 images explained, 1 failed" in page.locator("#leaderboard").inner_text()
         assert "cat/broken.png" in page.locator("#made").inner_text()

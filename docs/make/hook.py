@@ -2,7 +2,8 @@
 
 In ``nav``, an entry with a ``*`` stands for all pages that match and are named nowhere else, in order of
 their names. In a page, ``![…](x.png){ .both }`` shows ``x.png`` by day and ``x-dark.png`` by night, and
-``{{ PAGE | HEADING | ROW | COLUMN }}`` is a number from a table of ``results/PAGE``.
+``{{ PAGE | HEADING | ROW | COLUMN }}`` is a number from a table of ``results/PAGE``, ``{{ PAGE | HEADING }}``
+the whole table.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from distillgrad.metrics import METRICS
 
 BOTH = re.compile(r"(!\[[^\]]*\])\((\S+)\.(png|jpg|svg|webp)\)\{ \.both \}")
 NUMBER = re.compile(r"\{\{ ([^|{}]+) \| ([^|{}]+) \| ([^|{}]+) \| ([^|{}]+) \}\}")
+TABLE = re.compile(r"\{\{ ([^|{}]+) \| ([^|{}]+) \}\}")
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(((?:\.\./)+[^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -63,6 +65,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: Any) 
         except (LookupError, OSError) as error:
             raise PluginError(f"{page.file.src_uri}: {error}") from error
 
+    def table(found: re.Match[str]) -> str:
+        try:
+            return measured.first_table(folder / "results" / found[1].strip(), found[2].strip())
+        except (LookupError, OSError) as error:
+            raise PluginError(f"{page.file.src_uri}: {error}") from error
+
     def link(found: re.Match[str]) -> str:
         """A file of the repository that is outside of the site is named, not linked."""
         target = (folder / page.file.src_uri).parent.joinpath(found[2]).resolve()
@@ -71,7 +79,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: Any) 
             return found[0]  # a broken one is left for the strict build to find
         return f"{found[1]} (`{target.relative_to(folder.resolve().parent)}`)"
 
-    return LINK.sub(link, NUMBER.sub(number, markdown))
+    return LINK.sub(link, TABLE.sub(table, NUMBER.sub(number, markdown)))
 
 
 def _entries(nav: Any) -> Iterator[str]:

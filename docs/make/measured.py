@@ -67,5 +67,26 @@ def cell(folder: Path, page: str, heading: str, row: str, column: str) -> str:
     raise LookupError(f"{page} has no number for {row!r}, {column!r} under {heading!r}; it has {there}")
 
 
+def first_table(page: Path, heading: str) -> str:
+    """The first table under a heading of a page, as it stands there.
+
+    Raises:
+        LookupError: there is none.
+    """
+    under = False
+    lines: list[str] = []
+    for line in page.read_text(encoding="utf-8").splitlines():
+        found = HEADING.fullmatch(line)
+        if found or (lines and not line.startswith("|")):
+            if lines:
+                break
+            under = found is not None and found[1].strip() == heading
+        elif under and line.startswith("|"):
+            lines.append(line)
+    if not lines:
+        raise LookupError(f"{page.name} has no table under {heading!r}")
+    return "\n".join(lines)
+
+
 def _cells(line: str) -> list[str]:
     return [each.strip() for each in line.strip().strip("|").split("|")]

@@ -85,14 +85,14 @@ def run_tab(gr: Any, run: Path, models: Models) -> None:
 
     def enlarge(event: Any) -> str:
         try:
-            sample = by_position.get(event.index)
+            sample = by_position.get(getattr(event, "index", -1))
             if sample is None:
-                raise InputError(f"no such image: {event.index!r}")
+                raise InputError("no such image in the run")
             return fragment(f"<h2>{text(sample.id)}</h2>{sample_panel(view, sample, 'large')}")
         except Exception as error:  # noqa: BLE001  # as above
             return problem(error)
 
-    enlarge.__annotations__["event"] = gr.SelectData  # so gradio knows what to pass
+    enlarge.__annotations__["event"] = gr.EventData  # so gradio knows what to pass
     gr.on(
         [show.click, order.change, number.submit],
         images,

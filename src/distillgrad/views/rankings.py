@@ -108,7 +108,7 @@ def labelled(axis: Axes, title: str, below: str, beside: str) -> None:
 def legend(figure: Figure, axis: Axes, n_methods: int) -> None:
     """One legend for all panels, below them, in as many columns as the figure has room for."""
     handles, labels = axis.get_legend_handles_labels()
-    renderer = FigureCanvasAgg(figure).get_renderer()
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     for columns in range(min(n_methods, 5), 0, -1):
         found = figure.legend(
             handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False

@@ -6,8 +6,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from distillgrad.errors import SourceError
+from distillgrad.runs.attribution_request import KIND
 from distillgrad.runs.manifest import MANIFEST, read_json
-from distillgrad.runs.runner import KIND
 from distillgrad.views.attributions_view import attributions_view
 from distillgrad.views.evaluation_view import evaluation_view
 from distillgrad.views.run_images import RunView

@@ -80,7 +80,7 @@ imposed masks, of the float32 map so made and float64's own.*
   computes at an anchor is as good as what float64 does; the decisions that are fed back make the difference.
 - With float64's WC masks alone {forced_weak} vanishes, with its EPC masks alone {forced_extreme}. Where one
   mask is held, the other can still carry the difference, EPC above all early, when it has most of the weight.
-- WC alone is the least steady: its threshold passes, with n, through all magnitudes, and where
+- WC alone is the least steady on average: its threshold passes, with n, through all magnitudes, and where
   they lie densely a small change of φ moves many features across.
 - **Ties**: {ties}
   DGA on ∇f ⊙ (x−b), which has no such ties, is no steadier (`DGA, φ without ties`).
@@ -111,6 +111,10 @@ def _over(images: Images, take: Callable[[Mapping[str, Any]], Any]) -> np.ndarra
     return np.array([take(each) for each in images.values()])
 
 
+def _counted(images: Images) -> str:
+    return f"{len(images)} image{'s' * (len(images) > 1)}"
+
+
 def _all(kept: Mapping[str, Images]) -> list[Mapping[str, Any]]:
     return [each for images in kept.values() for each in images.values()]
 
@@ -134,7 +138,7 @@ def _growth(kept: Mapping[str, Images]) -> None:
             _line(right, each["same anchor"]["attribution"], colour, label=step, linestyle=":", linewidth=0.9)
     for axes in (left, right):
         axes.set_yscale("log")
-        axes.set_ylim(1e-8, 4)
+        axes.set_ylim(1e-10, 4)
         axes.set_xlabel("anchor n")
         axes.legend(fontsize=8, frameon=False, loc="lower right")
     left.set_ylabel("difference of float32 and float64")
@@ -149,10 +153,10 @@ def _masks(kept: Mapping[str, Images]) -> None:
             axes.barh(place, values.mean(), color=GREEN if key == "stable_dga" else "#c9ced6", height=0.62)
             axes.plot(values, [place] * len(values), "o", color=INK, markersize=3)
         axes.set_yticks(range(len(MASKS)), [each.replace("`", "") for each in MASKS.values()])
-        axes.invert_yaxis()
+        axes.set_ylim(len(MASKS) - 0.5, -0.5)
         axes.set_xlim(0, 1.02)
         axes.set_xlabel("common top 10 % of the pixels")
-        axes.set_title(f"{NAMES[name]}, {len(images)} images", fontsize=9, color=INK)
+        axes.set_title(f"{NAMES[name]}, {_counted(images)}", fontsize=9, color=INK)
     _save(figure, "masks")
 
 
@@ -200,7 +204,7 @@ def _save(figure: Figure, name: str) -> None:
 
 
 def _table(kept: Mapping[str, Images]) -> str:
-    heads = [f"{NAMES[name]}, {len(images)} images" for name, images in kept.items()]
+    heads = [f"{NAMES[name]}, {_counted(images)}" for name, images in kept.items()]
     lines = ["| run | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
     for key, words in MASKS.items():
         means = [_over(images, lambda each: each["overlap"][key]).mean() for images in kept.values()]  # noqa: B023
@@ -273,7 +277,7 @@ def _facts(kept: Mapping[str, Images]) -> dict[str, str]:
     where = ", ".join(str(n) for n in range(tied.shape[1]) if tied[:, n].mean() > 0.5)
     largest = max(max(each["ties"]["weak tied"]) / each["features"] for each in images)
     return {
-        "counted": " and ".join(f"{NAMES[name]}, {len(each)} images" for name, each in kept.items()),
+        "counted": " and ".join(f"{NAMES[name]}, {_counted(each)}" for name, each in kept.items()),
         "factor": f"{factor:.0f}",
         "low": f"{low:.0f}",
         "high": f"{high:.0f}, the 10 % and 90 % quantiles",

@@ -30,6 +30,15 @@ def chromium():
         browser.close()
 
 
+PHONE = {"width": 390, "height": 844}
+
+
+def fits_a_phone(page):
+    """Whether nothing reaches beyond the side of a narrow window."""
+    page.set_viewport_size(PHONE)
+    return page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
 SETTLED = """[...document.querySelectorAll(".dg")].filter(each => each.checkVisibility()).every(each => {
     for (let box = each; box; box = box.parentElement)
         if (getComputedStyle(box).opacity !== "1") return false;

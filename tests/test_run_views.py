@@ -1,6 +1,7 @@
 """Runs of attributions looked at, as a report and in the browser, and the order of their images."""
 
 import dataclasses
+import gc
 import json
 import math
 import shutil
@@ -8,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from pages import chromium, invalid, serious_issues
+from pages import chromium, fits_a_phone, invalid, serious_issues
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -91,6 +92,7 @@ def test_the_report_is_valid_and_accessible_and_its_images_grow(page):
         card.locator(".enlarge").first.press("Enter")
         assert card.locator("img").first.bounding_box()["width"] > before
         assert serious_issues(opened) == []
+        assert fits_a_phone(opened)
 
 
 def test_disagreement_is_one_less_the_mean_rank_correlation_of_pixels():
@@ -201,6 +203,7 @@ def test_the_explorer_shows_a_run_in_order_and_each_image_large(attributions):
         page.locator("#large input[data-slides=overlay]").fill("30")
         assert page.locator("#large .slides output").inner_text() == "30 %"
         assert serious_issues(page) == []
+    gc.collect()  # the server's event loop complains when it goes: here, where that is expected
 
 
 def _manifest(folder, **changes):

@@ -2,7 +2,8 @@
 
     python docs/make/explorer_pictures.py torchvision:squeezenet1_1 [NAME …]
 
-The images are scikit-image's photographs that are free of rights.
+The images are scikit-image's photographs that are free of rights. The model's name is in the pictures: run it
+where the weights lie, if they are named.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def two_classes(page: Any) -> None:
     page.locator("#versus input").press("Enter")
     page.locator("#explain").click()
     page.locator("#maps .cards.four").nth(2).wait_for()
+    page.evaluate("scrollTo(0, 0)")
 
 
 def a_run(page: Any) -> None:

@@ -59,7 +59,7 @@ def attributions_view(run: Path, model: str | None = None, named: Collection[str
     return RunView(
         name=name,
         model=spec,
-        question=f"What did {spec} look at?",
+        question=f"What did {spec.partition('@')[0]} look at?",
         count=_count(opened, samples),
         above="",
         below=f"{_failures(opened)}<h2>How it was made</h2>{facts(made)}",

@@ -20,6 +20,8 @@ from distillgrad.views.page import script, stylesheet
 PAGE_CSS = """
 .gradio-container { max-width: 1360px !important; margin: 0 auto; }
 .gradio-container .prose, .gradio-container .dg { font-size: 15px; }
+.gradio-container .tab-container { flex-wrap: wrap; height: auto !important; }
+.gradio-container .tab-wrapper { height: auto !important; }
 footer { display: none !important; }
 button[role="tab"][aria-selected="true"] { color: var(--dg-accent) !important; }
 """

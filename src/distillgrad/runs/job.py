@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, overload
 
 from distillgrad.runs.store import Entry, Layout
 from distillgrad.sources.datasets import ImageData
@@ -44,6 +44,30 @@ class Shard:
     number: int
     data: ImageData
     first: bool = False
+
+
+@dataclass(frozen=True)
+class Shards(Sequence[Shard]):
+    """The shards of some numbers, each cut from the data when it is asked for; all at once would copy it."""
+
+    numbers: tuple[int, ...]
+    layout: Layout
+    data: ImageData
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, place: int) -> Shard: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Shards: ...
+
+    def __getitem__(self, place: int | slice) -> Shard | Shards:
+        if isinstance(place, slice):
+            return replace(self, numbers=self.numbers[place])
+        number = self.numbers[place]
+        return Shard(number, self.data.part(self.layout.places(number)), first=not number)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from distillgrad.runs.attribution_request import (
 from distillgrad.runs.engine import Engine
 from distillgrad.runs.files import is_temporary
 from distillgrad.runs.folders import LOCK, LocalFolder, RunFolder, alone_in, folder_at, swept
-from distillgrad.runs.job import Job, Shard
+from distillgrad.runs.job import Job, Shards
 from distillgrad.runs.manifest import MANIFEST, refuse_another, refuse_foreign
 from distillgrad.runs.shards import ShardWorker
 from distillgrad.runs.store import (
@@ -109,11 +109,8 @@ def attribute_data(
         failures = [each for shard in finished.values() for each in shard]
         n_failed, failures = len(failures), failures[:SHOWN_FAILURES]
         on_progress(Progress(n_done, n_failed))
-        pending = [
-            Shard(number, data.part(job.layout.places(number)), first=not number)
-            for number in range(job.layout.n_shards)
-            if number not in finished
-        ]
+        missing = tuple(number for number in range(job.layout.n_shards) if number not in finished)
+        pending = Shards(missing, job.layout, data)
         shown = n_done
 
         def on_images(amount: int) -> None:

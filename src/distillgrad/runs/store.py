@@ -22,7 +22,8 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from numpy.typing import NDArray
@@ -39,6 +40,8 @@ ENTRIES, SAMPLES, FAILURES = "entries.parquet", "samples.parquet", "failures.par
 COMPLETE = "complete.json"
 CHECKSUMS = b"checksums"
 ROWS_PER_GROUP = 65_536
+ROWS_AT_A_TIME = 1_024
+"""Of Python objects, which take many times the memory of a table's rows."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def prepare(folder: RunFolder, layout: Layout, entries: Iterable[Entry]) -> None
     """Writes what the shards stand in: the table of entries and the arrays' descriptions."""
     contents = _descriptions(layout)
     if not folder.has(ENTRIES):
-        contents[ENTRIES] = _parquet([_table(list(entries), _OF_ENTRIES)], _OF_ENTRIES)
+        contents[ENTRIES] = _parquet(_tables(entries, _OF_ENTRIES), _OF_ENTRIES)
     for name, content in contents.items():
         if not folder.has(name):
             folder.put(name, content)
@@ -259,11 +262,15 @@ def _schema(columns: Sequence[str], metadata: Mapping[bytes, bytes] | None = Non
     return arrow.schema([(name, getattr(arrow, _TYPES[name])()) for name in columns], metadata=metadata)
 
 
+def _tables(entries: Iterable[Entry], columns: Sequence[str]) -> Iterator[Any]:
+    rest = iter(entries)
+    while some := list(islice(rest, ROWS_AT_A_TIME)):
+        yield _table(some, columns)
+
+
 def _table(entries: Sequence[Entry], columns: Sequence[str]) -> Any:
-    rows = [asdict(each) for each in entries]
-    return optional("pyarrow", "scale").Table.from_pylist(
-        [{name: row[name] for name in columns} for row in rows], schema=_schema(columns)
-    )
+    values = {name: [getattr(each, name) for each in entries] for name in columns}
+    return optional("pyarrow", "scale").Table.from_pydict(values, schema=_schema(columns))
 
 
 def _parquet(

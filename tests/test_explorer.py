@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pages import chromium, serious_issues
+from pages import chromium, fits_a_phone, serious_issues
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -160,6 +160,8 @@ def test_the_page_of_a_run_is_accessible(page, run):
     page.get_by_role("tab", name=f"Run: {run.name}").click()
     page.locator("#show-images").click()
     page.locator("#gallery .sample").nth(2).wait_for()
+    assert serious_issues(page) == []
+    assert fits_a_phone(page)
     assert serious_issues(page) == []
 
 

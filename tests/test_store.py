@@ -1,5 +1,6 @@
 """The store of attributions: whole files, any folder or URL, checks that find what is wrong."""
 
+import io
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 import zarr
 from PIL import Image
+from pyarrow import parquet
 from typer.testing import CliRunner
 
 import distillgrad as dg
@@ -51,6 +53,20 @@ def test_arrays_and_tables_are_the_same_wherever_and_in_whatever_order(tmp_path,
     assert group["a"][:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
     assert read_table(folders[1], "samples.parquet")["index"].to_pylist() == [0, 1, 2, 4]
     assert read_table(folders[1], "failures.parquet")["reason"].to_pylist() == ["broken"]
+
+
+def test_tables_are_the_same_however_the_images_were_cut_into_shards(tmp_path):
+    for shard_size in (700, 2500):
+        layout = Layout(n_entries=2500, shard_size=shard_size, shapes={}, dtype="float32")
+        folder = LocalFolder(tmp_path / str(shard_size))
+        for shard in range(layout.n_shards):
+            write_shard(folder, layout, shard, [entry(place) for place in layout.places(shard)], {})
+        assemble(folder, layout)
+    table = folder.get("samples.parquet")
+    assert LocalFolder(tmp_path / "700").get("samples.parquet") == table
+    groups = parquet.ParquetFile(io.BytesIO(table)).metadata
+    # Short ones: the memory of writing a table is that of a group, also of the first ten thousand images.
+    assert [groups.row_group(place).num_rows for place in range(3)] == [1024, 1024, 452]
 
 
 def test_two_processes_do_not_share_a_run(tmp_path):

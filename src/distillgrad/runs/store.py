@@ -39,9 +39,8 @@ PART = re.compile(r"shards/(\d{8,})\.parquet")
 ENTRIES, SAMPLES, FAILURES = "entries.parquet", "samples.parquet", "failures.parquet"
 COMPLETE = "complete.json"
 CHECKSUMS = b"checksums"
-ROWS_PER_GROUP = 65_536
-ROWS_AT_A_TIME = 1_024
-"""Of Python objects, which take many times the memory of a table's rows."""
+ROWS_PER_GROUP = 1_024
+"""Few: what is open of a table, as Python objects, in Arrow and in its writer, is as long as a group."""
 
 
 @dataclass(frozen=True)
@@ -264,7 +263,7 @@ def _schema(columns: Sequence[str], metadata: Mapping[bytes, bytes] | None = Non
 
 def _tables(entries: Iterable[Entry], columns: Sequence[str]) -> Iterator[Any]:
     rest = iter(entries)
-    while some := list(islice(rest, ROWS_AT_A_TIME)):
+    while some := list(islice(rest, ROWS_PER_GROUP)):
         yield _table(some, columns)
 
 
@@ -280,12 +279,13 @@ def _parquet(
     arrow, parquet = optional("pyarrow", "scale"), optional("pyarrow.parquet", "scale")
     schema, file = _schema(columns, metadata), io.BytesIO()
     with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-        waiting: list[Any] = []
+        waiting = schema.empty_table()
         for table in tables:
-            waiting.append(table.replace_schema_metadata(metadata))
-            if sum(map(len, waiting)) >= ROWS_PER_GROUP:
-                writer.write_table(arrow.concat_tables(waiting), row_group_size=ROWS_PER_GROUP)
-                waiting = []
-        if waiting:
-            writer.write_table(arrow.concat_tables(waiting), row_group_size=ROWS_PER_GROUP)
+            waiting = arrow.concat_tables([waiting, table.replace_schema_metadata(metadata)])
+            whole = len(waiting) // ROWS_PER_GROUP * ROWS_PER_GROUP
+            if whole:
+                writer.write_table(waiting[:whole].combine_chunks(), row_group_size=ROWS_PER_GROUP)
+                waiting = waiting[whole:]
+        if len(waiting):
+            writer.write_table(waiting.combine_chunks())
     return file.getvalue()

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import literal
 from distillgrad.core.ranking import (
+    above_lowest,
     among_lowest,
     count_below,
     most_relevant,
@@ -23,9 +24,12 @@ def test_among_lowest_is_the_rank_rule_with_ties(values, count):
     row = torch.tensor([values, values[::-1]])
     expected = torch.stack([literal.ranks(each) <= count for each in row])
     assert torch.equal(among_lowest(row, count), expected.float())
+    assert torch.equal(above_lowest(row, count), 1 - expected.float())
 
 
-@pytest.mark.parametrize("kind", ["continuous", "half equal", "few values", "sorted", "equal", "infinite"])
+@pytest.mark.parametrize(
+    "kind", ["continuous", "half equal", "few values", "chequered", "sorted", "equal", "infinite"]
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_order_statistics_of_long_rows_are_those_of_sorting(kind, dtype):
     rows = torch.randn(2, 40_000, dtype=dtype)
@@ -33,6 +37,7 @@ def test_order_statistics_of_long_rows_are_those_of_sorting(kind, dtype):
         "continuous": rows,
         "half equal": torch.where(rows < 0.1, 0.25, rows),
         "few values": rows.round(),
+        "chequered": rows * torch.tensor([1.0, 9.0]).repeat(20_000),
         "sorted": rows.sort().values,
         "equal": torch.ones_like(rows),
         "infinite": torch.where(rows > 1, torch.inf, rows),

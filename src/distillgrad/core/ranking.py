@@ -14,8 +14,8 @@ from torch import Tensor
 from distillgrad.core.stages import stage
 from distillgrad.errors import InputError
 
-SAMPLE = 3000
-MARGIN = 80  # some three standard deviations of a sample quantile's rank
+SAMPLE = 6000
+MARGIN = 100  # at least two and a half standard deviations of a sample quantile's rank
 
 
 def count_below(quantile: float, n_features: int) -> int:
@@ -43,19 +43,20 @@ def _selected(row: NDArray[Any], rank: int) -> float:
     """The value with ``rank`` values below it in sorted order, NaN last.
 
     A sorted sample brackets the value, two comparisons over the row confirm the bracket, and what lies
-    within goes on. On 150,528 float32 values four times faster than ``numpy.partition`` and, where half of
-    them are equal, as in a distilled anchor, some sixty times.
+    within goes on. As fast as ``numpy.partition`` where all values differ; where half of them are equal, as
+    in a distilled anchor, that can take forty times as long, and this takes less.
     Source: the idea of Floyd and Rivest 1975, "Expected time bounds for selection".
     """
     while row.size > 4 * SAMPLE:
-        sample = np.sort(row[:: row.size // SAMPLE])
+        # An odd step: layers of stride 2 leave a chequered pattern, of which an even one sees one colour.
+        sample = np.sort(row[:: row.size // SAMPLE | 1])
         centre = rank * sample.size // row.size
         low = sample[max(centre - MARGIN, 0)]
         high = sample[min(centre + MARGIN, sample.size - 1)]
         upto_low, under_high = row <= low, row < high
         n_upto_low, n_under_high = _count(upto_low), _count(under_high)
         if n_upto_low <= rank < n_under_high:
-            row, rank = np.compress(under_high & ~upto_low, row), rank - n_upto_low
+            row, rank = np.compress(under_high ^ upto_low, row), rank - n_upto_low
         elif rank < n_upto_low:
             under_low = row < low
             if _count(under_low) <= rank:
@@ -92,6 +93,13 @@ def among_lowest(values: Tensor, count: int) -> Tensor:
         return torch.ones_like(values)
     # Comparing into a tensor of floats is seven times faster than making Booleans and converting them.
     return torch.lt(values, order_statistic(values, count), out=torch.empty_like(values))
+
+
+def above_lowest(values: Tensor, count: int) -> Tensor:
+    """The complement of :func:`among_lowest`: 0 where ``rank(j) ≤ count``, else 1."""
+    if count >= values.shape[1]:
+        return torch.zeros_like(values)
+    return torch.ge(values, order_statistic(values, count), out=torch.empty_like(values))
 
 
 def pixel_attributions(attributions: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from distillgrad.core.batch import (
 )
 from distillgrad.core.forward import Model, Target, accumulation_dtype, scores, value_and_gradient
 from distillgrad.core.intercept import evaluating
-from distillgrad.core.ranking import among_lowest, count_below
+from distillgrad.core.ranking import above_lowest, among_lowest, count_below
 from distillgrad.core.stages import stage
 from distillgrad.errors import ModelError, ParameterError, UnknownNameError
 from distillgrad.methods.base import GradientMethod, whole_number
@@ -205,19 +205,19 @@ class DistilledGradientAggregation(GradientMethod):
     def _mask(self, attribution: Tensor, n: int) -> Tensor:
         """Line 4: ``M = n/N·M_WC + (1−n/N)·M_EPC``, of the attribution's shape (eq. 7, 10, 11)."""
         weight = n / self.n_steps
-        mask = torch.zeros_like(attribution)
+        if self.masks == "weak":
+            mask = torch.zeros_like(attribution)
+        else:
+            mask = extreme_positive_contributor_mask(attribution, self.epc_quantile).mul_(1 - weight)
         if self.masks != "extreme" and n:
             mask.add_(weak_contributor_mask(attribution, n, self.n_steps), alpha=weight)
-        if self.masks != "weak":
-            mask.add_(extreme_positive_contributor_mask(attribution, self.epc_quantile), alpha=1 - weight)
         return mask
 
 
 def weak_contributor_mask(attribution: Tensor, n: int, n_steps: int) -> Tensor:
     """``M_WC(n; N)``: 0 where the rank of ``|φ|`` is at most ``n/N`` of the features, else 1 (eq. 6–7)."""
     flat = attribution.flatten(1)
-    weak = among_lowest(flat.abs(), n * flat.shape[1] // n_steps)
-    return weak.neg_().add_(1).view_as(attribution)
+    return above_lowest(flat.abs(), n * flat.shape[1] // n_steps).view_as(attribution)
 
 
 def extreme_positive_contributor_mask(attribution: Tensor, quantile: float) -> Tensor:

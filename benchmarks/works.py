@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,15 +17,41 @@ from measure import DEVICE, bare_pass
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large the works are: the real ones, or tiny ones that only show that everything runs."""
+    """How large the works are: the real ones, or tiny ones that only show that everything runs.
+
+    Attributes:
+        dga: For each network the side of its images, and N for each batch.
+    """
 
     side: int = 224
     batch: int = 8
     n_steps: int = 30
     guided_steps: int = 20
+    dga: Mapping[str, tuple[int, Mapping[int, int]]] = field(default_factory=lambda: NETWORKS)
 
 
-QUICK = Sizes(side=64, batch=2, n_steps=3, guided_steps=3)
+NETWORKS: dict[str, tuple[int, dict[int, int]]] = {
+    "resnet18": (224, {1: 30, 8: 30, 32: 6}),
+    "squeezenet1_1": (224, {1: 30, 8: 30, 32: 6}),
+    "vit_small_patch16_224": (224, {1: 30, 8: 6, 32: 2}),
+    "inception_v3": (299, {1: 30, 8: 6, 32: 2}),
+    "vgg16": (224, {1: 30, 8: 6, 32: 2}),
+}
+"""N is smaller where a pass takes seconds: what is done once for all passes then weighs more, not less."""
+
+QUICK = Sizes(
+    side=64,
+    batch=2,
+    n_steps=3,
+    guided_steps=3,
+    dga={
+        "resnet18": (64, {1: 3, 2: 3}),
+        "squeezenet1_1": (64, {2: 3}),
+        "vit_small_patch16_224": (224, {1: 1}),
+        "inception_v3": (96, {1: 1}),
+        "vgg16": (64, {1: 1}),
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -49,9 +75,10 @@ class Work:
 
 
 def network(name: str) -> nn.Module:
-    """A torchvision classifier with random weights, the same in every process."""
+    """A classifier with random weights, the same in every process."""
     torch.manual_seed(0)
-    return dg.load_model(f"torchvision:{name}", pretrained=False).model.to(DEVICE)
+    library = "timm" if name.startswith("vit") else "torchvision"
+    return dg.load_model(f"{library}:{name}", pretrained=False).model.to(DEVICE)
 
 
 def images(batch: int, side: int) -> Tensor:
@@ -65,10 +92,10 @@ def repeated(model: nn.Module, inputs: Tensor, n_passes: int) -> None:
         bare_pass(model, inputs)
 
 
-def prepared(kind: str, name: str, batch: int, sizes: Sizes) -> Callable[[], object]:
+def prepared(kind: str, name: str, batch: int, side: int, n_steps: int) -> Callable[[], object]:
     """DGA, or one bare pass, ready to run; what libraries set up once is done."""
-    model, inputs = network(name), images(batch, sizes.side)
-    dga = dg.DGA(model, n_steps=sizes.n_steps)
+    model, inputs = network(name), images(batch, side)
+    dga = dg.DGA(model, n_steps=n_steps)
     bare_pass(model, inputs[:1])
     dg.DGA(model, n_steps=1).attribute(inputs[:1])
     if kind == "floor":
@@ -76,18 +103,22 @@ def prepared(kind: str, name: str, batch: int, sizes: Sizes) -> Callable[[], obj
     return lambda: dga.attribute(inputs, [0] * batch)
 
 
-def dga(name: str, batch: int, sizes: Sizes) -> Work:
-    """DGA beside N+1 bare passes."""
-    model, inputs = network(name), images(batch, sizes.side)
-    method = dg.DGA(model, n_steps=sizes.n_steps)
+def dga(name: str, batch: int, side: int, n_steps: int) -> Work:
+    """DGA beside N+1 bare passes; on ResNet-18 also beside Captum's Integrated Gradients of as many steps."""
+    from captum.attr import IntegratedGradients as Peer
+
+    model, inputs = network(name), images(batch, side)
+    method, peer = dg.DGA(model, n_steps=n_steps), Peer(model)
     return Work(
-        name=f"DGA, N={sizes.n_steps}, {name}, {batch}×3×{sizes.side}×{sizes.side}",
+        name=f"DGA, N={n_steps}, {name}, {batch}×3×{side}×{side}",
         ours=lambda: method.attribute(inputs, [0] * batch),
-        floor=lambda: repeated(model, inputs, sizes.n_steps + 1),
-        floor_target=1.05,
+        floor=lambda: repeated(model, inputs, n_steps + 1),
+        floor_target=1.03,
+        peer_name="Captum's IG",
+        peer=(lambda: peer.attribute(inputs, target=0, n_steps=n_steps + 1)) if name == "resnet18" else None,
         memory=(
-            partial(prepared, "dga", name, batch, sizes),
-            partial(prepared, "floor", name, batch, sizes),
+            partial(prepared, "dga", name, batch, side, n_steps),
+            partial(prepared, "floor", name, batch, side, n_steps),
             5 * inputs.nbytes,
         ),
     )
@@ -206,10 +237,9 @@ class _WithOldQuantile:
 
 def all_works(sizes: Sizes) -> Iterator[Work]:
     """One at a time, so that their models do not fill the memory together."""
-    batches: Iterable[int] = (1, sizes.batch)
-    for name in ("resnet18", "squeezenet1_1"):
-        for batch in batches:
-            yield dga(name, batch, sizes)
+    for name, (side, steps) in sizes.dga.items():
+        for batch, n_steps in steps.items():
+            yield dga(name, batch, side, n_steps)
     yield dga_accelerated("resnet18", sizes, "float32", 0.75)
     yield dga_accelerated("resnet18", sizes, "bfloat16", 0.30)
     yield fullgrad("resnet18", sizes)

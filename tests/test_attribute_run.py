@@ -99,6 +99,16 @@ def test_the_run_is_what_the_methods_return(images, undisturbed):
         assert not np.isnan(array[:][~missing]).any()
 
 
+def test_in_bfloat16_maps_are_those_of_the_accelerated_model(images, tmp_path):
+    options = ("--method", "saliency", "--limit", 2, "--batch-size", 2, "--precision", "bfloat16")
+    assert run(images, *options, "--out", tmp_path / "run").exit_code == 0
+    loaded = dg.load_model("cifar10-cnn")
+    inputs = torch.stack([loaded.preprocess(dg.read_image(images / f"{each}.png")) for each in (0, 1)])
+    fast = dg.accelerate(loaded.model, inputs[:1], precision="bfloat16", channels_last=True)
+    found = np.asarray(dg.open_run(tmp_path / "run").attributions["saliency"][:])
+    np.testing.assert_allclose(found, dg.Saliency(fast).attribute(inputs), atol=1e-6)
+
+
 def killed_and_resumed(images, out, n_kills, seed):
     """Kills as many processes, at moments drawn between two shards, then lets one end; says how many ran."""
     chance, n_running = np.random.default_rng(seed), 0
@@ -168,6 +178,7 @@ def test_events_for_machines_and_a_second_start_of_a_whole_run(images, undisturb
         (("--dtype", "float16"), "its dtype differs"),
         (("--limit", "10"), "its data differs"),
         (("--batch-size", "8"), "its batch_size differs"),
+        (("--precision", "bfloat16"), "its precision differs"),
     ],
 )
 def test_another_request_is_refused(images, undisturbed, options, words):

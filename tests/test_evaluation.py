@@ -87,6 +87,20 @@ def test_values_are_the_metrics_own_and_the_board_is_their_mean(images, tmp_path
         assert min(figure.size) > 300
 
 
+def test_in_bfloat16_maps_and_curves_are_those_of_the_accelerated_model(images, tmp_path):
+    out = tmp_path / "run"
+    result = run("--data", images / "cat", "--methods", "saliency", "--precision", "bfloat16", "--out", out)
+    assert result.exit_code == 0, result.stderr
+    found = read_evaluation(out)
+    loaded, data = dg.load_model("cifar10-cnn"), open_data(images / "cat")
+    inputs = torch.stack([loaded.preprocess(dg.read_image(images / "cat" / each)) for each in data.ids])
+    fast = dg.accelerate(loaded.model, inputs[:1], precision="bfloat16", channels_last=True)
+    maps = dg.Saliency(fast).attribute(inputs, found.targets)
+    curves = dg.metrics.morf_and_lerf(fast, inputs, found.targets, maps, n_steps=20)
+    np.testing.assert_allclose(found.values["lerf"]["saliency"], curves.lerf.auc, atol=1e-5)
+    assert found.manifest["precision"] == "bfloat16"
+
+
 def test_a_killed_run_goes_on_and_ends_the_same(images, tmp_path):
     """The second batch kills the process; nothing of it is there, and the first is not computed again."""
     script = f"""
@@ -250,6 +264,8 @@ def test_every_metric_can_be_asked_for(images, tmp_path):
         (("--element", "--methods", "gradcam"), "nothing about single features"),
         (("--data", "nowhere"), "nowhere"),
         (("--reference", "saliency"), "unknown method"),
+        (("--precision", "bfloat15"), "did you mean 'bfloat16'"),
+        (("--precision", "bfloat16", "--no-accelerate"), "leave --no-accelerate out"),
     ],
 )
 def test_wrong_requests(images, tmp_path, options, words):

@@ -81,6 +81,9 @@ NegativeScale = Annotated[float, typer.Option(help="β ≥ 0, the weight of what
 Accelerate = Annotated[
     bool, typer.Option(help="Fold batch norms and lay memory out anew, if the result is the same.")
 ]
+PrecisionName = Annotated[
+    str, typer.Option("--precision", help="float32; or bfloat16: faster where hardware has it, coarser.")
+]
 Out = Annotated[Path, typer.Option(help="Folder for what is written.")]
 
 
@@ -139,10 +142,19 @@ def device_of(loaded: LoadedModel) -> Any:
     return next((each.device for each in loaded.model.parameters()), "cpu")
 
 
-def faster(loaded: LoadedModel, wanted: bool) -> nn.Module:
-    """An equivalent of the model that takes less time, if wanted and there is one; else the model itself."""
+def faster(loaded: LoadedModel, wanted: bool, precision: Any = "float32") -> nn.Module:
+    """An equivalent of the model that takes less time, if wanted and there is one; else the model itself.
+
+    Raises:
+        ParameterError: none is wanted, but another precision.
+        ModelError, UnknownNameError: that precision cannot be had.
+    """
     if not wanted:
+        if precision != "float32":
+            raise ParameterError(
+                f"--precision {precision} comes with acceleration: leave --no-accelerate out"
+            )
         return loaded.model
     from distillgrad.runs.model import equivalent_or_itself
 
-    return equivalent_or_itself(loaded, device_of(loaded))
+    return equivalent_or_itself(loaded, device_of(loaded), precision)

@@ -16,6 +16,7 @@ from distillgrad.cli.application import (
     Device,
     Json,
     ModelName,
+    PrecisionName,
     Seed,
     command,
     faster,
@@ -65,6 +66,7 @@ def attribute(
         bool, typer.Option("--dry-run", help="Time a few batches; say how long and how large it gets.")
     ] = False,
     accelerate: Accelerate = True,
+    precision: PrecisionName = "float32",
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -88,13 +90,15 @@ def attribute(
         threads=threads,
         seed=seed,
         accelerated=accelerate,
+        precision=precision,  # type: ignore[arg-type]  # checked there
         device=kind_of_device(engine, device, gpus),
     )
     images = open_data(data, limit=limit, keep_broken=True)
     loaded = load(model, "cpu" if engine == "ray" else device, seed)
     if target not in ("predicted", "label"):
         loaded.class_index(target)
-    fast = faster(loaded, accelerate) if accelerate else None
+    model_or_faster = faster(loaded, accelerate, precision)
+    fast = model_or_faster if accelerate else None
     if dry_run:
         _estimate(loaded, images, request, computed_by.default_threads, fast, as_json)
         return

@@ -14,6 +14,7 @@ from distillgrad.cli.application import (
     Json,
     Methods,
     ModelName,
+    PrecisionName,
     Seed,
     command,
     faster,
@@ -62,6 +63,7 @@ def evaluate(
     gpus: Gpus = 0.0,
     threads: Threads = None,
     accelerate: Accelerate = True,
+    precision: PrecisionName = "float32",
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -87,12 +89,13 @@ def evaluate(
         only_correct=only_correct,
         batch_size=batch_size,
         accelerated=accelerate,
+        precision=precision,  # type: ignore[arg-type]  # checked there
     )
     computed_by = engine_of(engine, address, workers, gpus)
     kind = kind_of_device(engine, device, gpus)
     images = open_data(data, limit=limit)
     loaded = load(model, "cpu" if engine == "ray" else device, seed)
-    fast = faster(loaded, accelerate)
+    fast = faster(loaded, accelerate, precision)
     try:
         with progress_of("evaluating", n_units(request, len(images)), "explanations and measurements") as on:
             evaluation = evaluate_run(

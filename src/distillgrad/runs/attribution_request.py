@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 
 from distillgrad import __version__
+from distillgrad.core.accelerate import Precision
 from distillgrad.core.batch import checked_batch
 from distillgrad.core.batch_size import best_batch_size
 from distillgrad.core.forward import Model
@@ -45,6 +46,7 @@ class AttributionRequest:
         dtype: Of the maps that are kept.
         batch_size, shard_size, threads: Explained at once, written at once, used to compute; ``None``: as
             the run has them that is resumed, or else as suits the model and the machine.
+        precision: Of the faster model, if ``accelerated``; methods that look at layers have the model itself.
         device: ``cpu``, ``cuda`` or ``mps``.
     """
 
@@ -58,6 +60,7 @@ class AttributionRequest:
     threads: int | None = None
     seed: int = 0
     accelerated: bool = True
+    precision: Precision = "float32"
     device: str = "cpu"
 
 
@@ -123,6 +126,7 @@ def job_of(manifest: Mapping[str, Any], out: str, strict: bool) -> Job:
         threads=manifest["threads"],
         seed=manifest["seed"],
         accelerated=manifest["accelerated"],
+        precision=manifest.get("precision", "float32"),
         device=manifest["device"],
         out=out,
         strict=strict,
@@ -171,6 +175,7 @@ def manifest_of(
         "threads": request.threads or before.get("threads") or default_threads,
         "seed": request.seed,
         "accelerated": request.accelerated,
+        "precision": request.precision,
         "device": request.device,
         "versions": {"distillgrad": __version__, **_versions(NUMERIC_PACKAGES)},
         "written_with": {

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from distillgrad.core.accelerate import Precision
 from distillgrad.errors import InputError, SourceError
 from distillgrad.metrics.registry import Protocol
 from distillgrad.runs.manifest import MANIFEST, read_json
@@ -34,6 +35,7 @@ class Request:
         only_correct: Leave out what the model gets wrong; needs labels.
         batch_size: Images that are explained together, and lost together when a run is killed.
         accelerated: Whether an equivalent, faster model is used, which rounds otherwise.
+        precision: That model's; methods that look at layers have the model itself.
     """
 
     model: str
@@ -44,6 +46,7 @@ class Request:
     only_correct: bool = False
     batch_size: int = 8
     accelerated: bool = False
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ def manifest_of(loaded: LoadedModel, data: ImageData, request: Request) -> dict[
         "only_correct": request.only_correct,
         "batch_size": request.batch_size,
         "accelerated": request.accelerated,
+        "precision": request.precision,
     }
     same: dict[str, Any] = json.loads(json.dumps(manifest))  # tuples are lists on disk
     return same

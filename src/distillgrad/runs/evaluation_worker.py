@@ -82,7 +82,7 @@ class BatchWorker(Worker[Batch, None]):
         self._loaded = loaded or loaded_for(job.model, job.weights, job.device, str(job.out), None)
         self._model: Model = fast or self._loaded.model
         if fast is None and job.request.accelerated:
-            self._model = equivalent_or_itself(self._loaded, torch.device(job.device))
+            self._model = equivalent_or_itself(self._loaded, torch.device(job.device), job.request.precision)
         self._explainers = {
             label: _explainer(self._loaded, name, parameters, self._model, job.known)
             for label, (name, parameters) in job.request.methods.items()

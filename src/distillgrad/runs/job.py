@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
+from distillgrad.core.accelerate import Precision
 from distillgrad.runs.store import Entry, Layout
 from distillgrad.sources.datasets import ImageData
 
@@ -18,6 +19,7 @@ class Job:
         model: What :func:`~distillgrad.sources.models.load_model` takes; ``weights``: their SHA-256.
         methods: By label, the method's name and parameters.
         target: ``"predicted"``, ``"label"``, or a class's name or number.
+        precision: Of the faster model, if ``accelerated``.
         threads: That a shard is computed with: sums of floats depend on how they are cut.
         out: Of the run, as :func:`~distillgrad.runs.folders.folder_at` takes it.
         strict: Whether an image that fails ends the run.
@@ -32,6 +34,7 @@ class Job:
     threads: int
     seed: int
     accelerated: bool
+    precision: Precision
     device: str
     out: str
     strict: bool = False

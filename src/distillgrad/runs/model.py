@@ -7,7 +7,7 @@ import logging
 import torch
 from torch import nn
 
-from distillgrad.core.accelerate import accelerate
+from distillgrad.core.accelerate import Precision, accelerate
 from distillgrad.errors import InputError, ModelError, ParameterError
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.models import load_model
@@ -16,16 +16,24 @@ from distillgrad.sources.weights import fingerprint
 _log = logging.getLogger(__name__)
 
 
-def equivalent_or_itself(loaded: LoadedModel, device: torch.device) -> nn.Module:
+def equivalent_or_itself(
+    loaded: LoadedModel, device: torch.device, precision: Precision = "float32"
+) -> nn.Module:
     """An equivalent of the model that takes less time; the model itself, where none can be made.
 
     Which layout is faster is not measured: it decides the last bits, and runs should repeat.
+
+    Raises:
+        ModelError: none can be made in bfloat16, which somebody has asked for.
+        UnknownNameError: no such precision.
     """
     convolutions = [each for each in loaded.model.modules() if isinstance(each, nn.Conv2d)]
     example = torch.zeros(1, *loaded.input_size, device=device)
     try:
-        return accelerate(loaded.model, example, channels_last=len(convolutions) > 1)
+        return accelerate(loaded.model, example, precision=precision, channels_last=len(convolutions) > 1)
     except (ModelError, InputError) as error:
+        if precision != "float32":
+            raise
         _log.info("%s is not accelerated: %s", loaded.name, error)
         return loaded.model
 

@@ -55,7 +55,7 @@ class ShardWorker(Worker[Shard, ShardReport]):
         self._job, self._device, self._on_images = job, torch.device(job.device), on_images
         self._model = loaded.model
         if job.accelerated:
-            self._model = equivalent_or_itself(loaded, self._device) if fast is None else fast
+            self._model = fast or equivalent_or_itself(loaded, self._device, job.precision)
         self._methods = {
             label: create_method(name, loaded.model if METHODS[name].layerwise else self._model, **parameters)
             for label, (name, parameters) in job.methods.items()

@@ -152,7 +152,7 @@ def _facts(manifest: Mapping[str, Any]) -> dict[str, object]:
         "explained class": manifest["target"],
         **settings,
         "precision of the maps": manifest["dtype"],
-        "accelerated": "yes" if manifest["accelerated"] else "no",
+        "accelerated": manifest.get("precision", "float32") if manifest["accelerated"] else "no",
         "seed": manifest["seed"],
         "device": manifest["device"],
         "SHA-256 of the weights": manifest["model"]["weights"],

@@ -17,6 +17,7 @@ import distillgrad as dg
 from distillgrad.errors import ParameterError, SourceError, TargetError, UnknownNameError
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.datasets import label_index, open_data
+from distillgrad.sources.names import Names
 from distillgrad.sources.resnet20 import resnet20_model
 
 
@@ -56,6 +57,25 @@ def test_a_flat_folder_is_in_natural_order_and_skips_what_is_no_image(tmp_path):
     assert shades(data) == [1, 2, 0, 3]
     assert set(data.labels) == {None}
     assert open_data(str(tmp_path), limit=2).ids == data.ids[:2]
+
+
+def test_natural_order_is_by_text_then_by_value_then_by_spelling(tmp_path):
+    names = ["a00", "a1", "a1b", "a01c", "a2", "a010", "a10", "a!", "a"]
+    for name in (*reversed(names), f"ab{'9' * 200}", "ab"):
+        write(tmp_path / f"{name}.png")
+    ids = open_data(tmp_path).ids
+    assert [name.removesuffix(".png") for name in ids] == [*names, f"ab{'9' * 200}", "ab"]
+
+
+def test_names_are_as_a_tuple_has_them():
+    words = ("a", "", "\u00e9", "\udcff.png", "b" * 300)
+    names = Names(words)
+    for same in (names, pickle.loads(pickle.dumps(names)), Names(names)):  # noqa: S301  # our own
+        assert (len(same), tuple(same), hash(same)) == (5, words, hash(words))
+        assert (same == words, words == same, same == list(words), same == words[:4]) == (1, 1, 0, 0)
+    assert (names[-1], names[1:4], names[::-2]) == (words[-1], words[1:4], words[::-2])
+    with pytest.raises(IndexError):
+        names[5]
 
 
 def test_class_folders(tmp_path):

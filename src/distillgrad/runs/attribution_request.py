@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from typing import Any, Literal
 
 import torch
@@ -21,7 +23,7 @@ from distillgrad.methods import METHODS
 from distillgrad.runs.folders import RunFolder
 from distillgrad.runs.job import Job
 from distillgrad.runs.manifest import MANIFEST, parsed_json
-from distillgrad.runs.store import Layout, sha256
+from distillgrad.runs.store import Layout
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.datasets import ImageData
 from distillgrad.sources.models import portable_spec
@@ -31,6 +33,7 @@ FORMAT = 1
 KIND = "attributions"
 SHARD_BYTES = 32 * 2**20
 MOST_PER_SHARD = 256
+PIECE = 1_024
 NUMERIC_PACKAGES = ("torch", "captum", "numpy", "pillow", "torchvision", "timm", "transformers")
 """Their versions may decide a map's last bits, so that a run is not continued with others."""
 
@@ -205,9 +208,24 @@ def _suitable_shard(shapes: Mapping[str, Sequence[int]], batch_size: int) -> int
 
 def _data_fingerprint(data: ImageData) -> str:
     """SHA-256 of ids, labels and, where images are files, of their sizes: not of what is in them."""
-    sizes: list[int] = getattr(data.decode, "fingerprint", list)()
-    content = json.dumps([data.ids, data.labels, data.classes, sizes], ensure_ascii=False)
-    return sha256(content.encode("utf-8", "surrogateescape"))
+    sizes: Iterable[int] = getattr(data.decode, "fingerprint", tuple)()
+    digest = hashlib.sha256(b"[")
+    for place, values in enumerate((data.ids, data.labels, data.classes, sizes)):
+        digest.update(b", " if place else b"")
+        for piece in _json_of(values):
+            digest.update(piece.encode("utf-8", "surrogateescape"))
+    digest.update(b"]")
+    return digest.hexdigest()
+
+
+def _json_of(values: Iterable[Any]) -> Iterator[str]:
+    """A list as JSON in pieces, since all of it would be as long as the data."""
+    rest, between = iter(values), ""
+    yield "["
+    while some := list(islice(rest, PIECE)):
+        yield between + json.dumps(some, ensure_ascii=False)[1:-1]
+        between = ", "
+    yield "]"
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:

@@ -104,10 +104,14 @@ def attribute_data(
         until_the_end.enter_context(swept(folder, (SHARDS, ARRAYS)))
         job = job_of(manifest, folder.url, strict)
         prepare(folder, job.layout, _entries(data))
-        finished = _finished(folder, job)
-        n_done = sum(len(job.layout.places(shard)) for shard in finished)
-        failures = [each for shard in finished.values() for each in shard]
-        n_failed, failures = len(failures), failures[:SHOWN_FAILURES]
+        finished: set[int] = set()
+        failures: list[Entry] = []  # the first; a run may have as many as images
+        n_done = n_failed = 0
+        for shard, failed in _finished(folder, job):
+            finished.add(shard)
+            n_done += len(job.layout.places(shard))
+            n_failed += len(failed)
+            failures = [*failures, *failed][:SHOWN_FAILURES]
         on_progress(Progress(n_done, n_failed))
         missing = tuple(number for number in range(job.layout.n_shards) if number not in finished)
         pending = Shards(missing, job.layout, data)
@@ -123,7 +127,7 @@ def attribute_data(
             elsewhere = partial(ShardWorker, job)
             with engine.workers(elsewhere, here=here, cpus=job.threads) as workers:
                 for _, report in workers.map(pending, stopped):
-                    finished[report.number] = report.failures
+                    finished.add(report.number)
                     n_failed += len(report.failures)
                     n_done += report.n_explained + len(report.failures)
                     failures = [*failures, *report.failures][:SHOWN_FAILURES]
@@ -134,13 +138,12 @@ def attribute_data(
     return Summary(out, len(data), n_done - n_failed, n_failed, complete, tuple(failures))
 
 
-def _finished(folder: RunFolder, job: Job) -> dict[int, tuple[Entry, ...]]:
+def _finished(folder: RunFolder, job: Job) -> Iterator[tuple[int, list[Entry]]]:
     """The shards that are there and sound, each with its failures.
 
     Raises:
         SourceError: the job is strict, and an image failed.
     """
-    finished = {}
     for shard in sorted(finished_shards(folder)):
         if shard >= job.layout.n_shards:
             continue
@@ -151,10 +154,10 @@ def _finished(folder: RunFolder, job: Job) -> dict[int, tuple[Entry, ...]]:
         except SourceError as error:
             _log.warning("computed again: %s", error)
             continue
-        finished[shard] = failed = tuple(each for each in entries if each.stage)
+        failed = [each for each in entries if each.stage]
         if job.strict and failed:
             raise SourceError(f"{failed[0].id}: {failed[0].reason} (--strict)")
-    return finished
+        yield shard, failed
 
 
 def _begin(

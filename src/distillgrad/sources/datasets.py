@@ -7,11 +7,12 @@ from pathlib import Path
 
 from distillgrad.errors import ParameterError, SourceError
 from distillgrad.sources.data import EncodedImages, class_labels, open_parquet
-from distillgrad.sources.image_data import Box, ImageData, Label, Sample, image_files, readable
+from distillgrad.sources.image_data import Box, ImageData, Label, Sample, image_files, readable, shared
 from distillgrad.sources.image_folders import in_folder
 from distillgrad.sources.image_index import INDEX, in_index
 from distillgrad.sources.labels import label_index
 from distillgrad.sources.layouts import Found, cifar_pickles, hugging_face, is_cifar_pickles
+from distillgrad.sources.names import Names
 
 __all__ = ["Box", "ImageData", "Label", "Sample", "label_index", "open_data", "readable"]
 
@@ -70,7 +71,7 @@ def open_data(path: str | Path, *, limit: int | None = None, keep_broken: bool =
         elif path.suffix.lower() == ".csv":
             found = in_index(path, limit, keep_broken)
         else:
-            found = image_files([path], [path.name])
+            found = image_files(path.parent, [path.name])
     except SourceError:
         raise
     except OSError as error:
@@ -88,7 +89,7 @@ def _cifar10(root: Path, split: str, limit: int | None, keep_broken: bool) -> Im
 
 def _published(name: str, found: Found) -> ImageData:
     ids, labels, classes, decode = found
-    return ImageData(name, tuple(ids), tuple(labels), (None,) * len(ids), classes, decode)
+    return ImageData(name, Names(ids), tuple(labels), (None,) * len(ids), classes, decode)
 
 
 def _parquet(path: Path, limit: int | None) -> ImageData:
@@ -99,8 +100,8 @@ def _parquet(path: Path, limit: int | None) -> ImageData:
     labels, classes = class_labels(table, path)
     return ImageData(
         name=str(path),
-        ids=tuple(f"{path.stem}-{row}" for row in range(n_rows)),
-        labels=tuple(labels[:n_rows]),
+        ids=Names(f"{path.stem}-{row}" for row in range(n_rows)),
+        labels=shared(labels[:n_rows]),
         boxes=(None,) * n_rows,
         classes=classes,
         decode=EncodedImages(table, path),

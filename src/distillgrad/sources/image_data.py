@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from PIL import Image
 
 from distillgrad.errors import SourceError
 from distillgrad.sources.images import read_image
+from distillgrad.sources.names import Names
 
 Label: TypeAlias = str | int | None
 Box: TypeAlias = tuple[float, float, float, float]
@@ -51,7 +53,7 @@ class ImageData:
     """
 
     name: str
-    ids: tuple[str, ...]
+    ids: Sequence[str]
     labels: tuple[Label, ...]
     boxes: tuple[Box | None, ...]
     classes: tuple[str, ...]
@@ -83,27 +85,33 @@ class ImageData:
 class ImageFiles:
     """Reads the file of a place, or says why there is none to read."""
 
-    paths: tuple[Path, ...]
+    root: Path
+    names: Names
     faults: Mapping[int, str]
 
     def __call__(self, place: int) -> Image.Image:
         if place in self.faults:
             raise SourceError(self.faults[place])
-        return read_image(self.paths[place])
+        return read_image(self.root / self.names[place])
 
     def part(self, places: range) -> ImageFiles:
         """Some of them, also for a process that works in another folder."""
         faults = {place - places.start: self.faults[place] for place in places if place in self.faults}
-        return ImageFiles(tuple(each.absolute() for each in self.paths[places.start : places.stop]), faults)
+        return ImageFiles(self.root.absolute(), self.names[places.start : places.stop], faults)
 
-    def fingerprint(self) -> list[int]:
+    def fingerprint(self) -> Iterator[int]:
         """The files' sizes in bytes, -1 where there is none."""
-        return [each.stat().st_size if each.exists() else -1 for each in self.paths]
+        for name in self.names:
+            try:  # no path objects, which would take as long as the rest
+                yield os.stat(os.path.join(self.root, name)).st_size
+            except (OSError, ValueError):  # a name that no file can have
+                yield -1
 
 
 def image_files(
-    paths: Sequence[Path],
-    ids: Iterable[str],
+    root: Path,
+    names: Iterable[str],
+    ids: Iterable[str] | None = None,
     labels: Sequence[Label] = (),
     boxes: Sequence[Box | None] = (),
     classes: tuple[str, ...] = (),
@@ -112,17 +120,26 @@ def image_files(
     """The files as data, whose name is not known here.
 
     Args:
+        names: Of the files, below ``root``; ``ids``: what to call them, if not that.
         faults: By place, why there is no image to read.
     """
-    unknown = (None,) * len(paths)
+    names = Names(names)
+    called = Names(map(distinct, names if ids is None else ids))
+    unknown = (None,) * len(names)
     return ImageData(
         name="",
-        ids=tuple(map(distinct, ids)),
-        labels=tuple(distinct(each) if isinstance(each, str) else each for each in labels) or unknown,
+        ids=names if called == names else called,  # where it can be, one copy of both
+        labels=shared(distinct(each) if isinstance(each, str) else each for each in labels) or unknown,
         boxes=tuple(boxes) or unknown,
         classes=tuple(map(distinct, classes)),
-        decode=ImageFiles(tuple(paths), {place: readable(each) for place, each in (faults or {}).items()}),
+        decode=ImageFiles(root, names, {place: readable(each) for place, each in (faults or {}).items()}),
     )
+
+
+def shared(labels: Iterable[Label]) -> tuple[Label, ...]:
+    """The labels, of equal ones a single object: a class has many images."""
+    known: dict[Label, Label] = {}
+    return tuple(known.setdefault(each, each) for each in labels)
 
 
 def readable(text: str) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain, repeat
 from pathlib import Path
 
 from distillgrad.errors import SourceError
 from distillgrad.sources.image_data import ImageData, image_files
 from distillgrad.sources.images import FORMATS
 from distillgrad.sources.layouts import labels_by_ground_truth
+from distillgrad.sources.names import Names
 
 IMAGE_FILE = re.compile(r".+\.(jpe?g|png|webp|gif|bmp|tiff?|p[bgnp]m|jp2|j2k|avif)", re.IGNORECASE)
 
@@ -20,59 +23,94 @@ def in_folder(root: Path, limit: int | None, keep_broken: bool) -> ImageData:
     Raises:
         SourceError: no image is there, or images are beside folders of them.
     """
-    entries = _visible(root)
-    by_class = {
-        each.name: list(_images_below(each, {root.resolve()}, keep_broken))
-        for each in entries
-        if each.is_dir()
+    names, folders = _visible(root)
+    inside = {
+        each: Names(_images_below(root, each, {root.resolve()}, keep_broken))
+        for each in names
+        if each in folders
     }
-    images = [each for each in entries if _is_image(each, keep_broken) and not by_class.get(each.name, [])]
-    by_class = {name: each for name, each in by_class.items() if root / name not in images}
+
+    def is_image(name: str) -> bool:
+        return not inside.get(name) and _is_image(root, name, keep_broken)
+
+    images = Names(filter(is_image, names))
+    by_class = {name: each for name, each in inside.items() if not is_image(name)}
     n_inside = sum(map(len, by_class.values()))
     if images and n_inside:
-        inside = next(name for name, each in by_class.items() if each)
-        raise SourceError(
-            f"{root} holds images ({images[0].name}) beside folders of them ({inside}): move one"
-        )
+        folder = next(name for name, each in by_class.items() if each)
+        raise SourceError(f"{root} holds images ({images[0]}) beside folders of them ({folder}): move one")
     if not images and not n_inside:
-        holds = ", ".join(each.name for each in entries[:3])
+        holds = ", ".join(names[:3])
         has = f"which holds {holds}, nor in folders inside it" if holds else "which is empty"
         raise SourceError(f"no images ({', '.join(FORMATS)}) in {root}, {has}")
     if images:
-        names_of = [each.name for each in images[:limit]]
-        return image_files(images[:limit], names_of, labels_by_ground_truth(root, names_of))
-    # The first of every class, then the second, until there are enough of them; listed by class.
-    turns = [(turn, place) for place, each in enumerate(by_class.values()) for turn in range(len(each))]
-    names, groups = zip(*by_class.items(), strict=True)
-    chosen = sorted((place, turn) for turn, place in sorted(turns)[:limit])
-    paths = [groups[place][turn] for place, turn in chosen]
-    ids = [each.relative_to(root).as_posix() for each in paths]
-    labels = [names[place] for place, _ in chosen]
-    return image_files(paths, ids, labels, classes=tuple(sorted(names)))
+        images = images[:limit]
+        return image_files(root, images, labels=labels_by_ground_truth(root, images))
+    shares = _shares([len(each) for each in by_class.values()], limit)
+    return image_files(
+        root,
+        chain.from_iterable(each[:share] for each, share in zip(by_class.values(), shares, strict=True)),
+        labels=list(chain.from_iterable(map(repeat, by_class, shares))),
+        classes=tuple(sorted(by_class)),
+    )
 
 
-def _visible(folder: Path) -> list[Path]:
-    """What a folder holds, in natural order: the runs of digits in names compare as numbers."""
+def _shares(sizes: Sequence[int], limit: int | None) -> list[int]:
+    """How many of each: the first of every class, then the second, until there are enough of them."""
+    if limit is None:
+        return list(sizes)
+    shares = [0] * len(sizes)
+    rest = min(limit, sum(sizes))
+    while rest:
+        for place, size in enumerate(sizes):
+            if rest and shares[place] < size:
+                shares[place] += 1
+                rest -= 1
+    return shares
 
-    def key(path: Path) -> tuple[list[str | int], str]:
-        parts = re.split(r"([0-9]+)", path.name)
-        return [int(part) if place % 2 else part for place, part in enumerate(parts)], path.name
 
-    return sorted((each for each in folder.iterdir() if not each.name.startswith(".")), key=key)
+def _visible(folder: Path) -> tuple[Names, set[str]]:
+    """What a folder holds, in natural order: the runs of digits in names compare as numbers; its folders."""
+    keys, folders = [], set()
+    with os.scandir(folder) as found:
+        for each in found:
+            if each.name.startswith("."):
+                continue
+            keys.append(_order(each.name))
+            if each.is_dir(follow_symlinks=False) or (each.is_symlink() and Path(each).is_dir()):
+                folders.add(each.name)
+    keys.sort()
+    return Names(each.rpartition("\0")[2] for each in keys), folders
 
 
-def _is_image(path: Path, keep_broken: bool) -> bool:
-    return IMAGE_FILE.fullmatch(path.name) is not None and (keep_broken or path.is_file())
+def _order(name: str) -> str:
+    """What sorts a name by the value of its numbers, and then by itself, which stands behind its last NUL.
+
+    A number is a NUL, which no name has and which goes before all others, how many digits it has, and they.
+    """
+
+    def by_value(number: re.Match[str]) -> str:
+        digits = number[0].lstrip("0")
+        return f"\0{chr(1 + len(digits))}{digits}"
+
+    return re.sub(r"[0-9]+", by_value, name) + "\0\0" + name
 
 
-def _images_below(folder: Path, visited: set[Path], keep_broken: bool) -> Iterator[Path]:
-    """The images in a folder and in those inside it, each of which is entered once."""
-    if folder.resolve() in visited:
+def _is_image(folder: Path, name: str, keep_broken: bool) -> bool:
+    return IMAGE_FILE.fullmatch(name) is not None and (keep_broken or (folder / name).is_file())
+
+
+def _images_below(root: Path, folder: str, visited: set[Path], keep_broken: bool) -> Iterator[str]:
+    """The images in a folder below ``root`` and in those inside it, each of which is entered once."""
+    place = root / folder
+    if place.resolve() in visited:
         return
-    visited.add(folder.resolve())
-    for each in _visible(folder):
-        inside = list(_images_below(each, visited, keep_broken)) if each.is_dir() else []
-        if inside:
-            yield from inside
-        elif _is_image(each, keep_broken):
-            yield each
+    visited.add(place.resolve())
+    names, folders = _visible(place)
+    for each in names:
+        name = f"{folder}/{each}"
+        images = Names(_images_below(root, name, visited, keep_broken)) if each in folders else ()
+        if images:
+            yield from images
+        elif _is_image(place, each, keep_broken):
+            yield name

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from distillgrad.errors import SourceError
 from distillgrad.sources.image_data import Box, ImageData, Label, image_files
+from distillgrad.sources.names import Names
 
 INDEX = "index.csv"
 INDEX_LABELS = ("class_index", "label", "class_name", "class")
@@ -22,46 +23,52 @@ def in_index(path: Path, limit: int | None, keep_broken: bool) -> ImageData:
     Raises:
         SourceError: it is not as :func:`~distillgrad.sources.datasets.open_data` says.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SourceError(f"{path} is no CSV file in UTF-8: {error}") from error
-    if not rows:
+    first = next(_rows(path), None)
+    if first is None:
         raise SourceError(f"{path} has no rows")
-    columns = [each for each in rows[0] if each is not None]
+    columns = [each for each in first if each is not None]
     label_column = next((each for each in INDEX_LABELS if each in columns), None)
     if "file" not in columns or label_column is None:
         has, wanted = ", ".join(columns), ", ".join(INDEX_LABELS)
         raise SourceError(f"{path} has the columns {has}; expected file and one of {wanted}")
-    names = [(row["file"] or "").strip() for row in rows]
-    paths = [path.parent / name for name in names]
-    missing = [name for name, each in zip(names, paths, strict=True) if not each.is_file()]
-    if missing and not keep_broken:
+    names = Names(map(_name, _rows(path)))
+    if not keep_broken:
+        _refuse_missing_or_repeated(path, names)
+    return _indexed_rows(path, names[:limit], label_column, keep_broken)
+
+
+def _rows(path: Path) -> Iterator[Mapping[str, str | None]]:
+    """One by one: all of them would take a thousand bytes each."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            yield from csv.DictReader(file)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SourceError(f"{path} is no CSV file in UTF-8: {error}") from error
+
+
+def _name(row: Mapping[str, str | None]) -> str:
+    return (row["file"] or "").strip()
+
+
+def _refuse_missing_or_repeated(path: Path, names: Names) -> None:
+    missing = [name for name in names if not (path.parent / name).is_file()]
+    if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise SourceError(f"{path} names files that are not there: {', '.join(map(repr, missing[:3]))}{more}")
     (often, count), *_ = Counter(names).most_common(1)
-    if count > 1 and not keep_broken:
+    if count > 1:
         raise SourceError(f"{path} names {often} in {count} rows; give each image one row")
-    return _indexed_rows(path, rows[:limit], names, paths, label_column, keep_broken)
 
 
-def _indexed_rows(
-    path: Path,
-    rows: Sequence[Mapping[str, str | None]],
-    names: Sequence[str],
-    paths: Sequence[Path],
-    label_column: str,
-    keep_broken: bool,
-) -> ImageData:
+def _indexed_rows(path: Path, names: Names, label_column: str, keep_broken: bool) -> ImageData:
     labels: list[Label] = []
     boxes: list[Box | None] = []
     faults: dict[int, str] = {}
     lines: dict[str, int] = {}
     ids = []
-    for place, row in enumerate(rows):
+    for place, (name, row) in enumerate(zip(names, _rows(path), strict=False)):
         where = f"line {place + 2} of {path}"
-        name, label, box = names[place], None, None
+        label, box = None, None
         if name in lines:
             faults[place] = f"{where} names it again, after line {lines[name]}"
         ids.append(f"{name} (line {place + 2})" if name in lines or not name else name)
@@ -74,7 +81,7 @@ def _indexed_rows(
             faults[place] = str(error)
         labels.append(label)
         boxes.append(box)
-    return image_files(paths[: len(rows)], ids, labels, boxes, faults=faults)
+    return image_files(path.parent, names, ids, labels, boxes, faults=faults)
 
 
 def _index_label(row: Mapping[str, str | None], column: str, where: str) -> Label:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import distillgrad as dg
+from distillgrad.core.accelerate import Precision
 from distillgrad.core.optional import optional
 from distillgrad.metrics.retraining import train_ensemble
 from distillgrad.metrics.roar_networks import CifarNetwork
@@ -66,11 +67,20 @@ def bare_forward(model: nn.Module, inputs: Tensor, rows: list[int]) -> None:
             model(inputs[:each])
 
 
-def morf_and_lerf(name: str, model: nn.Module, batch: int, side: int, n_steps: int, faster: float) -> Work:
+def morf_and_lerf(
+    name: str,
+    model: nn.Module,
+    batch: int,
+    side: int,
+    n_steps: int,
+    faster: float,
+    precision: Precision | None = None,
+) -> Work:
     """Both curves of a batch beside their forward passes, and beside Quantus' pixel flipping.
 
     Quantus has no LeRF, which is MoRF of the negated attribution, and does not predict the whole images:
-    two runs of it are as many predictions as ours, 2·K of an image, of the same images.
+    two runs of it are as many predictions as ours, 2·K of an image, of the same images. With a precision,
+    ours and the floor have the accelerated model, as a run has; Quantus has the model as it is.
     """
     optional("torchvision", "vision")  # the peer imports it, and not everywhere as it is
     quantus = optional("quantus", "bench")
@@ -78,10 +88,12 @@ def morf_and_lerf(name: str, model: nn.Module, batch: int, side: int, n_steps: i
     inputs, pixels = images(batch, side), images(batch, side).flip(0).sum(1, keepdim=True)
     target = [0] * batch
 
-    def ours(model: Callable[[Tensor], Any] = model) -> object:
+    used = dg.accelerate(model, inputs[:1], precision=precision, channels_last=True) if precision else model
+
+    def ours(model: Callable[[Tensor], Any] = used) -> object:
         return dg.metrics.morf_and_lerf(model, inputs, target, pixels, n_steps=n_steps)
 
-    rows = forward_passes(ours, model)
+    rows = forward_passes(ours, used)
     whole = images(max(rows), side)
     flipping = quantus.PixelFlipping(
         features_in_step=inputs[0].numel() // n_steps,
@@ -96,9 +108,9 @@ def morf_and_lerf(name: str, model: nn.Module, batch: int, side: int, n_steps: i
             flipping(model, values, classes, attribution, device=str(DEVICE), batch_size=batch)
 
     return Work(
-        name=f"MoRF + LeRF, {n_steps} steps, {name}, {batch}×3×{side}×{side}",
+        name=f"MoRF + LeRF, {n_steps} steps, {name}{_accelerated(precision)}, {batch}×3×{side}×{side}",
         ours=ours,
-        floor=lambda: bare_forward(model, whole, rows),
+        floor=lambda: bare_forward(used, whole, rows),
         floor_target=1.05,
         peer_name="Quantus",
         peer=peer,
@@ -106,15 +118,19 @@ def morf_and_lerf(name: str, model: nn.Module, batch: int, side: int, n_steps: i
     )
 
 
-def sensitivity_n(name: str, model: nn.Module, batch: int, side: int, n_masks: int) -> Work:
+def sensitivity_n(
+    name: str, model: nn.Module, batch: int, side: int, n_masks: int, precision: Precision | None = None
+) -> Work:
     """Sensitivity-n of six attributions beside that of one, and beside attribench's of the same six.
 
-    The same number of predictions, too: nine fractions, ``n_masks`` masks of each.
+    The same number of predictions, too: nine fractions, ``n_masks`` masks of each. With a precision, ours
+    have the accelerated model.
     """
     optional("torchvision", "vision")  # the peer imports it, and not everywhere as it is
     attribench = optional("attribench.functional.metrics", "bench")
     maskers = {"constant": optional("attribench.masking.image", "bench").ConstantImageMasker("pixel")}
     inputs, target = images(batch, side), torch.zeros(batch, dtype=torch.long)
+    used = dg.accelerate(model, inputs[:1], precision=precision, channels_last=True) if precision else model
     generator = torch.Generator().manual_seed(2)
     six = {f"{number}": torch.randn(batch, 1, side, side, generator=generator) for number in range(6)}
     dataset = optional("attribench.data", "bench").AttributionsDataset(inputs.cpu(), target, attributions=six)
@@ -138,14 +154,19 @@ def sensitivity_n(name: str, model: nn.Module, batch: int, side: int, n_masks: i
             )
 
     return Work(
-        name=f"sensitivity-n, six attributions, {n_masks} masks, {name}, {batch}×3×{side}×{side}; floor: one",
-        ours=lambda: dg.metrics.sensitivity_n(model, inputs, target, six, n_masks=n_masks),
-        floor=lambda: dg.metrics.sensitivity_n(model, inputs, target, six["0"], n_masks=n_masks),
+        name=f"sensitivity-n, six attributions, {n_masks} masks, {name}{_accelerated(precision)}, "
+        f"{batch}×3×{side}×{side}; floor: one",
+        ours=lambda: dg.metrics.sensitivity_n(used, inputs, target, six, n_masks=n_masks),
+        floor=lambda: dg.metrics.sensitivity_n(used, inputs, target, six["0"], n_masks=n_masks),
         floor_target=1.1,
         peer_name="attribench",
         peer=peer,
         peer_target=5.0,
     )
+
+
+def _accelerated(precision: Precision | None) -> str:
+    return f" accelerated in {precision}" if precision else ""
 
 
 def stacked_training(sizes: MetricSizes) -> Work:
@@ -171,6 +192,11 @@ def metric_works(sizes: MetricSizes) -> Iterator[Work]:
     for name in ("resnet18", "squeezenet1_1"):
         yield morf_and_lerf(name, network(name), sizes.batch, sizes.side, sizes.n_steps, 1.0)
     small = small_network()
-    yield morf_and_lerf("cifar10-cnn", small, sizes.small_batch, 32, sizes.small_steps, 5.0)
-    yield sensitivity_n("cifar10-cnn", small, sizes.batch, 32, sizes.n_masks)
+    precisions: tuple[Precision | None, ...] = (None, "float32", "bfloat16")
+    for precision in precisions:
+        yield morf_and_lerf(
+            "cifar10-cnn", small, sizes.small_batch, 32, sizes.small_steps, 5.0, precision=precision
+        )
+    for precision in precisions:
+        yield sensitivity_n("cifar10-cnn", small, sizes.batch, 32, sizes.n_masks, precision=precision)
     yield stacked_training(sizes)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from operator import eq
 from typing import overload
 
@@ -23,6 +24,10 @@ class Names(Sequence[str]):
     def __len__(self) -> int:
         return len(self._ends) - 1
 
+    def __iter__(self) -> Iterator[str]:  # what Sequence has takes three times as long
+        for start, end in pairwise(self._ends):
+            yield self._text[start:end].decode("utf-8", "surrogatepass")
+
     @overload
     def __getitem__(self, place: int) -> str: ...
 
@@ -32,7 +37,7 @@ class Names(Sequence[str]):
     def __getitem__(self, place: int | slice) -> str | Names:
         places = range(len(self))[place]
         if isinstance(places, range):
-            return Names(map(self.__getitem__, places))
+            return self if places == range(len(self)) else Names(map(self.__getitem__, places))
         name = self._text[self._ends[places] : self._ends[places + 1]]
         return name.decode("utf-8", "surrogatepass")
 

@@ -146,11 +146,11 @@ def tangent(scene: Scene, theme: Theme) -> Figure:
     axis.annotate(
         f"f(x) = {value:.1f}",
         (1, value),
-        (-10, -14),
+        (-8, 2),
         textcoords="offset points",
         color=theme.ink,
         ha="right",
-        va="top",
+        va="bottom",
     )
     axis.annotate(
         f"the bias term, f(x) − ⟨∇f, x−b⟩ = {value - slope:.1f}",
@@ -168,7 +168,11 @@ def tangent(scene: Scene, theme: Theme) -> Figure:
         va="top",
     )
     axis.annotate(
-        "the network", (0.22, float(logits[44])), (-4, 12), textcoords="offset points", color=theme.lines[1]
+        "the network",
+        *((0.22, float(logits[44])), (-4, 8)),
+        textcoords="offset points",
+        color=theme.lines[1],
+        ha="right",
     )
     axis.set_ylim(min(float(logits.min()), 0) - 3, max(value, value - slope) + 4)
     return figure
@@ -218,7 +222,7 @@ def sequence(scene: Scene, theme: Theme) -> Figure:
             score = float(steps.scores[n, 0])
             anchor = scene.display(steps.anchors[n, 0])
             show(axes[2 * block, column], anchor, f"n = {n}\nlogit {score:.1f}", theme, 9)
-            show(axes[2 * block + 1, column], painted(maps[column]), "", theme)
+            show(axes[2 * block + 1, column], painted(maps[column], maps), "", theme)
         axes[2 * block, 0].set_ylabel(f"{words}:\nanchor", fontsize=9, color=theme.ink)
         axes[2 * block + 1, 0].set_ylabel("local\nattribution", fontsize=9, color=theme.ink)
     return figure
@@ -299,15 +303,15 @@ def sensitivity(scene: Scene, theme: Theme) -> Figure:
     show(
         axes[0, 0],
         scene.display((scene.inputs * (1 - masks_[0]))[0]),
-        "one of the masks: 30 % of 196 cells",
+        "one of the masks:\n30 % of 196 cells",
         theme,
     )
     for axis, colour, (name, pixels) in zip(axes[0, 1:], theme.lines, maps.items(), strict=False):
         sums = (masks_[:, 0] * pixels).sum((1, 2))
         correlation = float(torch.corrcoef(torch.stack([sums.double(), drops.double()]))[0, 1])
-        chart(axis, f"sum of {name} in the removed cells", "drop of the logit", theme)
+        chart(axis, "sum of the map in the removed cells", "drop of the logit", theme)
         axis.plot(sums, drops, "o", color=colour, ms=4, alpha=0.75)
-        axis.set_title(f"{name}: correlation {correlation:.2f}", fontsize=10, color=theme.ink)
+        axis.set_title(f"{name}:\ncorrelation {correlation:.2f}", fontsize=10, color=theme.ink)
     return figure
 
 
@@ -330,7 +334,7 @@ def rounding(scene: Scene, theme: Theme) -> Figure:
     network = scene.loaded.model.double()
     double = heat_map(dg.DGA(network).attribute(scene.inputs.double(), TIGER_CAT)[0])
     scene.loaded.model.float()
-    figure, axes = panels(1, 4, 2.9)
+    figure, axes = panels(1, 4, 3.2)
     pair = [single, double]
     show(axes[0, 0], painted(single, pair), "float32", theme)
     show(axes[0, 1], painted(double, pair), "float64", theme)

@@ -337,13 +337,12 @@ def test_drawing_the_maps_otherwise_asks_nothing_of_the_model(page, passes):
     page.locator("#top input[type=number]").press("Enter")
     page.get_by_text("top 25 % of the pixels").wait_for()
     assert page.get_by_label("top 25 % of the pixels").is_checked()
-    scales = page.locator("#maps .scale span:first-child").all_inner_texts()
-    assert len(set(scales)) > 1
-    page.get_by_label("One colour scale for all methods").check()
-    page.wait_for_function(
-        "before => { const found = [...document.querySelectorAll('#maps .scale span:first-child')]"
-        ".map(each => each.innerText); return found.length === 3 && new Set(found).size === 1; }"
-    )
+    assert page.locator("#maps .scale span").all_inner_texts() == ["-1", "0", "1"]  # one for all methods
+    ends = page.locator("#maps .ends").all_inner_texts()
+    assert all(each.startswith("1 is ") and each.endswith(", in logits per pixel") for each in ends)
+    page.get_by_label("Scale of the raw numbers").check()
+    page.get_by_text("attribution as it is").wait_for()
+    assert page.locator("#maps .ends").all_inner_texts() == ["in logits per pixel"] * 3
     page.get_by_label("over the image", exact=True).check()
     page.locator("#maps input[data-slides=overlay]").fill("30")
     assert passes == []

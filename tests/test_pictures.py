@@ -14,6 +14,7 @@ from distillgrad.views.plots import (
     distillation_figure,
     explanation_figure,
     overlay,
+    own_scales,
     relevant_pixels,
     shared_scale,
 )
@@ -54,6 +55,19 @@ def test_one_strong_map_does_not_blank_the_others():
     one_pixel = ZERO.clone()
     one_pixel[2, 3] = 5
     assert shared_scale([one_pixel]).high > 0
+
+
+def test_side_by_side_a_colour_is_the_same_share_of_each_maps_strongest():
+    ramp = torch.linspace(0, 1, 81).view(9, 9).double()
+    weak, strong, offset, signed = ramp / 1000, ramp * 1000, ramp + 5, ramp - 0.5
+    alike = (weak, strong, offset)
+    for maps in (alike, (*alike, signed)):
+        scales = own_scales(maps)
+        assert {each.signed for each in scales} == {maps is not alike}
+        drawn = [colours(each, scale) for each, scale in zip(maps, scales, strict=True)]
+        np.testing.assert_allclose(drawn[0], drawn[1], atol=0.01)
+        np.testing.assert_allclose(drawn[0], drawn[2], atol=0.05)  # of its range, which is not from zero
+    assert drawn[3][0, 0].argmax() == 2  # what speaks against is blue
 
 
 def test_relevant_pixels_keep_the_image_and_fade_the_rest():

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from pages import chromium, invalid, serious_issues
+from pages import chromium, fits_a_phone, invalid, serious_issues
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -104,6 +104,26 @@ def test_a_report_opens_without_network(page, request):
             opened.goto(path.as_uri())
             assert opened.evaluate("[...document.images].every(each => each.naturalWidth > 0)")
             assert said == []
+
+
+PAPER = {"width": 688, "height": 1017}  # A4 within the page's margins, in CSS pixels
+
+
+@pytest.mark.parametrize("page", ["run_page", "image_page"])
+def test_a_report_fits_phone_and_paper_on_which_nothing_is_dark_or_to_be_pressed(page, request):
+    with chromium() as browser:
+        opened = browser.new_context(color_scheme="dark", viewport=PAPER).new_page()
+        opened.goto(request.getfixturevalue(page).as_uri())
+        assert fits_a_phone(opened)
+        opened.set_viewport_size(PAPER)
+        opened.emulate_media(media="print")
+        style = "each => [getComputedStyle(each).backgroundColor, getComputedStyle(each).color]"
+        ground = opened.locator("html").evaluate(style)[0]
+        assert (ground, opened.locator("h1").evaluate(style)[1]) == ("rgb(255, 255, 255)", "rgb(0, 0, 0)")
+        cut = "each => each.filter(one => one.scrollWidth > one.clientWidth).map(one => one.outerHTML)"
+        assert opened.locator("html, .wide, pre, .frames, figcaption").evaluate_all(cut) == []
+        assert opened.locator("input:visible, select:visible, .copy:visible, output:visible").count() == 0
+        assert opened.locator(".frame:visible").count() == opened.locator(".frame.printed").count()
 
 
 def test_the_report_moves(run_page, image_page):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from distillgrad.methods import METHODS
 from distillgrad.views.explanation import Explanation
-from distillgrad.views.map_cards import card, controls, legend
+from distillgrad.views.map_cards import NUMBERS, card, controls, legend, unit_of
 from distillgrad.views.page import text
 from distillgrad.views.plots import heat_map, shared_scale
 
@@ -17,7 +17,7 @@ def comparison_panel(
     key: str,
     *,
     fraction: float = 0.1,
-    one_scale: bool = False,
+    raw_numbers: bool = False,
 ) -> str:
     """By method, on one scale: both classes' maps, the first less the second, and the logits' difference's.
 
@@ -29,7 +29,7 @@ def comparison_panel(
         sides: The explanations of the first class and of the second.
         key: Distinguishes the panel's controls from those of others on the page.
         fraction: Of the pixels that count as most relevant.
-        one_scale: The same colours for the same numbers with every method.
+        raw_numbers: One scale of the attributions as they are, for all methods.
     """
     one, other = sides
     first, second = one.target_name, other.target_name
@@ -51,16 +51,17 @@ def comparison_panel(
     }
     rows = ""
     for name, maps in by_method.items():
-        scale = every if one_scale else shared_scale(list(maps.values()))
+        scale = every if raw_numbers else shared_scale(list(maps.values()))
         settings = ", ".join(f"{each}={value}" for each, value in rather.parameters[name].items())
         cards = "".join(
             card(rather.shown, title, words[title], f"{name}, {title}", pixels, scale, fraction)
             for title, pixels in maps.items()
         )
+        below = legend(scale, NUMBERS.format(unit_of(METHODS[name].multiplies_by_inputs)))
         small = f" <small>{text(settings)}</small>" if settings else ""
         rows += (
             f'<h3>{text(name)}{small}</h3><div class="cards four">{cards}</div>'
-            f'<div class="common">{legend(scale, METHODS[name].multiplies_by_inputs)}</div>'
+            f'<div class="common">{below}</div>'
         )
     return (
         f'<section class="maps" aria-label="{text(rather.question)}">{controls(key, fraction)}'

@@ -70,7 +70,7 @@ def evaluation_view(run: Path, model: str | None = None, named: Collection[str] 
     return RunView(
         name=run.resolve().name,
         model=manifest["model"],
-        question=f"Which explanation of {manifest['model']} can be trusted?",
+        question=f"Which explanation of {manifest['model'].partition('@')[0]} can be trusted?",
         count=f"{len(evaluation.ids)} images{skipped}",
         above=f"<h2>Leaderboard</h2>{leaderboard_table(board)}{along_charts(board)}",
         below=f"<h2>How it was made</h2>{facts(made)}",

@@ -32,6 +32,7 @@ from distillgrad.views.explorer_work import (
 )
 from distillgrad.views.map_cards import map_panel, prediction_list
 from distillgrad.views.page import fragment, text
+from distillgrad.views.reproduction import SAMPLE
 
 NO_PICTURE = QUIET.format("No picture yet.")
 NO_MAPS = QUIET.format("Drop a picture, or use the photograph of a cat.")
@@ -50,15 +51,16 @@ def image_tab(gr: Any, models: Models) -> None:
             recipe, downloads, message = take_away_tab(gr, shown)
 
     def take(path: str | None, sample: bool = False) -> tuple[Any, ...]:
-        """The picture, or the words in its place; classes chosen for the one before are forgotten."""
-        if path is None and not sample:
-            return NO_PICTURE, NO_PICTURE, None, None
+        """The picture, or the words in its place; classes chosen for the one before are forgotten.
+
+        The place for files is empty again, ready for the next one.
+        """
         try:
             found = picture_of(None if sample else path)
         except Exception as error:  # noqa: BLE001  # whatever it is, the visitor is told and the page goes on
             words = problem(error)
-            return words, words, None, None
-        return found, gr.skip(), None, None
+            return words, words, None, None, None
+        return found, gr.skip(), None, None, None
 
     def nothing(words: str) -> tuple[Any, ...]:
         """Words in place of results; nobody is to take an earlier picture's for this one's."""
@@ -67,7 +69,7 @@ def image_tab(gr: Any, models: Models) -> None:
 
     def explain_picture(
         found: Picture | str | None, model: str, target: str | None, versus: str | None, methods: list[str],
-        n_steps: float, quantile: float, negative: float, top: float, scale: bool, before: Shown | None,
+        n_steps: float, quantile: float, negative: float, top: float, raw: bool, before: Shown | None,
         progress: Any = gr.Progress(),  # noqa: B008
     ) -> tuple[Any, ...]:  # fmt: skip
         if not isinstance(found, Picture):
@@ -79,8 +81,8 @@ def image_tab(gr: Any, models: Models) -> None:
             choices = gr.update(choices=class_choices(models.load(model), made.explanation))
             return (
                 made,
-                fragment(f"<h2>What the model says</h2>{prediction_list(made.explanation)}"),
-                maps_of(made, top, scale),
+                _said(made),
+                maps_of(made, top, raw),
                 AGAIN,
                 AGAIN,
                 recipe_of(made),
@@ -92,10 +94,10 @@ def image_tab(gr: Any, models: Models) -> None:
         except Exception as error:  # noqa: BLE001  # as above
             return nothing(problem(error))
 
-    def redraw(made: Shown | None, top: float, scale: bool) -> Any:
+    def redraw(made: Shown | None, top: float, raw: bool) -> Any:
         """The same maps, drawn otherwise: asks nothing of the model."""
         try:
-            return gr.skip() if made is None else maps_of(made, top, scale)
+            return gr.skip() if made is None else maps_of(made, top, raw)
         except Exception as error:  # noqa: BLE001  # as above
             return problem(error)
 
@@ -110,8 +112,8 @@ def image_tab(gr: Any, models: Models) -> None:
         **PRIVATE,
         "show_progress_on": [maps],
     }  # fmt: skip
-    taken = [picture, maps, *classes]
-    question.upload.change(take, question.upload, taken, **PRIVATE).then(**shows)
+    taken = [picture, maps, *classes, question.upload]
+    question.upload.upload(take, question.upload, taken, **PRIVATE).then(**shows)
     question.example.click(lambda: take(None, sample=True), None, taken, **PRIVATE).then(**shows)
     question.model.change(lambda: (None, None), None, classes, **PRIVATE).then(**shows)
     question.go.click(**shows)
@@ -122,9 +124,16 @@ def image_tab(gr: Any, models: Models) -> None:
     _for_programs(gr, models, question)
 
 
-def maps_of(made: Shown, top: float, scale: bool) -> str:
+def _said(made: Shown) -> str:
+    name = text(made.picture.name or SAMPLE)
+    return fragment(
+        f'<h2>What the model says</h2><p class="quiet">of {name}</p>{prediction_list(made.explanation)}'
+    )
+
+
+def maps_of(made: Shown, top: float, raw: bool) -> str:
     """The maps that are shown, of one class or of two."""
-    drawn: dict[str, Any] = {"fraction": top / 100, "one_scale": scale}
+    drawn: dict[str, Any] = {"fraction": top / 100, "raw_numbers": raw}
     panel = (
         comparison_panel(made.explanation, made.sides, "live", **drawn)
         if made.sides

@@ -27,7 +27,7 @@ class Question:
     quantile: Any
     negative: Any
     top: Any
-    scale: Any
+    raw: Any
     go: Any
 
     @property
@@ -41,7 +41,7 @@ class Question:
     @property
     def drawn(self) -> list[Any]:
         """What decides only how they are shown."""
-        return [self.top, self.scale]
+        return [self.top, self.raw]
 
 
 def question_column(gr: Any, offered: tuple[str, ...], prediction: str) -> Question:
@@ -51,9 +51,7 @@ def question_column(gr: Any, offered: tuple[str, ...], prediction: str) -> Quest
         offered: Models to choose from; others are typed.
         prediction: What stands where the model's answer will.
     """
-    upload = gr.File(
-        label="Image (drop a file; of an animation the first frame is taken)", height=130, elem_id="upload"
-    )
+    upload = gr.File(label="Image; of an animation its first frame", height=160, elem_id="upload")
     upload.async_move_resource_to_block_cache = _only_uploads(gr, upload.async_move_resource_to_block_cache)
     example = gr.Button("Use the photograph of a cat", size="sm", elem_id="example")
     model = gr.Dropdown(
@@ -79,9 +77,12 @@ def question_column(gr: Any, offered: tuple[str, ...], prediction: str) -> Quest
     go = gr.Button("Explain", variant="primary", elem_id="explain")
     with gr.Accordion("How maps are shown", open=False, elem_id="drawing"):
         top = gr.Slider(1, 50, 10, step=1, label="Most relevant pixels shown, %", elem_id="top")
-        scale = gr.Checkbox(False, label="One colour scale for all methods", elem_id="one-scale")
+        raw = gr.Checkbox(
+            False, label="Scale of the raw numbers", elem_id="raw",
+            info="instead of shares of each map's own strongest: weak methods fade beside strong ones",
+        )  # fmt: skip
     return Question(
-        upload, example, model, said, target, versus, methods, n_steps, quantile, negative, top, scale, go
+        upload, example, model, said, target, versus, methods, n_steps, quantile, negative, top, raw, go
     )
 
 

@@ -12,11 +12,16 @@ from distillgrad.methods.dga import Distillation
 from distillgrad.metrics.pixel_perturbation import MorfAndLerf
 from distillgrad.views.encoded_pictures import data_uri, is_coarse
 from distillgrad.views.explanation import Explanation
-from distillgrad.views.page import text
-from distillgrad.views.plots import Scale, colours, heat_map, relevant_pixels, shared_scale
+from distillgrad.views.page import Cell, table, text
+from distillgrad.views.plots import Scale, colours, heat_map, own_scales, relevant_pixels, shared_scale
 from distillgrad.views.vector_curves import chart, key_of
 
 OVERLAY = 85
+PRINTED = 6
+"""Anchors of a sequence that are printed, evenly spaced: paper has no slider."""
+SHARES = "share of each map's own strongest, beyond which lie 0.5 % of its pixels; its card says what 1 is"
+RAW = "attribution as it is, in the unit of each method; the scale ends where half the maps end"
+NUMBERS = "attribution {}; the scale ends where 0.5 % of the pixels lie beyond"
 
 
 def prediction_list(explanation: Explanation) -> str:
@@ -37,33 +42,46 @@ def map_panel(
     key: str,
     *,
     fraction: float = 0.1,
-    one_scale: bool = False,
+    raw_numbers: bool = False,
     kinds: Mapping[str, str] | None = None,
 ) -> str:
     """Every method's map side by side: laid over the image, alone, or as its most relevant pixels.
 
+    All are on one scale. Methods have units of their own, so that its numbers are shares of each map's own
+    strongest, which its card states: of raw numbers the weak maps would be blank.
+
     Args:
         key: Distinguishes the panel's controls from those of others on the page.
         fraction: Of the pixels that count as most relevant.
-        one_scale: The same colours for the same numbers everywhere, instead of a scale for each method.
+        raw_numbers: The scale is of the attributions as they are.
         kinds: The methods' names, where the maps go by other labels.
     """
     maps = {name: heat_map(values) for name, values in explanation.attributions.items()}
-    common = shared_scale(list(maps.values()))
+    together = list(maps.values())
+    scales = [shared_scale(together)] * len(maps) if raw_numbers else own_scales(together)
     cards = ""
-    for name, pixels in maps.items():
-        scale = common if one_scale else shared_scale([pixels])
+    for (name, pixels), scale in zip(maps.items(), scales, strict=True):
         settings = ", ".join(f"{each}={value}" for each, value in explanation.parameters[name].items())
         method = METHODS.get((kinds or {}).get(name, name))
-        in_logits = method is not None and method.multiplies_by_inputs
+        unit = unit_of(method is not None and method.multiplies_by_inputs)
         about = f"{name}, {explanation.question}"
-        cards += card(
-            explanation.shown, name, settings, about, pixels, scale, fraction, legend(scale, in_logits)
-        )
+        ends = f'<p class="ends">{unit if raw_numbers else f"{_ends(scale)}, {unit}"}</p>'
+        cards += card(explanation.shown, name, settings, about, pixels, scale, fraction, ends)
+    below = legend(scales[0], RAW) if raw_numbers else legend(Scale(0, 1, scales[0].signed), SHARES)
     return (
         f'<section class="maps" aria-label="{text(explanation.question)}">{controls(key, fraction)}'
-        f'<div class="cards">{cards}</div></section>'
+        f'<div class="cards" style="--cards:{len(maps)}">{cards}</div><div class="common">{below}</div></section>'
     )
+
+
+def unit_of(in_logits: bool) -> str:
+    """What a method's attributions are measured in."""
+    return "in logits per pixel" if in_logits else "in units of its own"
+
+
+def _ends(scale: Scale) -> str:
+    """The map's own numbers at the shares 0 and 1."""
+    return f"{f'0 is {scale.nothing:.2g}, ' if scale.nothing else ''}1 is {scale.high:.2g}"
 
 
 def controls(key: str, fraction: float) -> str:
@@ -123,17 +141,16 @@ def card(
     )
 
 
-def legend(scale: Scale, in_logits: bool) -> str:
-    """The colours with their numbers, and what the numbers are."""
+def legend(scale: Scale, words: str) -> str:
+    """The colours with their numbers, and ``words`` on what the numbers are."""
     ends = np.linspace(scale.low, scale.high, 128)
     stripe = np.asarray(scale.mappable.to_rgba(ends))[None, :, :3]
     middle = (scale.low + scale.high) / 2
-    unit = "attribution in logits per pixel" if in_logits else "attribution, in units of its own"
-    signs = "; blue speaks against the class" if scale.signed else ""
+    signs = "; red speaks for the class, blue against it" if scale.signed else ""
     return (
         f'<div class="scale"><img src="{data_uri(np.repeat(stripe, 2, 0), quality=95)}" alt="">'
         f"<div><span>{scale.low:.2g}</span><span>{middle:.2g}</span><span>{scale.high:.2g}</span></div>"
-        f"<p>{unit}{signs}; the scale ends where 0.5 % of the pixels lie beyond</p></div>"
+        f"<p>{words}{signs}</p></div>"
     )
 
 
@@ -142,12 +159,13 @@ def sequence_panel(steps: Distillation, display: Callable[[Tensor], Tensor], sco
     n_anchors = len(steps.anchors)
     maps = [heat_map(each[0].cpu()) for each in steps.attributions]
     scale = shared_scale(maps)
+    printed = set(np.linspace(0, n_anchors - 1, PRINTED).round().astype(int).tolist())
     frames = ""
     for n, (anchor, pixels) in enumerate(zip(steps.anchors, maps, strict=True)):
         seen = display(anchor[0].cpu()).permute(1, 2, 0).expand(-1, -1, 3).numpy()
-        coarse = " coarse" if is_coarse(seen) else ""
+        kinds = f"frame{' coarse' * is_coarse(seen)}{' printed' * (n in printed)}"
         frames += (
-            f'<figure class="frame{coarse}"><figcaption>n = {n}: {text(score)} '
+            f'<figure class="{kinds}"><figcaption>n = {n}: {text(score)} '
             f"{float(steps.scores[n, 0]):.2f}</figcaption>"
             f'<img src="{data_uri(seen, quality=70)}" alt="anchor {n}">'
             f'<img src="{data_uri(colours(pixels, scale), quality=70)}" alt="its local attribution"></figure>'
@@ -161,7 +179,7 @@ def sequence_panel(steps: Distillation, display: Callable[[Tensor], Tensor], sco
         f'<input type="range" min="0" max="{n_anchors - 1}" value="0" data-slides="sequence" '
         'aria-label="Anchor n of the sequence"></label><output>n = 0</output></span>'
         f'<div class="sides"><div><div class="frames" role="region" aria-label="anchors" tabindex="0">{frames}'
-        f"</div>{legend(scale, True)}</div>{curve}</div></section>"
+        f"</div>{legend(scale, NUMBERS.format(unit_of(True)))}</div>{curve}</div></section>"
     )
 
 
@@ -178,14 +196,16 @@ def curves_panel(curves: Mapping[str, MorfAndLerf]) -> str:
             for name, each in curves.items()
         }
         charts += chart(title, "% of the pixels removed", "probability", fractions, by_method, between=(0, 1))
-    rows = "".join(
-        f'<tr><th scope="row">{text(name)}</th><td>{float(each.lerf.auc[0]):.3f}</td>'
-        f"<td>{float(each.morf.auc[0]):.3f}</td><td>{float(each.area_between[0]):.3f}</td></tr>"
+    rows = [
+        [Cell(text(name)), *(Cell(f"{area:.3f}", area) for area in _areas(each))]
         for name, each in curves.items()
-    )
+    ]
+    areas = table(("method", "LeRF area ↑", "MoRF area ↓", "between ↑"), rows, "Areas under the curves")
     return (
-        f'<section aria-label="Faithfulness curves">{key_of(curves)}<div class="sides">{charts}</div>'
-        '<table><thead><tr><th scope="col">method</th><th scope="col">LeRF area ↑</th>'
-        f'<th scope="col">MoRF area ↓</th><th scope="col">between ↑</th></tr></thead><tbody>{rows}</tbody></table>'
+        f'<section aria-label="Faithfulness curves">{key_of(curves)}<div class="sides">{charts}</div>{areas}'
         "</section>"
     )
+
+
+def _areas(curves: MorfAndLerf) -> tuple[float, ...]:
+    return tuple(float(each[0]) for each in (curves.lerf.auc, curves.morf.auc, curves.area_between))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,18 +33,28 @@ TOP_FRACTION = 0.1
 GROUND = np.array([0.42, 0.50, 0.62])
 
 
+BARELY_ABOVE_ZERO = 0.05
+"""Up to this share of its end, a scale that would begin above zero begins at zero."""
+
+
 @dataclass(frozen=True)
 class Scale:
-    """From attribution to colour, the same for all maps that are shown together.
+    """From attribution to colour.
 
     Attributes:
-        low, high: The attributions at its ends, ``low < high``.
-        signed: Whether negative values occur: then zero is in the middle and white, otherwise low is black.
+        nothing, high: The attributions of no colour and of the strongest one, ``nothing < high``.
+        signed: Whether it goes as far to the other side: then ``nothing`` is in the middle and white,
+            otherwise it is black.
     """
 
-    low: float
+    nothing: float
     high: float
     signed: bool
+
+    @property
+    def low(self) -> float:
+        """The attribution at its lower end."""
+        return 2 * self.nothing - self.high if self.signed else self.nothing
 
     @property
     def mappable(self) -> ScalarMappable:
@@ -53,8 +63,7 @@ class Scale:
 
     def strength(self, pixels: Tensor) -> Pixels:
         """How far each value is on its way from "nothing" to an end of the scale, in [0, 1]."""
-        nothing = 0.0 if self.signed else self.low
-        share: Pixels = np.abs(pixels.numpy() - nothing) / (self.high - nothing)
+        share: Pixels = np.abs(pixels.numpy() - self.nothing) / (self.high - self.nothing)
         return np.clip(share, 0, 1)
 
 
@@ -63,16 +72,26 @@ def shared_scale(maps: Sequence[Tensor]) -> Scale:
 
     It ends at the 99.5th percentile of a map's magnitudes, of several maps at the median of theirs: a few
     extreme pixels, or one strong map among weak ones, would leave the rest blank. What lies beyond is
-    shown as the end. With negative values it is symmetric; otherwise it begins at the 0.5th percentile, or
-    a map far above zero everywhere (RISE's) would be one colour. Maps of zeros are shown from 0 to 1, so
-    that nothing is divided by zero.
+    shown as the end. With negative values it is symmetric; otherwise it begins at the 0.5th percentile where
+    that is clearly above zero, or a map far from it everywhere (RISE's) would be one colour. Maps of zeros
+    are shown from 0 to 1, so that nothing is divided by zero.
     """
     values = [each.detach().double().numpy() for each in maps]
     signed = any(bool((each < 0).any()) for each in values)
     ends = [float(np.percentile(np.abs(each), 99.5)) for each in values]
     high = float(np.median(ends)) or max(ends) or max(float(np.abs(each).max()) for each in values) or 1.0
-    low = -high if signed else float(np.median([np.percentile(each, 0.5) for each in values]))
-    return Scale(low if low < high else 0.0, high, signed)
+    low = 0.0 if signed else float(np.median([np.percentile(each, 0.5) for each in values]))
+    return Scale(low if BARELY_ABOVE_ZERO * high < low < high else 0.0, high, signed)
+
+
+def own_scales(maps: Sequence[Tensor]) -> list[Scale]:
+    """A scale for each of ``maps``, so that a colour is the same share of each one's strongest.
+
+    They are signed where one of the maps has negative values.
+    """
+    scales = [shared_scale([each]) for each in maps]
+    signed = any(each.signed for each in scales)
+    return [replace(each, signed=signed) for each in scales]
 
 
 def heat_map(attribution: Tensor) -> Tensor:

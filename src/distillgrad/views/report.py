@@ -24,8 +24,9 @@ DIRECTIONS = {"disagreement": "down", "faithfulness": "down", "wrong": "down", "
 PICTURES = 4_000_000
 """Characters that the pictures of a run may take together, of the report's 5 MB."""
 HOW_TO_READ = (
-    "Colour says how much each pixel contributed to the explained class's score; the numbers under a map give "
-    "its scale. Read regions, not single pixels: a map moves with the last bits of its input while its "
+    "Colour says how much each pixel contributed to the explained class's score, as a share of the map's own "
+    "strongest: red for the class, blue against it; or from black to yellow, where none of the maps beside it has "
+    "negative values. Read regions, not single pixels: a map moves with the last bits of its input while its "
     "faithfulness does not. A map says what the model used, not whether it was right to."
 )
 

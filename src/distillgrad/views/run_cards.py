@@ -11,14 +11,14 @@ from distillgrad.views.encoded_pictures import data_uri, is_coarse
 from distillgrad.views.explanation import Explanation, Prediction
 from distillgrad.views.map_cards import map_panel
 from distillgrad.views.page import text
-from distillgrad.views.plots import colours, heat_map, shared_scale
+from distillgrad.views.plots import colours, heat_map, own_scales
 from distillgrad.views.run_images import COMPARED, RunSample, RunView, disagreement_of
 
 THUMBNAIL = 224
 
 
 def sample_card(view: RunView, sample: RunSample, *, at_most: int | None = None) -> str:
-    """One image: what was seen, each method's map in its own colours, each metric's values.
+    """One image: what was seen, each method's map on a scale of its own, each metric's values.
 
     A click on the image enlarges it: in a report the card grows, in the explorer the server answers.
 
@@ -41,11 +41,10 @@ def sample_card(view: RunView, sample: RunSample, *, at_most: int | None = None)
     except SourceError as error:
         maps = {}
         note = "" if view.explainable.reason else f'<p class="quiet">{text(error)}</p>'
-    for label, values in maps.items():
-        heat = heat_map(values)
-        # Methods of a run have units of their own, so that each has its own scale here.
-        drawn = colours(heat, shared_scale([heat]))
-        caption = f"<strong>{text(label)}</strong><br>{_values(sample, label)}"
+    heats = [heat_map(values) for values in maps.values()]
+    for label, heat, scale in zip(maps, heats, own_scales(heats), strict=True):
+        drawn = colours(heat, scale)
+        caption = f"<strong>{_breakable(label)}</strong><br>{_values(sample, label)}"
         pictures += _figure(drawn, f"map by {label}", caption, at_most, None if image else sample.position)
     spread = sample.spread if math.isfinite(sample.spread) else 0.0
     apart = disagreement_of(maps)
@@ -117,9 +116,14 @@ def _figure(pixels: object, alt: str, caption: str, at_most: int | None, positio
     return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
 
 
+def _breakable(name: str) -> str:
+    """A name that a narrow column breaks where its words end."""
+    return text(name).replace("_", "_<wbr>")
+
+
 def _values(sample: RunSample, label: str) -> str:
     return "<br>".join(
-        f"{text(metric)} {by_method[label]:.3f}"
+        f"{_breakable(metric)} {by_method[label]:.3f}"
         for metric, by_method in sample.values.items()
         if label in by_method
     )

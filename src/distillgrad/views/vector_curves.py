@@ -9,7 +9,7 @@ from distillgrad.views.page import text
 from distillgrad.views.rankings import COLOURS, FORMS
 
 WIDTH, HEIGHT = 420, 250
-LEFT, RIGHT, TOP, BOTTOM = 46, 8, 26, 40
+LEFT, RIGHT, TOP, BOTTOM = 46, 14, 26, 40
 DASHES = {"-": "", "--": "8 4", ":": "2 4", "-.": "8 3 2 3"}
 
 

@@ -18,7 +18,10 @@ from distillgrad.views.explorer_work import MAX_BYTES, Models
 from distillgrad.views.page import script, stylesheet
 
 PAGE_CSS = """
-.gradio-container { max-width: 1360px !important; margin: 0 auto; }
+.gradio-container { max-width: 1360px !important; margin: 0 auto; width: 100%; }
+.dg table { border: 0 !important; }
+.dg > h2:first-child { margin-top: 0 !important; }
+#model input, #order input, #target input, #versus input { padding-right: 1.6rem; text-overflow: ellipsis; }
 .gradio-container .prose, .gradio-container .dg { font-size: 15px; }
 .gradio-container .tab-container { flex-wrap: wrap; height: auto !important; }
 .gradio-container .tab-wrapper { height: auto !important; }
@@ -49,6 +52,7 @@ def launched(run: Path | None, offered: tuple[str, ...], host: str, port: int) -
         undone.callback(page.close)
         try:
             page.launch(
+                _frontend=False,  # or gradio asks itself for the page, and on a busy machine gives up too early
                 server_name=host, server_port=port or None, prevent_thread_lock=True, quiet=True,
                 inbrowser=False, share=False, show_error=True, max_file_size=MAX_BYTES, footer_links=[],
                 run_history=False, enable_monitoring=False, ssr_mode=False, mcp_server=False,

@@ -47,9 +47,9 @@ def test_order_statistics_of_long_rows_are_those_of_sorting(kind, dtype):
         assert torch.equal(order_statistic(rows, count), ordered[:, count : count + 1])
 
 
-@given(size=st.integers(1, 400), hundredths=st.integers(1, 100))
-def test_count_below_is_the_comparison_of_equation_10(size, hundredths):
-    quantile = hundredths / 100
+@given(size=st.integers(1, 400), share=st.fractions("1/400", 1, max_denominator=400))
+def test_count_below_is_the_comparison_of_equation_10(size, share):
+    quantile = float(share)
     assert count_below(quantile, size) == sum(rank / size <= quantile for rank in range(1, size + 1))
 
 

@@ -19,12 +19,14 @@ MARGIN = 100  # at least two and a half standard deviations of a sample quantile
 
 
 def count_below(quantile: float, n_features: int) -> int:
-    """``⌊q·d⌋`` of the decimal number that was written, not of the float nearest to it.
+    """The number of ranks ``r`` with ``r/d ≤ q``: ``⌊q·d⌋`` of the number that was meant, not of its float.
 
     >>> count_below(0.29, 100), int(0.29 * 100)
     (29, 28)
     """
-    return math.floor(Fraction(repr(float(quantile))) * n_features)
+    certain = math.floor(Fraction(quantile) * n_features)
+    # A share that rounds to the float q is q: 29/100 for 0.29, 36/108 for 1/3, whose float lies below it.
+    return certain + ((certain + 1) / n_features <= quantile)
 
 
 def order_statistic(values: Tensor, count: int) -> Tensor:

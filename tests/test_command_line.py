@@ -144,6 +144,8 @@ def test_methods_and_models_are_listed():
         (["explain", "CAT", "--out", "CAT"], "cannot write"),
         (["distill", "missing.png"], "no such image"),
         (["models", "no-such-thing"], "no-such-thing"),
+        (["models", "resnt18"], "'resnet18'"),
+        (["explain", "."], "name the images in it"),
         (["explain"], "images"),
         (["explian"], "explain"),
     ],
@@ -187,6 +189,34 @@ def test_the_module_is_the_command():
     assert subprocess.run(called, capture_output=True, text=True, check=True).stdout == (
         f"distillgrad {dg.__version__}\n"
     )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file names are bytes on POSIX only")
+def test_names_that_are_not_utf8(tmp_path, photograph):
+    name = os.fsdecode(b"caf\xe9.png")
+    Image.open(photograph).save(tmp_path / "cat.png")
+    os.rename(tmp_path / "cat.png", tmp_path / name)
+    called = [sys.executable, "-m", "distillgrad", "explain", name, "--steps", "1", "--out", "out"]
+    for form in ((), ("--json",)):
+        result = subprocess.run([*called, *form], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(result.stdout)[0]["image"] == name
+    assert json.loads((tmp_path / "out" / f"{name[:-4]}.json").read_text())["image"] == name
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_whoever_reads_or_waits_may_stop(tmp_path, photograph):
+    called = [sys.executable, "-m", "distillgrad", "explain", str(photograph), "--steps", "1", "--json"]
+    with subprocess.Popen(called, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reader:
+        reader.stdout.close()
+        assert (reader.stderr.read(), reader.wait()) == (b"", 1)
+    # Torch is replaced by what swallows the exception, as compiled code may.
+    (tmp_path / "torch.py").write_text(
+        "import os, signal, time\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGINT); time.sleep(1)\n"
+        "except KeyboardInterrupt:\n    pass\n"
+    )
+    interrupted = subprocess.run(called, cwd=tmp_path, capture_output=True, check=False)
+    assert (interrupted.returncode, interrupted.stdout, interrupted.stderr) == (130, b"", b"")
 
 
 def test_help_needs_no_torch():

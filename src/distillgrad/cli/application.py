@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -42,8 +45,9 @@ def command(**settings: Any) -> Callable[[Callable[P, None]], Callable[P, None]]
         @wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> None:
             try:
+                _import_torch()
                 function(*args, **kwargs)
-            except (typer.Exit, typer.Abort):
+            except (typer.Exit, typer.Abort, BrokenPipeError):  # whoever reads us may stop: no error of ours
                 raise
             except Exception as error:
                 if kwargs.get("debug"):
@@ -57,6 +61,21 @@ def command(**settings: Any) -> Callable[[Callable[P, None]], Callable[P, None]]
         return run
 
     return register
+
+
+def _import_torch() -> None:
+    """Imports torch; an interrupt meanwhile ends the process, as it gets lost in torch's compiled start."""
+    interruptible = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if interruptible:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    try:
+        import torch  # noqa: F401
+    finally:
+        if interruptible:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

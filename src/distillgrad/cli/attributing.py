@@ -167,7 +167,7 @@ def _estimate(loaded: Any, images: Any, request: Any, default_threads: int, fast
 
 
 def _event(kind: str, content: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps({"event": kind, **content}, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps({"event": kind, **content}) + "\n")
     sys.stdout.flush()
 
 

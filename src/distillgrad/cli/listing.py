@@ -39,7 +39,8 @@ def models(
         return
     found = known_models(pattern)
     if not found:
-        raise UnknownNameError("model", pattern, known_models(""))
+        names = [name.partition(":")[2] or name for name in known_models("")]  # a typo is near to these
+        raise UnknownNameError("model", pattern, names)
     print_rows(("model",), [(name,) for name in found], as_json)
 
 

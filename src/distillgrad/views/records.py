@@ -101,4 +101,4 @@ def versions() -> dict[str, str]:
 
 def _save_json(content: Mapping[str, Any], path: Path) -> None:
     with written_whole(path) as file:
-        file.write(json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n")
+        file.write(json.dumps(content, indent=2).encode() + b"\n")

@@ -79,8 +79,8 @@ def say(words: str, *names: object) -> None:
 
 
 def print_json(content: Any) -> None:
-    """JSON on standard output, for machines."""
-    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    """JSON on standard output, for machines: ASCII, so that file names of any encoding come through."""
+    sys.stdout.write(json.dumps(content, indent=2) + "\n")
 
 
 def print_rows(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], as_json: bool) -> None:

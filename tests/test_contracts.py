@@ -223,6 +223,8 @@ def test_out_of_memory_halves_the_chunk(method):
         (lambda x: x[:0], "InputError", "empty"),
         (lambda x: x[0, 0, 0], "InputError", "shape"),
         (lambda x: x.numpy(), "InputError", "ndarray"),
+        (lambda x: x.to_sparse(), "InputError", "to_dense"),
+        (lambda x: x.to("meta"), "InputError", "meta device"),
     ],
 )
 def test_inputs_that_cannot_be_explained(method, spoil, error, words):
@@ -259,6 +261,7 @@ NOT_EXPLAINABLE = [
     (lambda x: x, r"\(3, 2, 6, 6\)"),
     (lambda x: {"out": x, "aux": x}, "'out', 'aux'"),
     (lambda x: "cat", "str"),
+    (lambda x: x.flatten(1)[:, :3].to(torch.complex64), "complex"),
     (lambda x: x.flatten(1)[:, :3].square().relu() * torch.inf, "not finite for samples 0, 1, 2"),
 ]
 
@@ -281,6 +284,7 @@ def test_models_that_cannot_be_explained(method, model, words):
     [
         ({"baselines": torch.zeros(5)}, "InputError", "broadcast"),
         ({"baselines": float("nan")}, "InputError", "finite"),
+        ({"baselines": None}, "InputError", "a number or a tensor"),
         ({"baselines": torch.full((1, 2, 6, 6), torch.inf)}, "InputError", "finite|infinity"),
         ({"internal_batch_size": 0}, "ParameterError", "at least 1"),
     ],
@@ -301,6 +305,28 @@ def test_unknown_methods_and_parameters_name_what_there_is():
         dg.create_method("dgaa", convolutional())
     with pytest.raises(dg.errors.ParameterError, match="n_stepz"):
         dg.create_method("dga", convolutional(), n_stepz=3)
+    with pytest.raises(dg.errors.ParameterError, match="did you mean 'n_steps'"):
+        dg.create_method("dga", convolutional(), n_step=3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_no_model(method):
+    loaded = dg.load_model("cifar10-cnn", pretrained=False)
+    for given, mend in ((loaded, "give its .model"), (None, "nn.Module")):
+        with pytest.raises(dg.errors.ModelError, match=mend):
+            made(method, given)
+
+
+@pytest.mark.parametrize("method", LOOKING)
+def test_weights_made_in_inference_mode(method):
+    """No gradient can be taken through them: torch says so deep inside, and we who said it to."""
+    with torch.inference_mode():
+        model = convolutional()
+    if method in GRADIENTS:
+        with pytest.raises(dg.errors.ModelError, match="nference"):
+            made(method, model).attribute(images())
+    else:
+        made(method, model).attribute(images())
 
 
 def test_threads_that_explain_at_once_leave_the_flags_as_they_were():

@@ -113,8 +113,9 @@ def test_broken_files_are_refused_with_the_reason(tmp_path, name):
     content, words = BROKEN[name]
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(SourceError, match=words):
+    with pytest.raises(SourceError, match=words) as caught:
         read_image(path)
+    assert name in str(caught.value)
 
 
 def test_what_is_no_file_is_refused(tmp_path):

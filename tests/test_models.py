@@ -121,11 +121,19 @@ def test_a_factory_of_the_users_own(monkeypatch):
     module.small = lambda: nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 5))
     module.ready = lambda: dg.load_model("cifar10-cnn", pretrained=False)
     module.wrong = lambda: 3
+    module.argument = lambda width: nn.Linear(width, 2)
+    module.rows = lambda: nn.Linear(3, 2)
+    module.number = 3
     monkeypatch.setitem(sys.modules, "users_models", module)
     check_loaded(dg.load_model("users_models:small"))
     assert dg.load_model("users_models:ready").name == "cifar10-cnn"
     with pytest.raises(dg.errors.ModelError, match="int"):
         dg.load_model("users_models:wrong")
+    for name in ("argument", "number"):
+        with pytest.raises(dg.errors.SourceError, match=f"users_models:{name} is no function"):
+            dg.load_model(f"users_models:{name}")
+    with pytest.raises(dg.errors.ModelError, match=r"users_models:rows: .*return a LoadedModel"):
+        dg.load_model("users_models:rows")
     with pytest.raises(dg.errors.SourceError, match="none_such"):
         dg.load_model("users_models:none_such")
 

@@ -118,7 +118,9 @@ def test_what_does_not_vary_is_excluded_and_counted(dtype):
         (torch.zeros(3, 1, 6, 6), {"fractions": [0.5, 1.0]}, "1.0 removes 36 of 36"),
         (torch.zeros(3, 1, 6, 6), {"fractions": [0.001]}, "0.001 removes 0 of 36"),
         (torch.zeros(3, 1, 6, 6), {"n_masks": 1}, "at least 2"),
+        (torch.zeros(3, 1, 6, 6), {"fractions": [float("nan")]}, "fraction nan"),
         (torch.zeros(3, 1, 6, 6), {"grid": 7}, "6 pixels"),
+        (torch.zeros(3, 1, 6, 6), {"grid": 3.5}, "3.5"),
     ],
 )
 def test_wrong_requests(attribution, keywords, words):

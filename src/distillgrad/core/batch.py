@@ -82,6 +82,9 @@ def checked_batch(
             f"inputs are {inputs.dtype}; a gradient needs floating-point numbers: "
             "convert and normalise them, for instance inputs.float() / 255"
         )
+    if inputs.layout is not torch.strided or inputs.is_meta:
+        kind = "on the meta device, without values" if inputs.is_meta else f"stored as {inputs.layout}"
+        raise InputError(f"inputs are {kind}; give an ordinary tensor: inputs.to_dense(), or on a device")
     if inputs.ndim < 2:
         raise InputError(f"inputs must be (N, …), samples first; got shape {tuple(inputs.shape)}")
     if not inputs.numel():
@@ -159,7 +162,9 @@ def checked_size(internal_batch_size: int | None) -> int | None:
     if internal_batch_size is None:
         return None
     if not isinstance(internal_batch_size, int) or internal_batch_size < 1:
-        raise ParameterError(f"internal_batch_size must be at least 1, not {internal_batch_size!r}")
+        raise ParameterError(
+            f"internal_batch_size must be a whole number of at least 1, not {internal_batch_size!r}"
+        )
     return internal_batch_size
 
 
@@ -207,7 +212,12 @@ def _expect_finite(name: str, values: Tensor) -> None:
 
 def _checked_baselines(baselines: Tensor | float, inputs: Tensor) -> Tensor | float:
     if not isinstance(baselines, Tensor):
-        value = float(baselines)
+        try:
+            value = float(baselines)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"baselines must be a number or a tensor that broadcasts to the inputs, not {baselines!r}"
+            ) from error
         if not torch.isfinite(torch.tensor(value)):
             raise InputError(f"the baseline must be finite, not {value}")
         return value
@@ -244,7 +254,7 @@ def _checked_target(target: TargetLike, inputs: Tensor) -> Target:
         raise TargetError(
             f"target must be a class number, one for each sample, or a callable: {error}"
         ) from error
-    if indices.ndim == 0:
+    if indices.ndim == 0 or (isinstance(target, Tensor) and indices.shape == (1,)):  # as in Captum
         indices = indices.expand(len(inputs))
     if indices.shape != (len(inputs),):
         raise TargetError(

@@ -39,7 +39,7 @@ def logits_of(output: Any) -> Tensor:
             f"the model returned a {type(output).__name__}{holds}, in which no logits were found; "
             "give a callable target that makes one scalar per sample of it"
         )
-    return logits
+    return _real(logits)
 
 
 def predictions(output: Any, n_samples: int) -> Tensor | None:
@@ -77,7 +77,7 @@ def select(output: Any, target: Target, n_samples: int) -> Tensor:
             raise TargetError(
                 f"the callable target must return one scalar per sample, ({n_samples},); got {got}"
             )
-        return score
+        return _real(score)
     logits = _checked(logits_of(output), n_samples)
     if target is None and logits.ndim == 1:
         return logits
@@ -134,7 +134,7 @@ def value_and_gradient(
     with torch.enable_grad():
         leaf = inputs.detach().requires_grad_()
         # The model gets a copy: it may begin with an in-place operation, which a leaf does not allow.
-        with _failures_named(inputs), stage("forward"):
+        with failures_named(inputs), stage("forward"):
             output = model(leaf.clone(), *extra)
         if target is None:
             target = predictions(output, len(leaf))
@@ -144,7 +144,7 @@ def value_and_gradient(
                 "the model's output carries no gradient: it does not depend on the inputs, or the model "
                 "runs under no_grad, detaches, or ends in an operation such as argmax"
             )
-        with _failures_named(inputs), stage("backward"):
+        with failures_named(inputs), stage("backward"):
             (gradient,) = torch.autograd.grad(
                 score, leaf, grad_outputs=torch.ones_like(score), allow_unused=True
             )
@@ -166,7 +166,7 @@ def scores(
     The model gets a copy of the inputs, into which it may write, or the inputs if they are ``disposable``.
     """
     with torch.no_grad():
-        with _failures_named(inputs), stage("forward"):
+        with failures_named(inputs), stage("forward"):
             output = model(inputs if disposable else inputs.clone(), *extra)
         if target is None:
             target = predictions(output, len(inputs))
@@ -174,10 +174,13 @@ def scores(
 
 
 @contextmanager
-def _failures_named(inputs: Tensor) -> Iterator[None]:
+def failures_named(inputs: Tensor) -> Iterator[None]:
     """Torch reports a wrong input as a bare RuntimeError deep inside a layer: says what was put in.
 
     Subclasses (out of memory, the model's own errors) say what they are and pass.
+
+    Raises:
+        ModelError: what torch reported, with the inputs' shape, type and device.
     """
     try:
         yield
@@ -195,6 +198,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
+
+
+def _real(output: Tensor) -> Tensor:
+    if output.is_complex():
+        raise ModelError(
+            f"the model's output is complex ({output.dtype}), where no class is the highest; give a callable "
+            "target that makes one real scalar per sample of it, such as lambda output: output[:, 0].abs()"
+        )
+    return output
 
 
 def _checked(logits: Tensor, n_samples: int) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from distillgrad.core.batch import Batch
-from distillgrad.core.forward import Target, select
+from distillgrad.core.forward import Target, failures_named, select
 from distillgrad.errors import ModelError
 
 MOVES = frozenset(
@@ -71,7 +71,7 @@ class Trace(TorchFunctionMode):
         with torch.enable_grad():
             inputs = batch.inputs.detach().requires_grad_().clone()
             entry = inputs.grad_fn
-            with self:
+            with failures_named(batch.inputs), self:
                 output = self.network(inputs, *batch.extra)
             score = differentiable(select(output, target, len(batch)))
         for handle in handles:

@@ -7,6 +7,7 @@ The facts of each (cost, sign, shape of the result, source) stand on its class, 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 from distillgrad.core.forward import Model
@@ -76,4 +77,7 @@ def method_among(
     try:
         return known[name](model, **parameters)
     except TypeError as error:
-        raise ParameterError(f"method {name!r}: {error}") from error
+        has = list(signature(known[name]).parameters)[1:]
+        unknown = [each for each in parameters if each not in has]
+        words = UnknownNameError("parameter", unknown[0], has) if has and unknown else error
+        raise ParameterError(f"method {name!r}: {words}") from error

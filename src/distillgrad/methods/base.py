@@ -12,7 +12,7 @@ from torch import Tensor
 from distillgrad.core.batch import Batch, TargetLike, attribute_in_chunks, checked_batch
 from distillgrad.core.batch_size import RowsAtATime, best_batch_size
 from distillgrad.core.forward import Model
-from distillgrad.errors import ParameterError
+from distillgrad.errors import ModelError, ParameterError
 
 
 class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
@@ -24,6 +24,9 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
     Args:
         model: A module or any callable from inputs ``(N, …)`` to logits ``(N, classes)``, scores ``(N,)``,
             or a tuple, mapping or object that holds ``logits``.
+
+    Raises:
+        ModelError: ``model`` cannot be called.
     Attributes:
         signed: Whether negative values mean "speaks against".
         result: ``"features"``: the inputs' shape; ``"pixels"``: ``(N, 1, H, W)``.
@@ -44,6 +47,9 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
     multiplies_by_inputs: ClassVar[bool] = False
 
     def __init__(self, model: Model) -> None:
+        if not callable(model):
+            mend = "its .model" if callable(getattr(model, "model", None)) else "an nn.Module or a function"
+            raise ModelError(f"a {type(model).__name__} cannot be called on inputs; give {mend}")
         super().__init__(model)
 
     @property

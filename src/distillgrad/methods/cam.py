@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from distillgrad.core.batch import Batch
-from distillgrad.core.forward import Model, scores, select
+from distillgrad.core.forward import Model, failures_named, scores, select
 from distillgrad.core.trace import differentiable
 from distillgrad.core.working_copy import plain_module, working_copy
 from distillgrad.errors import InputError, ModelError, ParameterError, UnknownNameError
@@ -169,14 +169,15 @@ def _at_layer(
 ) -> tuple[Tensor, Tensor]:
     """The score's gradient by the layer's output, or input, and that itself."""
     try:
-        gradients, activations = compute_layer_gradients_and_eval(
-            score,
-            layer,
-            batch.inputs.clone().requires_grad_(),
-            additional_forward_args=batch.extra or None,
-            attribute_to_layer_input=before,
-            grad_kwargs={"allow_unused": True},
-        )
+        with failures_named(batch.inputs):
+            gradients, activations = compute_layer_gradients_and_eval(
+                score,
+                layer,
+                batch.inputs.clone().requires_grad_(),
+                additional_forward_args=batch.extra or None,
+                attribute_to_layer_input=before,
+                grad_kwargs={"allow_unused": True},
+            )
     except AssertionError as error:
         raise ModelError(f"layer {name!r} takes no part in the call: Captum found no output") from error
     if gradients[0] is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -114,8 +115,10 @@ def sensitivity_n(
     shorter = min(height, width)
     if grid is None:
         grid = min(14 if shorter >= 112 else 8, shorter)
-    elif not 2 <= grid <= shorter:
-        raise ParameterError(f"grid must lie between 2 and the image's {shorter} pixels, not {grid!r}")
+    elif not isinstance(grid, int) or not 2 <= grid <= shorter:
+        raise ParameterError(
+            f"grid must be a whole number from 2 to the image's {shorter} pixels, not {grid!r}"
+        )
     removed = random_masks(fractions, n_masks, grid, generator).to(batch.inputs.device)
     n_fractions = len(removed)
     removed = removed.flatten(0, 1)
@@ -164,7 +167,7 @@ def random_masks(
     if isinstance(n_masks, bool) or not isinstance(n_masks, int) or n_masks < 2:
         raise ParameterError(f"n_masks must be a whole number of at least 2, not {n_masks!r}")
     n_cells = grid * grid
-    counts = [round(fraction * n_cells) for fraction in fractions]
+    counts = [round(fraction * n_cells) if math.isfinite(fraction) else 0 for fraction in fractions]
     if not counts:
         raise ParameterError("fractions are empty; give at least one, such as 0.5")
     for fraction, count in zip(fractions, counts, strict=True):

@@ -67,6 +67,8 @@ def read_image(path: str | os.PathLike[str]) -> Image.Image:
     path = Path(path)
     try:
         status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise SourceError(f"{path} is not a file but a folder; name the images in it")
         if not stat.S_ISREG(status.st_mode):
             raise SourceError(f"{path} is not a file")
         if status.st_size > MAX_BYTES:
@@ -92,13 +94,17 @@ def decode_image(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> 
         with _without_warnings, Image.open(io.BytesIO(content), formats=FORMATS) as image:
             _check_size(image.size, name, max_pixels)
             upright = ImageOps.exif_transpose(image)
+            if upright.mode == "F":
+                raise SourceError(
+                    f"{name} has floating-point pixels, which have no agreed range; save them as 8 or 16 bits"
+                )
             return _to_rgb(upright)
     except SourceError:
         raise
     except UnidentifiedImageError as error:
         raise SourceError(f"{name} is not an image of a known format ({', '.join(FORMATS)})") from error
     except Image.DecompressionBombError as error:
-        raise SourceError(f"{name} would decode to too many pixels: {error}") from error
+        raise SourceError(f"{name} would decode to too many pixels; make it smaller: {error}") from error
     except Exception as error:  # decoders of hostile files raise almost anything
         raise SourceError(f"{name} is broken or truncated: {error}") from error
 
@@ -132,8 +138,6 @@ def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise SourceError("floating-point pixels have no agreed range; save them as 8 or 16 bits")
     if image.mode.startswith("I"):
         # Pillow would clip 16 bits to 255 instead of scaling them.
         levels = np.asarray(image).astype(np.int64)

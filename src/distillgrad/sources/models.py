@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import logging
+from inspect import signature
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from distillgrad.core.forward import logits_of
+from distillgrad.core.forward import failures_named, logits_of
 from distillgrad.errors import (
     MissingExtraError,
     ModelError,
@@ -121,14 +122,22 @@ def _from_factory(module: str, factory: str) -> LoadedModel:
         function = getattr(importlib.import_module(module), factory)
     except (ImportError, AttributeError) as error:
         raise SourceError(f"cannot import {factory} from {module}: {error}") from error
+    try:
+        signature(function).bind()
+    except (TypeError, ValueError) as error:
+        raise SourceError(f"{spec} is no function without arguments that makes a model: {error}") from error
     made = function()
     if isinstance(made, LoadedModel):
         return made
     if not isinstance(made, nn.Module):
         raise ModelError(f"{spec} returned a {type(made).__name__}; expected a torch module or a LoadedModel")
     made.eval()
-    with torch.no_grad():
-        n_classes = logits_of(made(torch.zeros(1, 3, 224, 224))).shape[-1]
+    inputs = torch.zeros(1, 3, 224, 224)
+    try:
+        with torch.no_grad(), failures_named(inputs):
+            n_classes = logits_of(made(inputs)).shape[-1]
+    except ModelError as error:
+        raise ModelError(f"{spec}: {error}; return a LoadedModel, which says what the model takes") from error
     return LoadedModel(
         model=made,
         preprocess=ResizeAndCrop(256, 224),

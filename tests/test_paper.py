@@ -283,6 +283,33 @@ def test_exhibits_are_made_with_few_methods(tmp_path):
         assert outcomes[claim] == "holds", claim
 
 
+SMOOTH = """
+from dataclasses import replace
+from torch.nn import GELU, Flatten, Linear, Sequential
+import distillgrad as dg
+
+def loaded():
+    model = Sequential(Flatten(), Linear(3 * 32 * 32, 10), GELU(), Linear(10, 10))
+    return replace(dg.load_model("cifar10-cnn"), model=model.eval())
+"""
+
+
+def test_a_method_that_is_not_defined_for_the_model_is_left_out(tmp_path, monkeypatch):
+    (tmp_path / "smooth.py").write_text(SMOOTH)
+    monkeypatch.syspath_prepend(tmp_path)
+    asked = ("--limit", 2, "--methods", "guided_backprop,fullgrad,dga(n_steps=2)", "--n-masks", 3)
+    result = run(
+        "table-2", "figure-6", "--model", "smooth:loaded", *asked, "--out", tmp_path / "out", "--json"
+    )
+    assert result.exit_code == 0, result.stderr
+    for exhibit in json.loads(result.stdout)["exhibits"]:
+        assert any(each.startswith("guided_backprop is left out: ") for each in exhibit["findings"])
+        shown = {row[0] for row in exhibit["tables"][0]["rows"]}
+        assert shown - {"paper"} == {"fullgrad", "dga(n_steps=2)"}
+    table = json.loads(result.stdout)["exhibits"][0]["tables"][0]
+    assert "3 masks of 8×8 cells" in table["caption"]
+
+
 def test_what_could_not_be_tested_yields_to_what_was(tmp_path):
     def lines(*outcomes):
         made = [

@@ -114,7 +114,7 @@ def sensitivity_n(
     height, width = batch.inputs.shape[2:]
     shorter = min(height, width)
     if grid is None:
-        grid = min(14 if shorter >= 112 else 8, shorter)
+        grid = default_grid(shorter)
     elif not isinstance(grid, int) or not 2 <= grid <= shorter:
         raise ParameterError(
             f"grid must be a whole number from 2 to the image's {shorter} pixels, not {grid!r}"
@@ -154,6 +154,11 @@ def sensitivity_n(
             torch.tensor(list(fractions), dtype=torch.float64, device=removed.device), correlations, grid
         )
     return measured if isinstance(attributions, Mapping) else measured[""]
+
+
+def default_grid(side: int) -> int:
+    """Cells per side of the masks for images whose shorter side has so many pixels."""
+    return min(14 if side >= 112 else 8, side)
 
 
 def random_masks(

@@ -12,7 +12,7 @@ from distillgrad.metrics.noise import noise_robustness
 from distillgrad.metrics.statistics import bootstrap_mean, compare
 from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
-from distillgrad.paper.measuring import Methods, asked_for, explainable, first_images, method_for
+from distillgrad.paper.measuring import Methods, asked_for, explainable, first_images, method_for, omissions
 from distillgrad.paper.verdicts import Verdict, in_words, worst_of_all
 from distillgrad.views.plots import colours, save_figure, shared_scale
 
@@ -90,7 +90,7 @@ def make(setting: Setting) -> Exhibit:
         "Figure 2, §3.1",
         (
             *(finding(each) for each in verdicts),
-            *(f"{label} is left out: {why}" for label, why in left_out.items()),
+            *omissions(left_out),
         ),
         verdicts,
         (

@@ -22,6 +22,7 @@ from distillgrad.paper.measuring import (
     explainable,
     first_images,
     method_for,
+    omissions,
     papers_labels,
 )
 from distillgrad.paper.mosaics import mosaics
@@ -47,7 +48,7 @@ def make(setting: Setting) -> Exhibit:
     six = papers_labels(methods)
     verdicts = (*_against(measures, six), _aligned(measures["quarter"], six))
     findings = [finding(each) for each in verdicts]
-    findings += [f"{label} is left out: {why}" for label, why in left_out.items()]
+    findings += omissions(left_out)
     return Exhibit(
         "figure-6",
         "Heat maps side by side",

@@ -34,6 +34,8 @@ PAPERS = (
 """The paper's six; those that average gradients have as many of them as DGA."""
 FEATURES_AT_A_TIME = 4 * 3 * 224 * 224
 SUBJECT = "dga"
+FOR_SOME = ("guided_backprop",)
+"""Methods that look at no layer, and yet are not defined for every model."""
 
 
 @dataclass(frozen=True)
@@ -124,13 +126,13 @@ def measured(
 def explainable(setting: Setting, methods: Methods, images: ImageData) -> tuple[Methods, dict[str, str]]:
     """The methods that can explain this model, and by label why the others cannot.
 
-    Only methods that look at layers are tried, on one image: rules that do not reach a layer, or an extra
-    that is not installed, should not cost the whole table.
+    Only methods that look at layers, or at activations, are tried, on one image: rules that do not reach
+    a layer, or an extra that is not installed, should not cost the whole table.
     """
     looking = {
         label: (name, parameters)
         for label, (name, parameters) in methods.items()
-        if KNOWN[name].needs_module or KNOWN[name].layerwise
+        if KNOWN[name].needs_module or KNOWN[name].layerwise or name in FOR_SOME
     }
     left_out: dict[str, str] = {}
     if looking:
@@ -141,6 +143,11 @@ def explainable(setting: Setting, methods: Methods, images: ImageData) -> tuple[
             except DistillgradError as error:
                 left_out[label] = str(error)
     return {label: each for label, each in methods.items() if label not in left_out}, left_out
+
+
+def omissions(left_out: Mapping[str, str]) -> list[str]:
+    """A finding for each method that could not explain the model."""
+    return [f"{label} is left out: {why}" for label, why in left_out.items()]
 
 
 def first_images(setting: Setting, images: ImageData, count: int) -> tuple[list[str], Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
-from distillgrad.paper.measuring import asked_for, measured
+from distillgrad.paper.measuring import asked_for, measured, omissions
 from distillgrad.paper.variants import KNOWN
 from distillgrad.paper.verdicts import in_words
 from distillgrad.views.leaderboard import record_of, summary_rows
@@ -38,7 +38,8 @@ def make(setting: Setting) -> Exhibit:
         f"Area between of {subject}: {in_words(means['pixels'][subject])} where pixels go, "
         f"{in_words(means['features'][subject])} where single features go. Best by pixels: "
         f"{both['pixels'].board.comparisons['area_between'].best}; by features: "
-        f"{both['features'].board.comparisons['area_between'].best}."
+        f"{both['features'].board.comparisons['area_between'].best}.",
+        *omissions(both["pixels"].left_out),
     ]
     return Exhibit(
         "per-feature",

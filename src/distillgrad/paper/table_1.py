@@ -6,7 +6,7 @@ from distillgrad.metrics.registry import METRICS
 from distillgrad.paper import published
 from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
-from distillgrad.paper.measuring import PAPERS, Measured, asked_for, measured, papers_labels
+from distillgrad.paper.measuring import PAPERS, Measured, asked_for, measured, omissions, papers_labels
 from distillgrad.paper.verdicts import Verdict, area_between, best_of_all, order_agreement
 from distillgrad.views.leaderboard import record_of, summary_rows
 
@@ -51,7 +51,7 @@ def make(setting: Setting) -> Exhibit:
     verdicts += [_order(found, network), _values(found, network), _others(found), _cheaper(found)]
     verdicts += [_bias_share(found), _applies(found)]
     findings = [finding(each) for each in verdicts]
-    findings += [f"{label} is left out: {why}" for label, why in found.left_out.items()]
+    findings += omissions(found.left_out)
     return Exhibit(
         "table-1",
         "LeRF and MoRF of many methods",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from distillgrad.metrics.sensitivity_n import default_grid
 from distillgrad.metrics.statistics import SIGNIFICANCE, compare, holm
 from distillgrad.paper import published
 from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
-from distillgrad.paper.measuring import PAPERS, Measured, asked_for, measured, papers_labels
+from distillgrad.paper.measuring import PAPERS, Measured, asked_for, measured, omissions, papers_labels
 from distillgrad.paper.verdicts import Verdict, in_words, order_agreement
 from distillgrad.views.leaderboard import record_of
 
@@ -25,11 +26,11 @@ def make(setting: Setting) -> Exhibit:
     )
     along, axis = found.board.along[METRIC], found.evaluation.axes[METRIC]
     shares = tuple(f"{float(each):.0%}" for each in axis)
+    cells = default_grid(min(setting.loaded.input_size[1:]))
     table = Table(
-        f"Mean correlation over {found.n_images} images with its 95 % bootstrap interval, "
-        f"{setting.n_masks} masks "
-        "of 14×14 cells, by the share of the cells removed; below each of the paper's methods its numbers "
-        "(ResNet-18).",
+        f"Mean correlation over {found.n_images} images with its 95 % bootstrap interval, {setting.n_masks} "
+        f"masks of {cells}×{cells} cells, by the share of the cells removed; below each of the paper's "
+        "methods its numbers (ResNet-18).",
         ("method", *shares),
         tuple(row for label in found.board.methods for row in _rows(found, label)),
     )
@@ -41,6 +42,7 @@ def make(setting: Setting) -> Exhibit:
         + "; ".join(f"{label} {in_words(means[label])}" for label in found.board.methods)
         + "."
     )
+    findings += omissions(found.left_out)
     return Exhibit(
         "table-2",
         "Sensitivity-n",

@@ -162,6 +162,17 @@ def test_another_request_is_refused_and_says_what_differs(images, tmp_path):
     assert "its data and methods differ" in other.stderr
 
 
+def test_a_run_from_before_precision_could_be_asked_for_goes_on_in_float32_alone(images, tmp_path):
+    options = ("--n-steps", 2, "--methods", "random", "--data", images, "--out", tmp_path / "run")
+    assert run(*options).exit_code == 0
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest.pop("precision") == "float32"
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
+    assert run(*options).exit_code == 0
+    other = run(*options, "--precision", "bfloat16")
+    assert (other.exit_code, "its precision differs" in other.stderr) == (2, True)
+
+
 def test_only_what_the_model_gets_right(images, tmp_path):
     loaded = dg.load_model("cifar10-cnn")
     data = open_data(images / "cat")

@@ -22,7 +22,7 @@ from distillgrad.errors import InputError, ParameterError, SourceError
 from distillgrad.methods import METHODS
 from distillgrad.runs.folders import RunFolder
 from distillgrad.runs.job import Job
-from distillgrad.runs.manifest import MANIFEST, parsed_json
+from distillgrad.runs.manifest import MANIFEST, UNSAID, parsed_json
 from distillgrad.runs.store import Layout
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.datasets import ImageData
@@ -129,7 +129,7 @@ def job_of(manifest: Mapping[str, Any], out: str, strict: bool) -> Job:
         threads=manifest["threads"],
         seed=manifest["seed"],
         accelerated=manifest["accelerated"],
-        precision=manifest.get("precision", "float32"),
+        precision=manifest.get("precision", UNSAID["precision"]),
         device=manifest["device"],
         out=out,
         strict=strict,

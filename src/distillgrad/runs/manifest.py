@@ -11,6 +11,8 @@ from distillgrad.errors import ParameterError, SourceError
 from distillgrad.runs.files import is_temporary, written_whole
 
 MANIFEST = "manifest.json"
+UNSAID = {"precision": "float32"}
+"""What holds for runs that were begun before it could be asked for."""
 SHOWN = 40
 """Characters of a value that a message quotes."""
 
@@ -55,7 +57,8 @@ def refuse_another(out: str, before: Mapping[str, Any], now: Mapping[str, Any]) 
     Raises:
         ParameterError: they are not; says what differs, and how.
     """
-    different = list(_differences(before, now))
+    unsaid = {key: value for key, value in UNSAID.items() if key in now}
+    different = list(_differences({**unsaid, **before}, now))
     if different:
         shown = "; ".join(f"{name}: {was} there, {wanted} asked for" for name, was, wanted in different[:3])
         names = sorted({name.partition(".")[0] for name, _, _ in different})

@@ -333,6 +333,7 @@ def test_drawing_the_maps_otherwise_asks_nothing_of_the_model(page, passes):
     passes.clear()
     page.get_by_label("top 10 % of the pixels").check()
     page.locator("#drawing button").first.click()
+    page.locator("#top input[type=number]").click()  # waits until it has stopped moving
     page.locator("#top input[type=number]").fill("25")
     page.locator("#top input[type=number]").press("Enter")
     page.get_by_text("top 25 % of the pixels").wait_for()

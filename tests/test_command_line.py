@@ -215,6 +215,9 @@ def test_whoever_reads_or_waits_may_stop(tmp_path, photograph):
         "try:\n    os.kill(os.getpid(), signal.SIGINT); time.sleep(1)\n"
         "except KeyboardInterrupt:\n    pass\n"
     )
+    # A process that was started in the background may ignore interrupts, as may those that it starts.
+    heeding = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    called[1:3] = ["-c", heeding + "runpy.run_module('distillgrad', run_name='__main__')"]
     interrupted = subprocess.run(called, cwd=tmp_path, capture_output=True, check=False)
     assert (interrupted.returncode, interrupted.stdout, interrupted.stderr) == (130, b"", b"")
 

@@ -26,6 +26,10 @@ MADE = {
 }
 
 
+def unasked(inputs):
+    raise AssertionError(f"the model was asked about {len(inputs)} rows")
+
+
 def images(n=3, side=6):
     return torch.randn(n, 2, side, side, generator=torch.Generator().manual_seed(1)).double()
 
@@ -100,12 +104,12 @@ def test_rise_is_the_weighted_mean_of_its_masks():
 
 
 def test_rise_masks_are_random_grids_shifted_and_smooth():
-    masks = torch.stack(list(RISE(None, n_masks=2000, cells=7)._masks(torch.zeros(1, 1, 14, 21).double())))
+    masks = torch.stack(list(RISE(unasked, n_masks=2000, cells=7)._masks(torch.zeros(1, 1, 14, 21).double())))
     assert masks.shape == (2000, 14, 21)
     assert float(masks.min()) >= 0
     assert float(masks.max()) <= 1
     torch.testing.assert_close(masks.mean(0), torch.full((14, 21), 0.5).double(), rtol=0, atol=0.05)
-    whole = list(RISE(None, n_masks=3, probability=1.0)._masks(torch.zeros(1, 1, 5, 9).double()))
+    whole = list(RISE(unasked, n_masks=3, probability=1.0)._masks(torch.zeros(1, 1, 5, 9).double()))
     torch.testing.assert_close(torch.stack(whole), torch.ones(3, 5, 9).double(), rtol=0, atol=1e-15)
 
 
@@ -147,9 +151,9 @@ def test_occlusion_equals_captum(window, stride):
 
 
 def test_occlusion_windows_and_passes():
-    assert Occlusion(None).windows((3, 224, 224)) == ((3, 28, 28), (3, 14, 14))
-    assert Occlusion(None).windows((7,)) == ((1,), (1,))
-    assert Occlusion(None).n_passes == 15**2 + 2
+    assert Occlusion(unasked).windows((3, 224, 224)) == ((3, 28, 28), (3, 14, 14))
+    assert Occlusion(unasked).windows((7,)) == ((1,), (1,))
+    assert Occlusion(unasked).n_passes == 15**2 + 2
     calls = []
     Occlusion(lambda x: calls.append(x) or x.flatten(1)[:, :3], window=2, stride=2).attribute(images())
     assert len(calls) == 3**2 + 2
@@ -197,16 +201,16 @@ def test_patches_number_a_grid_without_gaps():
 
 def test_random_is_normal_repeatable_and_asks_no_model():
     x = torch.randn(2, 3, 64, 64)
-    found = Random(None).attribute(x)
+    found = Random(unasked).attribute(x)
     assert found.shape == x.shape
     assert abs(float(found.mean())) < 0.03
     assert abs(float(found.std()) - 1) < 0.03
-    assert torch.equal(found, Random(None).attribute(x.clone(memory_format=torch.channels_last)))
-    assert torch.equal(found[1], Random(None).attribute(x[1:])[0])
+    assert torch.equal(found, Random(unasked).attribute(x.clone(memory_format=torch.channels_last)))
+    assert torch.equal(found[1], Random(unasked).attribute(x[1:])[0])
     assert not torch.equal(found[0], found[1])
-    assert not torch.equal(found, Random(None, seed=1).attribute(x))
-    assert Random(None).attribute(x.bfloat16()).dtype == torch.bfloat16
-    assert Random(None).n_passes == 0
+    assert not torch.equal(found, Random(unasked, seed=1).attribute(x))
+    assert Random(unasked).attribute(x.bfloat16()).dtype == torch.bfloat16
+    assert Random(unasked).n_passes == 0
 
 
 def quadrants(side=48):
@@ -273,18 +277,18 @@ def test_segments_are_enlarged_by_a_disk():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: RISE(None, n_masks=0), "n_masks"),
-        (lambda: RISE(None, cells=2.5), "cells"),
-        (lambda: RISE(None, probability=0), "probability"),
-        (lambda: RISE(None, seed=-1), "seed"),
-        (lambda: Occlusion(None, window=0), "window"),
-        (lambda: Occlusion(None, window=2, stride=3), "stride"),
-        (lambda: Occlusion(None, stride=3).attribute(images()), "stride"),
-        (lambda: Lime(None, n_samples=True), "n_samples"),
-        (lambda: Lime(None, alpha=0), "alpha"),
-        (lambda: Lime(None, cells=101), "cells"),
-        (lambda: Random(None, seed="cat"), "seed"),
-        (lambda: XRAI(None, n_steps=0), "n_steps"),
+        (lambda: RISE(unasked, n_masks=0), "n_masks"),
+        (lambda: RISE(unasked, cells=2.5), "cells"),
+        (lambda: RISE(unasked, probability=0), "probability"),
+        (lambda: RISE(unasked, seed=-1), "seed"),
+        (lambda: Occlusion(unasked, window=0), "window"),
+        (lambda: Occlusion(unasked, window=2, stride=3), "stride"),
+        (lambda: Occlusion(unasked, stride=3).attribute(images()), "stride"),
+        (lambda: Lime(unasked, n_samples=True), "n_samples"),
+        (lambda: Lime(unasked, alpha=0), "alpha"),
+        (lambda: Lime(unasked, cells=101), "cells"),
+        (lambda: Random(unasked, seed="cat"), "seed"),
+        (lambda: XRAI(unasked, n_steps=0), "n_steps"),
     ],
 )
 def test_parameters_outside_their_range(make, words):

@@ -97,8 +97,7 @@ def attribute(
     loaded = load(model, "cpu" if engine == "ray" else device, seed)
     if target not in ("predicted", "label"):
         loaded.class_index(target)
-    model_or_faster = faster(loaded, accelerate, precision)
-    fast = model_or_faster if accelerate else None
+    fast = faster(loaded, accelerate, precision)
     if dry_run:
         _estimate(loaded, images, request, computed_by.default_threads, fast, as_json)
         return

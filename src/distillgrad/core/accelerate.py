@@ -23,6 +23,7 @@ from distillgrad.core.equivalence import (
 from distillgrad.core.folding import Pair, fold, foldable
 from distillgrad.core.forward import Model, logits_of
 from distillgrad.core.intercept import evaluating, visible
+from distillgrad.core.packing import pack
 from distillgrad.errors import InputError, ModelError, ParameterError, UnknownNameError
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
@@ -101,11 +102,12 @@ def accelerate(
     """A frozen copy in eval mode that computes the same, faster; the model itself stays as it is.
 
     Batch norms become part of the layer before where the data flow shows that this alone feeds them and
-    logits and gradients in float64 stay the same to 1e-9; the memory layout changes if that measures faster.
-    The result is then compared with the model on the examples and on jittered ones. It is the same function,
-    rounded otherwise, so gradient methods are unaffected. Methods that look at layers see the folded ones,
-    and need the original: FullGrad (a convolution's bias and its batch norm's become one term), Grad-CAM
-    (its last convolution now contains the batch norm), LRP.
+    logits and gradients in float64 stay the same to 1e-9; on CPUs the weights of large convolutions are laid
+    out for the processor once (:mod:`~distillgrad.core.packing`); the memory layout changes if that measures
+    faster. The result is then compared with the model on the examples and on jittered ones. It is the same
+    function, rounded otherwise, so gradient methods are unaffected. Methods that look at layers see the
+    folded ones, and need the original: FullGrad (a convolution's bias and its batch norm's become one term),
+    Grad-CAM (its last convolution now contains the batch norm), LRP.
 
     Args:
         model: A plain ``nn.Module`` (not compiled or scripted) from ``(N, …)`` to logits.
@@ -119,8 +121,9 @@ def accelerate(
         ModelError: no plain module; random, or dependent on the other rows of a batch; the result is not the
             model's, and by how much.
         InputError, ParameterError, UnknownNameError: examples or options that cannot be.
-    Cost: some ten passes of the examples; for folding two of three rows in float64. Not while another thread
-        calls a model: ``torch.fx`` patches ``nn.Module`` meanwhile.
+    Cost: some ten passes of the examples; for folding two of three rows in float64. The memory of the
+        weights, those of large convolutions up to three times. Not while another thread calls a model:
+        ``torch.fx`` patches ``nn.Module`` meanwhile.
     """
     if precision not in ("float32", "bfloat16"):
         raise UnknownNameError("precision", str(precision), ("float32", "bfloat16"))
@@ -135,6 +138,9 @@ def accelerate(
         probe = probe_of(batch)
         expected = sound_response(module, probe)
         applied, skipped = _folded(network, probe)
+        n_packed = 0 if compile else pack(network)  # the compiler lays weights out itself
+        if n_packed:
+            applied.append(f"weights laid out once: {n_packed}")
         autocast = precision == "bfloat16"
         if channels_last is None:
             channels_last, measured = _faster_in_channels_last(network, batch, autocast)

@@ -1,0 +1,170 @@
+"""Packed convolutions beside torch's own, of which they are a faster copy."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import distillgrad as dg
+from distillgrad.core.packing import PackedConv2d, pack
+
+CHANNELS_LAST = torch.channels_last
+
+
+def pair(*arguments: int, **keywords: int | bool) -> tuple[nn.Conv2d, PackedConv2d]:
+    """A frozen convolution and its packed copy."""
+    plain = nn.Conv2d(*arguments, **keywords).requires_grad_(False).to(memory_format=CHANNELS_LAST)
+    packed = copy.deepcopy(plain)
+    assert pack(packed) == 1
+    assert isinstance(packed, PackedConv2d)
+    return plain, packed
+
+
+def output_and_gradient(layer: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    leaf = inputs.detach().requires_grad_()
+    output = layer(leaf)
+    weight = torch.randn(output.shape, generator=torch.Generator().manual_seed(1)).to(output)
+    (gradient,) = torch.autograd.grad((output * weight).sum(), leaf)
+    return output.detach(), gradient
+
+
+def apart(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).norm() / other.norm())
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "dilation"), [(3, 1, 1, 1), (3, 2, 1, 1), (3, 3, 0, 2), (1, 2, 0, 1)]
+)
+def test_values_are_torch_s_own_up_to_rounding(kernel, stride, padding, dilation, bias, bfloat16):
+    plain, packed = pair(512, 512, kernel, stride=stride, padding=padding, dilation=dilation, bias=bias)
+    for n_rows, height, width in [(1, 9, 8), (2, 12, 13)]:  # what is laid out serves every size
+        inputs = torch.randn(n_rows, 512, height, width).contiguous(memory_format=CHANNELS_LAST)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            found, expected = output_and_gradient(packed, inputs), output_and_gradient(plain, inputs)
+        for one, other in zip(found, expected, strict=True):
+            assert one.dtype == other.dtype
+            assert one.stride() == other.stride()
+            assert apart(one, other) < (1e-2 if bfloat16 else 1e-6)
+    assert {use for use, _ in packed.laid_out} == {"output", "gradient"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_strided_gradient_is_the_convolution_that_it_is(data):
+    stride = data.draw(st.integers(2, 5), "stride")
+    kernel = data.draw(st.integers(4, 9), "kernel")
+    padding = data.draw(st.integers(0, kernel - 1), "padding")
+    channels = data.draw(st.integers(1, 4), "channels")
+    sides = [data.draw(st.integers(max(1, kernel - 2 * padding), 20), "side") for _ in range(2)]
+    plain, packed = pair(channels, 5, kernel, stride=stride, padding=padding)
+    inputs = torch.randn(2, channels, *sides)
+    for layout in (torch.contiguous_format, CHANNELS_LAST):
+        found, expected = (
+            output_and_gradient(layer, inputs.contiguous(memory_format=layout)) for layer in (packed, plain)
+        )
+        torch.testing.assert_close(found[0], expected[0])
+        torch.testing.assert_close(found[1], expected[1])
+    assert "phases" in {use for use, _ in packed.laid_out}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: layer.weight.mul_(2),
+        lambda layer: setattr(layer, "weight", nn.Parameter(layer.weight * 2, requires_grad=False)),
+        lambda layer: setattr(layer.weight, "data", layer.weight * 2),
+        lambda layer: layer.load_state_dict({"weight": layer.weight * 2, "bias": layer.bias}),
+        lambda layer: layer.load_state_dict({"weight": layer.weight * 2, "bias": layer.bias}, assign=True),
+        lambda layer: layer.double(),
+    ],
+)
+def test_other_weights_are_laid_out_anew(change):
+    plain, packed = pair(128, 128, 3)
+    inputs = torch.randn(2, 128, 5, 5).contiguous(
+        memory_format=CHANNELS_LAST
+    )  # of one, torch may choose otherwise
+    before = output_and_gradient(packed, inputs)
+    with torch.no_grad():
+        for layer in (plain, packed):
+            change(layer)
+    inputs = inputs.to(plain.weight)
+    found, expected = output_and_gradient(packed, inputs), output_and_gradient(plain, inputs)
+    assert not torch.equal(found[0], before[0])
+    assert all(apart(one, other) < 1e-6 for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))],  # noqa: S301  # our own, just now
+)
+def test_a_copy_lays_out_its_own(duplicate):
+    _, packed = pair(128, 128, 3)
+    inputs = torch.randn(1, 128, 5, 5).contiguous(memory_format=CHANNELS_LAST)
+    expected = packed(inputs)
+    twin = duplicate(packed)
+    assert not twin.laid_out
+    assert packed.laid_out
+    torch.testing.assert_close(twin(inputs), expected)
+
+
+def test_whoever_watches_sees_a_convolution():
+    model = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3), nn.ReLU(), nn.Conv2d(64, 256, 3), nn.ReLU())
+    model.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 2)])
+    model.requires_grad_(False).to(memory_format=CHANNELS_LAST)
+    inputs = torch.randn(2, 3, 20, 20)
+    expected = dg.FullGrad(model).attribute(inputs, 0)
+    assert pack(model) == 2
+    torch.testing.assert_close(dg.FullGrad(model).attribute(inputs, 0), expected)
+    torch.testing.assert_close(dg.FullGrad(model).residual(inputs, 0), torch.zeros(2), atol=1e-5, rtol=0)
+
+
+def test_what_else_torch_can_do_it_still_can():
+    plain, packed = pair(128, 128, 3, padding=1)
+    inputs = torch.randn(1, 128, 4, 4).contiguous(memory_format=CHANNELS_LAST)
+
+    def of_the_gradient(layer: nn.Module) -> torch.Tensor:
+        leaf = inputs.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(layer(leaf).pow(2).sum(), leaf, create_graph=True)
+        return torch.autograd.grad(gradient.pow(2).sum(), leaf)[0]
+
+    def of_the_weights(layer: nn.Module) -> torch.Tensor:
+        layer.requires_grad_(True)
+        return torch.autograd.grad(layer(inputs).sum(), layer.weight)[0]
+
+    def by_function(layer: nn.Module) -> torch.Tensor:
+        return torch.func.vmap(torch.func.grad(lambda row: layer(row[None]).pow(2).sum()))(inputs)
+
+    for ask in (of_the_gradient, by_function, of_the_weights):
+        torch.testing.assert_close(ask(packed), ask(plain))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(64, 64, 3),  # too few weights
+        nn.Conv2d(512, 512, 3, groups=2),
+        nn.Conv2d(512, 512, 3, padding="same"),
+        nn.Conv2d(512, 512, 3, padding_mode="reflect"),
+        nn.Conv2d(512, 512, 3, dtype=torch.float64),
+        nn.Conv1d(512, 512, 3),
+        nn.utils.parametrizations.weight_norm(nn.Conv2d(512, 512, 3)),
+        nn.Conv2d(3, 8, 3, 2),  # too small a kernel to be worth it
+        nn.Conv2d(3, 8, (4, 8), 2),
+    ],
+)
+def test_what_does_not_pay_or_is_no_plain_convolution_stays(layer):
+    kind = type(layer)
+    assert pack(layer.requires_grad_(False)) == 0
+    assert type(layer) is kind
+
+
+def test_weights_to_train_are_not_laid_out():
+    assert pack(nn.Conv2d(512, 512, 3)) == 0

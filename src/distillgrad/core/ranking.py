@@ -14,8 +14,9 @@ from torch import Tensor
 from distillgrad.core.stages import stage
 from distillgrad.errors import InputError
 
-SAMPLE = 6000
-MARGIN = 100  # at least two and a half standard deviations of a sample quantile's rank
+SAMPLE = 12_000
+DEVIATIONS = 3
+"""So many standard deviations of a sample quantile's rank are its bracket: more make more to look through."""
 
 
 def count_below(quantile: float, n_features: int) -> int:
@@ -52,9 +53,11 @@ def _selected(row: NDArray[Any], rank: int) -> float:
     while row.size > 4 * SAMPLE:
         # An odd step: layers of stride 2 leave a chequered pattern, of which an even one sees one colour.
         sample = np.sort(row[:: row.size // SAMPLE | 1])
-        centre = rank * sample.size // row.size
-        low = sample[max(centre - MARGIN, 0)]
-        high = sample[min(centre + MARGIN, sample.size - 1)]
+        share = rank / row.size
+        centre = round(share * sample.size)
+        margin = math.ceil(DEVIATIONS * math.sqrt(sample.size * share * (1 - share))) + 1
+        low = sample[max(centre - margin, 0)]
+        high = sample[min(centre + margin, sample.size - 1)]
         upto_low, under_high = row <= low, row < high
         n_upto_low, n_under_high = _count(upto_low), _count(under_high)
         if n_upto_low <= rank < n_under_high:

@@ -31,10 +31,12 @@ def count_below(quantile: float, n_features: int) -> int:
 
 
 def order_statistic(values: Tensor, count: int) -> Tensor:
-    """The ``(count+1)``-th smallest value of each row of ``(N, d)``, as ``(N, 1)``; 0 ≤ count < d.
+    """The ``(count+1)``-th smallest value of each row of ``(N, d)``, as ``(N, 1)``; infinity for count ≥ d.
 
     Exact: a value that occurs in the row, no interpolation. Cost: one selection, no sort.
     """
+    if count >= values.shape[1]:
+        return values.new_full((len(values), 1), math.inf)
     with stage("selection"):
         if values.device.type == "cpu":
             selected = np.array([_selected(row, count) for row in values.numpy()], values.numpy().dtype)
@@ -94,17 +96,23 @@ def among_lowest(values: Tensor, count: int) -> Tensor:
     Returns: ``(N, d)`` in the dtype of ``values``, ready for arithmetic; all ones for ``count >= d``.
     Source: the sets S of Jeon et al. 2022, eq. 6 and 9.
     """
-    if count >= values.shape[1]:
-        return torch.ones_like(values)
-    # Comparing into a tensor of floats is seven times faster than making Booleans and converting them.
-    return torch.lt(values, order_statistic(values, count), out=torch.empty_like(values))
+    return below(values, order_statistic(values, count))
 
 
 def above_lowest(values: Tensor, count: int) -> Tensor:
     """The complement of :func:`among_lowest`: 0 where ``rank(j) ≤ count``, else 1."""
-    if count >= values.shape[1]:
-        return torch.zeros_like(values)
-    return torch.ge(values, order_statistic(values, count), out=torch.empty_like(values))
+    return from_on(values, order_statistic(values, count))
+
+
+def below(values: Tensor, threshold: Tensor) -> Tensor:
+    """1 where a value is below its row's ``threshold`` ``(N, 1)``, else 0, in the dtype of ``values``."""
+    # Comparing into a tensor of floats is seven times faster than making Booleans and converting them.
+    return torch.lt(values, threshold, out=torch.empty_like(values))
+
+
+def from_on(values: Tensor, threshold: Tensor) -> Tensor:
+    """The complement of :func:`below`."""
+    return torch.ge(values, threshold, out=torch.empty_like(values))
 
 
 def pixel_attributions(attributions: Tensor) -> Tensor:

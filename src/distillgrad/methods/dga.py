@@ -17,7 +17,14 @@ from distillgrad.core.batch import (
 )
 from distillgrad.core.forward import Model, Target, accumulation_dtype, scores, value_and_gradient
 from distillgrad.core.intercept import evaluating
-from distillgrad.core.ranking import above_lowest, among_lowest, count_below
+from distillgrad.core.ranking import (
+    above_lowest,
+    among_lowest,
+    below,
+    count_below,
+    from_on,
+    order_statistic,
+)
 from distillgrad.core.stages import stage
 from distillgrad.errors import ModelError, ParameterError, UnknownNameError
 from distillgrad.methods.base import GradientMethod, whole_number
@@ -180,9 +187,10 @@ class DistilledGradientAggregation(GradientMethod):
             yield Anchor(at.inputs, attribution, score, target)
             if n < self.n_steps:  # the masks after the last anchor would go unused
                 with stage("masking"):
-                    kept = self._mask(attribution, n).mul_(difference)
+                    mask = distillation_mask(attribution, n, self.n_steps, self.epc_quantile, self.masks)
+                    kept = mask.mul_(difference)
                     at = replace(batch, inputs=batch.shifted(kept), target=target)
-                del attribution, kept  # the next pass needs the memory
+                del attribution, mask, kept  # the next pass needs the memory
 
     def _local(self, at: Batch) -> tuple[Tensor, Tensor | None, Target]:
         """``φ`` of the anchors, their scores where that costs no pass, and the target they were taken for."""
@@ -202,16 +210,25 @@ class DistilledGradientAggregation(GradientMethod):
             )
         return attribution.detach().to(accumulation_dtype(at.inputs.dtype)), None, target
 
-    def _mask(self, attribution: Tensor, n: int) -> Tensor:
-        """Line 4: ``M = n/N·M_WC + (1−n/N)·M_EPC``, of the attribution's shape (eq. 7, 10, 11)."""
-        weight = n / self.n_steps
-        if self.masks == "weak":
-            mask = torch.zeros_like(attribution)
-        else:
-            mask = extreme_positive_contributor_mask(attribution, self.epc_quantile).mul_(1 - weight)
-        if self.masks != "extreme" and n:
-            mask.add_(weak_contributor_mask(attribution, n, self.n_steps), alpha=weight)
-        return mask
+
+def distillation_mask(
+    attribution: Tensor, n: int, n_steps: int, quantile: float, masks: Masks = "both"
+) -> Tensor:
+    """Line 4 of Algorithm 1: ``M = n/N·M_WC + (1−n/N)·M_EPC``, of the attribution's shape (eq. 7, 10, 11)."""
+    flat = attribution.flatten(1)
+    weight, n_features = n / n_steps, flat.shape[1]
+    weak, extreme = masks != "extreme" and n > 0, masks != "weak"
+    # Both selections before the arithmetic: torch's threads sleep meanwhile, and waking them takes as long as
+    # two operations.
+    if weak:
+        magnitude = flat.abs()
+        lowest = order_statistic(magnitude, n * n_features // n_steps)
+    if extreme:
+        highest = order_statistic(flat, count_below(quantile, n_features))
+    mask = below(flat, highest).mul_(1 - weight) if extreme else torch.zeros_like(flat)
+    if weak:
+        mask.add_(from_on(magnitude, lowest), alpha=weight)
+    return mask.view_as(attribution)
 
 
 def weak_contributor_mask(attribution: Tensor, n: int, n_steps: int) -> Tensor:

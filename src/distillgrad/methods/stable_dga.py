@@ -13,7 +13,7 @@ from distillgrad.core.forward import Model, value_and_gradient
 from distillgrad.core.stages import stage
 from distillgrad.errors import ParameterError
 from distillgrad.methods.base import GradientMethod, whole_number
-from distillgrad.methods.dga import extreme_positive_contributor_mask, weak_contributor_mask
+from distillgrad.methods.dga import distillation_mask
 from distillgrad.methods.gradient import gradient_x_input
 
 
@@ -79,19 +79,12 @@ class StableDistilledGradientAggregation(GradientMethod):
             with stage("masking"):
                 if n % every == 0:
                     ranked = gathered.clone()
-                kept = self._mask(ranked, n) * difference
+                mask = distillation_mask(ranked, n, self.n_steps, self.epc_quantile)
+                kept = mask * difference
                 at = replace(batch, inputs=batch.shifted(kept), target=target)
         shares = difference.shape[1] if difference.ndim == 4 else 1
         counted = (self.n_steps + 1) * (self.n_steps + 2) / 2
         return (total / (counted * shares)).expand_as(difference).contiguous()
-
-    def _mask(self, ranked: Tensor, n: int) -> Tensor:
-        """Algorithm 1, line 4: ``M = n/N·M_WC + (1−n/N)·M_EPC``, both of the same ranking."""
-        weight = n / self.n_steps
-        mask = extreme_positive_contributor_mask(ranked, self.epc_quantile).mul_(1 - weight)
-        if n:
-            mask.add_(weak_contributor_mask(ranked, n, self.n_steps), alpha=weight)
-        return mask
 
 
 def _by_pixel(attribution: Tensor) -> Tensor:

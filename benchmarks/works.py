@@ -126,17 +126,21 @@ def dga(name: str, batch: int, side: int, n_steps: int) -> Work:
     )
 
 
-def dga_accelerated(name: str, sizes: Sizes, precision: Precision, target: float) -> Work:
-    """DGA on the accelerated model beside N+1 bare passes of the model as it is."""
-    model, inputs = network(name), images(sizes.batch, sizes.side)
+def dga_accelerated(name: str, batch: int, sizes: Sizes, precision: Precision, target: float) -> Work:
+    """DGA on the accelerated model beside N+1 bare passes, and Captum's IG, of the model as it is."""
+    from captum.attr import IntegratedGradients as Peer
+
+    model, inputs = network(name), images(batch, sizes.side)
     faster = dg.accelerate(model, inputs[:1], precision=precision, channels_last=True)
-    method = dg.DGA(faster, n_steps=sizes.n_steps)
+    method, peer = dg.DGA(faster, n_steps=sizes.n_steps), Peer(model)
     return Work(
         name=f"DGA, N={sizes.n_steps}, {name} accelerated in {precision}, "
-        f"{sizes.batch}×3×{sizes.side}×{sizes.side}",
-        ours=lambda: method.attribute(inputs, [0] * sizes.batch),
+        f"{batch}×3×{sizes.side}×{sizes.side}",
+        ours=lambda: method.attribute(inputs, [0] * batch),
         floor=lambda: repeated(model, inputs, sizes.n_steps + 1),
         floor_target=target,
+        peer_name="Captum's IG",
+        peer=lambda: peer.attribute(inputs, target=0, n_steps=sizes.n_steps + 1),
     )
 
 
@@ -242,8 +246,9 @@ def all_works(sizes: Sizes) -> Iterator[Work]:
     for name, (side, steps) in sizes.dga.items():
         for batch, n_steps in steps.items():
             yield dga(name, batch, side, n_steps)
-    yield dga_accelerated("resnet18", sizes, "float32", 0.75)
-    yield dga_accelerated("resnet18", sizes, "bfloat16", 0.30)
+    for batch in (1, sizes.batch):
+        yield dga_accelerated("resnet18", batch, sizes, "float32", 0.75)
+        yield dga_accelerated("resnet18", batch, sizes, "bfloat16", 0.30)
     yield fullgrad("resnet18", sizes)
     yield guided_backprop("resnet18", sizes)
     for accelerated in (False, True):

@@ -135,14 +135,16 @@ def as_markdown(
 
 
 def _asked(only: str, name: str) -> bool:
-    return any(part.strip().lower() in name.lower() for part in only.split(","))
+    return any(all(word in name.lower() for word in part.lower().split()) for part in only.split(","))
 
 
 def main() -> None:
     """Measure, print, keep as JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs")
-    parser.add_argument("--only", default="", help="works with this in their name; several after commas")
+    parser.add_argument(
+        "--only", default="", help="works with these words in their name; others after a comma"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--page", type=Path, help="write the table as Markdown, too")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))

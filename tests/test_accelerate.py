@@ -323,6 +323,32 @@ def test_bfloat16_returns_logits_in_float32():
         accelerate(convolutional(), x.double(), precision="bfloat16")
 
 
+@pytest.mark.parametrize("name", ["convolutional", "weight norm", "shared"])
+def test_bfloat16_is_to_the_bit_what_autocast_makes_of_the_same_model(name):
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.scale = nn.Linear(72, 72), nn.Module()
+            self.scale.weight = self.linear.weight
+
+        def forward(self, x):
+            return self.linear(x.flatten(1)) @ self.scale.weight.double().float()
+
+    model = {
+        "convolutional": convolutional,
+        "weight norm": lambda: nn.Sequential(
+            nn.utils.parametrizations.weight_norm(nn.Conv2d(2, 16, 3)), nn.Flatten(), nn.Linear(256, 5)
+        ),
+        "shared": Shared,
+    }[name]().float()
+    x = images(3, 2, 6, 6).float()
+    folded = accelerate(model, x, channels_last=False)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = folded.network(x).float()
+    with torch.no_grad():
+        assert torch.equal(accelerate(model, x, precision="bfloat16", channels_last=False)(x), expected)
+
+
 def test_compilation_is_asked_for_and_checked(monkeypatch):
     model, x = convolutional(), images(3, 2, 6, 6)
     monkeypatch.setattr(torch, "compile", lambda call, **_: call)

@@ -343,9 +343,29 @@ def test_threads_that_explain_at_once_leave_the_flags_as_they_were():
     with evaluating(model):
         assert not model.training
     assert not model.training  # the other thread is still at work
+    assert not model.weight.requires_grad
     leave.set()
     holder.join()
     assert model.training
+    assert model.weight.requires_grad
+
+
+def test_a_training_step_that_waits_is_not_disturbed():
+    """Weights are frozen meanwhile: those that were frozen stay so, the others still get their gradients."""
+    model, expected = convolutional(), convolutional()
+    first, *others = model.parameters()
+    first.requires_grad_(False)
+    loss = model(images()).sum()
+    dg.DGA(model, n_steps=2).attribute(images())
+    with pytest.raises(ZeroDivisionError):
+        dg.DGA(model, n_steps=2).attribute(images(), lambda _: 1 / 0)
+    loss.backward()
+    expected(images()).sum().backward()
+    assert not first.requires_grad
+    assert first.grad is None
+    for each, other in zip(others, [*expected.parameters()][1:], strict=True):
+        assert each.requires_grad
+        assert torch.equal(each.grad, other.grad)
 
 
 @pytest.mark.parametrize(

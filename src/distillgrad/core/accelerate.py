@@ -20,10 +20,10 @@ from distillgrad.core.equivalence import (
     rounding,
     sound_response,
 )
-from distillgrad.core.folding import Pair, fold, foldable
+from distillgrad.core.folding import LINEAR, Pair, fold, foldable
 from distillgrad.core.forward import Model, logits_of
 from distillgrad.core.intercept import evaluating, visible
-from distillgrad.core.packing import pack
+from distillgrad.core.packing import PackedConv2d, pack
 from distillgrad.errors import InputError, ModelError, ParameterError, UnknownNameError
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
@@ -142,6 +142,8 @@ def accelerate(
         if n_packed:
             applied.append(f"weights laid out once: {n_packed}")
         autocast = precision == "bfloat16"
+        if autocast:
+            _cast_once(network)
         if channels_last is None:
             channels_last, measured = _faster_in_channels_last(network, batch, autocast)
             (applied if channels_last else skipped).append(measured)
@@ -217,6 +219,17 @@ def _wrong_when_folded(network: nn.Module, pairs: list[Pair], probe: Batch) -> s
     except (RuntimeError, TypeError, AttributeError) as error:
         return f"float64, in which folding is checked, fails: {error}"
     return "" if apart.within(EXACT, EXACT) else f"folded, {apart} in float64"
+
+
+def _cast_once(network: nn.Module) -> None:
+    """Casts what autocast would cast in every pass: weights and biases of convolutions and linear layers."""
+    for module in network.modules():
+        if type(module) not in (*LINEAR, PackedConv2d):  # a subclass may compute with them in float32
+            continue
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if name in ("weight", "bias"):  # what these are computed from is not cast
+                # A new one: another module may share the old one, in float32.
+                setattr(module, name, nn.Parameter(parameter.to(torch.bfloat16), requires_grad=False))
 
 
 def _expect_same(accelerated: Accelerated, expected: Response, probe: Batch) -> None:

@@ -21,38 +21,50 @@ from torch.overrides import TorchFunctionMode
 from distillgrad.errors import ModelError
 
 _lock = threading.Lock()
-_evaluated: dict[int, tuple[int, list[nn.Module]]] = {}
-"""By ``id`` of the model: how many calls hold it in eval mode, and the modules that were training."""
+_held: dict[int, tuple[int, list[nn.Module], list[nn.Parameter]]] = {}
+"""By ``id`` of the model: how many calls hold it, and what they changed: modules that trained, weights."""
 
 
 @contextmanager
 def evaluating(model: Callable[..., Any]) -> Iterator[None]:
-    """Puts ``model`` into eval mode and gives every module its own ``training`` flag back.
+    """Puts ``model`` into eval mode, frozen, and gives every module and weight its own flag back.
 
     A row's explanation must not depend on the other rows of its batch, and batch norm's statistics must
-    not move: so no module may train meanwhile. The flags come back after an exception too, and with
-    several calls at once (threads) only when the last of them ends. A callable that is no module passes.
+    not move: so no module may train meanwhile. Nor does anybody ask for the gradients of weights, for which a
+    pass would keep what it need not: of a transformer, half as much again. The flags come back after an
+    exception too, and with several calls at once (threads) only when the last of them ends. A callable that
+    is no module passes.
     """
     if not isinstance(model, nn.Module):
         yield
         return
     with _lock:
-        holders, training = _evaluated.get(id(model), (0, []))
+        holders, training, trained = _held.get(id(model), (0, [], []))
         if not holders:
             training = [module for module in model.modules() if module.training]
+            trained = [each for each in model.parameters() if _can_be_frozen(each)]
             for module in training:
                 module.training = False
-        _evaluated[id(model)] = (holders + 1, training)
+            for parameter in trained:
+                parameter.requires_grad_(False)
+        _held[id(model)] = (holders + 1, training, trained)
     try:
         yield
     finally:
         with _lock:
-            holders, training = _evaluated.pop(id(model))
+            holders, training, trained = _held.pop(id(model))
             if holders > 1:
-                _evaluated[id(model)] = (holders - 1, training)
+                _held[id(model)] = (holders - 1, training, trained)
             else:
                 for module in training:
                     module.training = True
+                for parameter in trained:
+                    parameter.requires_grad_(True)
+
+
+def _can_be_frozen(parameter: nn.Parameter) -> bool:
+    """Whether it has a gradient that can be switched off, and on again."""
+    return parameter.requires_grad and parameter.is_leaf and not parameter.is_inference()
 
 
 @overload

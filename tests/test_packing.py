@@ -88,9 +88,7 @@ def test_a_strided_gradient_is_the_convolution_that_it_is(data):
 )
 def test_other_weights_are_laid_out_anew(change):
     plain, packed = pair(128, 128, 3)
-    inputs = torch.randn(2, 128, 5, 5).contiguous(
-        memory_format=CHANNELS_LAST
-    )  # of one, torch may choose otherwise
+    inputs = torch.randn(2, 128, 5, 5).contiguous(memory_format=CHANNELS_LAST)
     before = output_and_gradient(packed, inputs)
     with torch.no_grad():
         for layer in (plain, packed):
@@ -139,10 +137,14 @@ def test_what_else_torch_can_do_it_still_can():
         layer.requires_grad_(True)
         return torch.autograd.grad(layer(inputs).sum(), layer.weight)[0]
 
+    def of_the_bias(layer: nn.Module) -> torch.Tensor:
+        layer.bias.requires_grad_(True)
+        return torch.autograd.grad(layer(inputs).sum(), layer.bias)[0]
+
     def by_function(layer: nn.Module) -> torch.Tensor:
         return torch.func.vmap(torch.func.grad(lambda row: layer(row[None]).pow(2).sum()))(inputs)
 
-    for ask in (of_the_gradient, by_function, of_the_weights):
+    for ask in (of_the_gradient, by_function, of_the_bias, of_the_weights):
         torch.testing.assert_close(ask(packed), ask(plain))
 
 

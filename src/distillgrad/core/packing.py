@@ -78,7 +78,8 @@ class PackedConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """As ``nn.Conv2d``, in the type of autocast where that is on."""
         watched = has_torch_function_unary(input) or torch._C._are_functorch_transforms_active()
-        if watched or torch.compiler.is_compiling() or self.weight.requires_grad:
+        trains = self.weight.requires_grad or (self.bias is not None and self.bias.requires_grad)
+        if watched or trains or torch.compiler.is_compiling():
             return super().forward(input)
         if not input.is_cpu or input.ndim != 4:
             return super().forward(input)

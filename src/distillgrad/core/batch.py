@@ -13,6 +13,7 @@ from torch import Tensor
 
 from distillgrad.core.forward import Model, Score, Target, accumulation_dtype, is_out_of_memory, scores
 from distillgrad.core.intercept import evaluating
+from distillgrad.core.streams import rows_each, side_by_side
 from distillgrad.errors import InputError, ModelError, ParameterError, TargetError
 
 TargetLike: TypeAlias = int | Sequence[int] | Tensor | Score | None
@@ -129,20 +130,24 @@ def attribute_in_chunks(
     attribute: Callable[[Batch], Tensor],
     batch: Batch,
     internal_batch_size: int | None = None,
+    streams: Callable[[int], int] = lambda size: 1,
 ) -> Tensor:
     """``attribute`` of the batch's rows, ``internal_batch_size`` at a time, in eval mode.
 
-    Out of memory halves the chunk and goes on. The result has the dtype of the inputs.
+    ``streams`` says how many threads may share so many rows at a time. Out of memory halves the chunk and
+    goes on. The result has the dtype of the inputs.
 
     Raises:
         ParameterError: ``internal_batch_size`` below 1.
         ModelError: attributions that are not finite; names the samples.
     """
     with evaluating(model), outside_inference_mode():
+        size = checked_size(internal_batch_size) or len(batch)
         attributions = in_chunks(
             lambda chosen: attribute(batch.rows(chosen)).to(batch.inputs.dtype),
             len(batch),
-            checked_size(internal_batch_size) or len(batch),
+            size,
+            streams(size),
         )
     samples = _not_finite(attributions)
     if samples:
@@ -168,11 +173,20 @@ def checked_size(internal_batch_size: int | None) -> int | None:
     return internal_batch_size
 
 
-def in_chunks(work: Callable[[slice], Tensor], n_rows: int, size: int) -> Tensor:
+def in_chunks(work: Callable[[slice], Tensor], n_rows: int, size: int, streams: int = 1) -> Tensor:
     """``work`` of the slices of ``n_rows`` rows, ``size`` at a time, end to end.
 
-    Out of memory halves the slices and goes on.
+    Several ``streams`` share the rows at a time. Out of memory halves the slices and goes on, in one.
     """
+    if streams > 1:
+        rows = rows_each(n_rows, size, streams)
+        slices = [slice(start, min(start + rows, n_rows)) for start in range(0, n_rows, rows)]
+        try:
+            return torch.cat(side_by_side(work, slices, streams))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        size = (min(size, n_rows) + 1) // 2
     parts: list[Tensor] = []
     start = 0
     while start < n_rows:

@@ -89,7 +89,8 @@ def _flat(output: Any, n_rows: int) -> Tensor:
     return logits.reshape(len(logits), -1)
 
 
-def _logits(model: Model, probe: Batch) -> Tensor:
+def row_logits(model: Model, probe: Batch) -> Tensor:
+    """The logits ``(N, K)`` of a probe. Cost: one forward pass."""
     seen: list[Tensor] = []
 
     def score(output: Any) -> Tensor:
@@ -104,10 +105,13 @@ def difference(found: Response, expected: Response) -> Difference:
     """Of two models' responses to one probe."""
     one, other = found.gradient.flatten(1).double(), expected.gradient.flatten(1).double()
     apart = (one - other).norm(dim=1) / other.norm(dim=1).clamp(1e-30)
-    return Difference(_apart(found.logits, expected.logits), float(apart.nan_to_num(torch.inf).median()))
+    return Difference(
+        logits_apart(found.logits, expected.logits), float(apart.nan_to_num(torch.inf).median())
+    )
 
 
-def _apart(logits: Tensor, expected: Tensor) -> float:
+def logits_apart(logits: Tensor, expected: Tensor) -> float:
+    """Their largest difference, relative to the largest; infinite for NaN and for other shapes."""
     if logits.shape != expected.shape:
         return float("inf")
     largest = expected.double().abs().max().clamp(1e-30)
@@ -139,15 +143,15 @@ def sound_response(model: nn.Module, probe: Batch) -> Response:
         raise ModelError(
             "the model's logits are not finite on the examples; give it inputs as it expects them"
         )
-    again = _apart(_logits(model, probe), expected.logits)
+    again = logits_apart(row_logits(model, probe), expected.logits)
     if again > tolerance:
         raise ModelError(
             f"the model answers otherwise when asked twice (logits differ by {again:.1g} of the largest): it "
             "draws random numbers (dropout with training=True?) or changes itself; make it deterministic"
         )
     last = len(probe) - 1
-    alone = torch.cat([_logits(model, probe.rows(slice(row, row + 1))) for row in (0, last)])
-    apart = _apart(alone, expected.logits[[0, last]])
+    alone = torch.cat([row_logits(model, probe.rows(slice(row, row + 1))) for row in (0, last)])
+    apart = logits_apart(alone, expected.logits[[0, last]])
     if apart > tolerance:
         raise ModelError(
             f"a row's logits depend on the other rows of its batch (alone they differ by {apart:.1g} of the "

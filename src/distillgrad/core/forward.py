@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from distillgrad.core.stages import stage
+from distillgrad.core.streams import abandon_if_unwanted
 from distillgrad.errors import ModelError, TargetError
 
 Model: TypeAlias = Callable[..., Any]
@@ -131,6 +132,7 @@ def value_and_gradient(
         TargetError: as in :func:`select`.
     Cost: one forward and one backward pass; a copy of the inputs.
     """
+    abandon_if_unwanted()
     with torch.enable_grad():
         leaf = inputs.detach().requires_grad_()
         # The model gets a copy: it may begin with an in-place operation, which a leaf does not allow.
@@ -165,6 +167,7 @@ def scores(
 
     The model gets a copy of the inputs, into which it may write, or the inputs if they are ``disposable``.
     """
+    abandon_if_unwanted()
     with torch.no_grad():
         with failures_named(inputs), stage("forward"):
             output = model(inputs if disposable else inputs.clone(), *extra)

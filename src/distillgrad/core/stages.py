@@ -52,6 +52,11 @@ def timed_stages() -> Iterator[Stages]:
         _asked.reset(before)
 
 
+def asked() -> bool:
+    """Whether somebody asks where this thread's time goes."""
+    return _asked.get() is not None
+
+
 @contextmanager
 def stage(name: str) -> Iterator[None]:
     """Counts its time as that of ``name``, if somebody asks; costs a microsecond otherwise."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from distillgrad.core.batch import Batch, TargetLike, attribute_in_chunks, checked_batch
 from distillgrad.core.batch_size import RowsAtATime, best_batch_size
 from distillgrad.core.forward import Model
+from distillgrad.core.independence import n_streams
 from distillgrad.errors import ModelError, ParameterError
 
 
@@ -77,7 +78,8 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
             additional_forward_args: Passed to the model after the inputs; tensors of length N are cut
                 with them.
             internal_batch_size: Rows at a time; by default all, halved when memory runs out. ``"auto"``:
-                as many as make a row cheapest, measured once per model and device.
+                as many as make a row cheapest, measured once per model and device. On a CPU its cores share
+                the rows (:mod:`~distillgrad.core.independence` says when): threads call the model at once.
         Raises:
             InputError, TargetError, ParameterError: a request that cannot be met.
             ModelError: a model that fails, has no gradient, or returns NaN or infinity.
@@ -89,7 +91,15 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
         if internal_batch_size == "auto":
             gradients = isinstance(self, GradientMethod)
             internal_batch_size = best_batch_size(model, batch, gradients=gradients)
-        return attribute_in_chunks(model, self._attribute, batch, internal_batch_size)
+        return attribute_in_chunks(
+            model, self._attribute, batch, internal_batch_size, lambda size: self._streams(batch, size)
+        )
+
+    def _streams(self, batch: Batch, size: int) -> int:
+        """How many threads share ``size`` rows at a time."""
+        if self.needs_module:  # puts hooks on a copy of it
+            return 1
+        return n_streams(self.forward_func, batch, size, n_passes=self.n_passes)
 
     @abstractmethod
     def _attribute(self, batch: Batch) -> Tensor:

@@ -163,6 +163,11 @@ class DistilledGradientAggregation(GradientMethod):
             attribution=(total / len(steps)).to(dtype),
         )
 
+    def _streams(self, batch: Batch, size: int) -> int:
+        if callable(self.local_attribution):  # nobody knows what it keeps
+            return 1
+        return super()._streams(batch, size)
+
     def _attribute(self, batch: Batch) -> Tensor:
         steps = self._sequence(batch)
         total = self._rectified(next(steps).attribution)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from threading import get_ident
 from typing import Literal, TypeAlias
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn.functional import conv2d, pad
 
 from distillgrad.core.batch import Batch, TargetLike, checked_batch, checked_size, in_chunks
 from distillgrad.core.forward import Model, Target, accumulation_dtype, scores
+from distillgrad.core.independence import n_streams
 from distillgrad.errors import InputError, UnknownNameError
 from distillgrad.metrics.imputation import noisy_linear_imputation
 
@@ -112,11 +114,11 @@ def scores_without(
         return inputs.new_zeros(len(batch), 0, dtype=accumulation_dtype(inputs.dtype))
     baselines = torch.as_tensor(batch.baselines, dtype=inputs.dtype, device=inputs.device)
     baselines = baselines.expand(len(batch), *baselines.shape[1:] or (1, 1, 1))
-    buffers: dict[int, Tensor] = {}
+    buffers: dict[tuple[int, int], Tensor] = {}  # by thread and number of rows
 
     def of_rows(chosen: slice) -> Tensor:
         n_rows = chosen.stop - chosen.start
-        rows = buffers.setdefault(n_rows, inputs.new_empty(n_rows, *inputs.shape[1:]))
+        rows = buffers.setdefault((get_ident(), n_rows), inputs.new_empty(n_rows, *inputs.shape[1:]))
         images = torch.arange(chosen.start, chosen.stop, device=inputs.device) // n_variants
         for image in range(chosen.start // n_variants, math.ceil(chosen.stop / n_variants)):
             first = max(chosen.start, image * n_variants)
@@ -137,8 +139,10 @@ def scores_without(
         found = scores(model, rows, measured, extra, disposable=True)[0]
         return found.to(accumulation_dtype(inputs.dtype), copy=True)  # it may lie in the rows' memory
 
+    n_rows = len(batch) * n_variants
     size = checked_size(internal_batch_size) or rows_at_a_time(inputs)
-    return in_chunks(of_rows, len(batch) * n_variants, size).view(len(batch), n_variants)
+    streams = n_streams(model, batch, size, n_rows=n_rows)
+    return in_chunks(of_rows, n_rows, size, streams).view(len(batch), n_variants)
 
 
 def rows_at_a_time(inputs: Tensor) -> int:

@@ -118,6 +118,11 @@ class Mixes(Remembers):
         return self.inner(x - x.mean(0))
 
 
+class Scales(Remembers):
+    def forward(self, x):
+        return self.inner(x / x.abs().max())
+
+
 class Draws(Remembers):
     def forward(self, x):
         return self.inner(nn.functional.dropout(x, 0.5, training=True))
@@ -132,11 +137,18 @@ class Hooked(Remembers):
         return self.inner(x)
 
 
-@pytest.mark.parametrize("kind", [Remembers, Appends, Counts, Mixes, Draws, Hooked])
+@pytest.mark.parametrize("kind", [Remembers, Appends, Counts, Mixes, Scales, Draws, Hooked])
 def test_a_model_with_more_than_its_rows_is_called_by_one_thread(kind, small_passes):
     dg.DGA(Seen(kind()), n_steps=4).attribute(images(), 1)
     assert not shared()
     assert {rows for _, rows in THREADS} <= {1, 2, 8}  # but for what was tried, all rows together
+
+
+def test_a_metric_of_one_image_tries_it_beside_another(small_passes):
+    x = images(1)
+    for kind, expected in ((Mixes, False), (Scales, False), (convolutional, True)):
+        morf_and_lerf(Seen(kind()), x, 1, x, n_steps=9)
+        assert shared() == expected
 
 
 @pytest.mark.parametrize(

@@ -64,9 +64,12 @@ def side_by_side(work: Callable[[slice], Tensor], slices: Sequence[slice], strea
         stop.set()  # changes nothing if all have ended
         wait(futures)
     errors = [error for error in (future.exception() for future in futures) if error is not None]
-    if errors:
-        raise min(errors, key=lambda error: isinstance(error, Abandoned))
-    return [future.result() for future in futures]
+    try:
+        if errors:
+            raise min(errors, key=lambda error: isinstance(error, Abandoned))
+        return [future.result() for future in futures]
+    finally:
+        del errors, futures  # an error's traceback holds this frame: it would hold itself, and its tensors
 
 
 def abandon_if_unwanted() -> None:
@@ -98,7 +101,11 @@ def _pool(streams: int) -> ThreadPoolExecutor:
         if key not in _pools:
             pool = ThreadPoolExecutor(streams, "distillgrad-stream", partial(torch.set_num_threads, key[2]))
             started = threading.Barrier(streams)
-            wait([pool.submit(started.wait) for _ in range(streams)])
+            try:
+                wait([pool.submit(started.wait) for _ in range(streams)])
+            except RuntimeError:  # no more threads may start, and those that have would wait for ever
+                started.abort()
+                raise
             # The number is a thread's own, but also the one that threads yet to start begin with.
             torch.set_num_threads(n_threads)
             _pools[key] = pool

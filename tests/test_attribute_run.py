@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from typer.testing import CliRunner
 
 import distillgrad as dg
 from distillgrad.cli import app
+from distillgrad.core import streams
 from distillgrad.errors import MissingExtraError, SourceError
 from distillgrad.methods.spelling import methods_of
 from distillgrad.runs import decoding
@@ -397,6 +399,39 @@ def test_whatever_a_models_own_code_raises_concerns_its_image_alone(tmp_path):
     found = dg.open_run(tmp_path / "run")
     assert found.explained.tolist() == [True, False, True, True, False]
     assert ["KeyError" in found.failures[0].reason, "thirty-three" in found.failures[1].reason] == [True] * 2
+
+
+class Counting(torch.nn.Module):
+    """Tells, outside itself, how many rows it is called with, and in which thread."""
+
+    def __init__(self, model, calls):
+        super().__init__()
+        self.model, self._tell = model, calls.append
+
+    def forward(self, inputs):
+        self._tell((threading.current_thread().name, len(inputs)))
+        return self.model(inputs)
+
+
+@pytest.mark.parametrize(
+    ("method", "passes", "aside"),
+    [("saliency", 1, False), ("dga(n_steps=8)", 9, False), ("dga(n_steps=9)", 10 + 1, True)],
+)
+def test_predictions_cost_a_pass_only_where_that_lets_rows_part(
+    images, tmp_path, monkeypatch, method, passes, aside
+):
+    monkeypatch.setattr(streams, "LEAST_FEATURES", 1)
+    loaded, calls = dg.load_model("cifar10-cnn"), []
+    loaded = replace(loaded, model=Counting(loaded.model, calls).eval())
+    request = AttributionRequest(
+        "x", str(images), methods_of(method), batch_size=4, threads=2, accelerated=False
+    )
+    data = open_data(images, limit=8)
+    attribute_data(loaded, data, request, str(tmp_path / "run"), LocalEngine())
+    shows_that_rows_may_part = 4 * aside
+    assert sum(rows for _, rows in calls) == 8 * passes + shows_that_rows_may_part
+    assert aside == any(name.startswith("distillgrad-stream") for name, _ in calls)
+    assert dg.open_run(tmp_path / "run").explained.all()
 
 
 def test_a_package_that_labels_need_is_asked_for(images, tmp_path, monkeypatch):

@@ -32,6 +32,9 @@ from distillgrad.runs.model import equivalent_or_itself, loaded_for
 from distillgrad.runs.store import Entry, write_shard
 from distillgrad.sources.classifier import LoadedModel
 
+MANY_PASSES = 10
+"""Of so many, each forward and backward, a forward pass more is at most a twenty-fifth."""
+
 
 class ShardWorker(Worker[Shard, ShardReport]):
     """Computes shards; holds the model, threads that decode and write, and torch's settings.
@@ -60,7 +63,7 @@ class ShardWorker(Worker[Shard, ShardReport]):
             label: create_method(name, loaded.model if METHODS[name].layerwise else self._model, **parameters)
             for label, (name, parameters) in job.methods.items()
         }
-        self._watched = next(
+        self._first = next(
             (label for label, (name, _) in job.methods.items() if not METHODS[name].layerwise), None
         )
         self._fixed = None
@@ -179,10 +182,11 @@ class ShardWorker(Worker[Shard, ShardReport]):
             target = torch.tensor([each.entry.label_index for each in batch], device=self._device)
         maps: dict[str, NDArray[Any]] = {}
         logits = None
-        if self._watched is not None:  # it calls the model on the inputs themselves, at least if untargeted
+        watched = self._watched(inputs)
+        if watched is not None:  # it calls the model on the inputs themselves, at least if untargeted
             with _logits_at(self._model, inputs) as found_logits:
                 try:
-                    maps[self._watched] = self._map(self._watched, inputs, target)
+                    maps[watched] = self._map(watched, inputs, target)
                 except DistillgradError:
                     raise
                 except Exception:
@@ -210,6 +214,16 @@ class ShardWorker(Worker[Shard, ShardReport]):
             )
             found.append((entry, {label: values[row] for label, values in maps.items()}))
         return found
+
+    def _watched(self, inputs: Tensor) -> str | None:
+        """The method off whose passes the predictions are read, if they are to cost none of their own.
+
+        A hook keeps a method's rows in one thread (:mod:`~distillgrad.core.independence`): of many passes
+        that costs more than the one it saves.
+        """
+        if self._first is None or not inputs.is_cpu or len(inputs) == 1:
+            return self._first
+        return self._first if self._methods[self._first].n_passes < MANY_PASSES else None
 
     def _logits(self, inputs: Tensor) -> Tensor:
         try:

@@ -9,21 +9,26 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import BaseTorchFunctionMode
 
 from distillgrad.core.batch import Batch, checked_batch, outside_inference_mode
+from distillgrad.core.data_flow import DataFlow, data_flow
 from distillgrad.core.equivalence import (
     Response,
     difference,
     in_float64,
+    logits_apart,
     probe_of,
     response,
     rounding,
+    row_logits,
     sound_response,
 )
 from distillgrad.core.folding import LINEAR, Pair, fold, foldable
 from distillgrad.core.forward import Model, logits_of
 from distillgrad.core.intercept import evaluating, visible
 from distillgrad.core.packing import PackedConv2d, pack
+from distillgrad.core.rectifying import rectifiable, rectify
 from distillgrad.errors import InputError, ModelError, ParameterError, UnknownNameError
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
@@ -102,12 +107,13 @@ def accelerate(
     """A frozen copy in eval mode that computes the same, faster; the model itself stays as it is.
 
     Batch norms become part of the layer before where the data flow shows that this alone feeds them and
-    logits and gradients in float64 stay the same to 1e-9; on CPUs the weights of large convolutions are laid
-    out for the processor once (:mod:`~distillgrad.core.packing`); the memory layout changes if that measures
-    faster. The result is then compared with the model on the examples and on jittered ones. It is the same
-    function, rounded otherwise, so gradient methods are unaffected. Methods that look at layers see the
-    folded ones, and need the original: FullGrad (a convolution's bias and its batch norm's become one term),
-    Grad-CAM (its last convolution now contains the batch norm), LRP.
+    logits and gradients in float64 stay the same to 1e-9; on CPUs convolutions compute the ReLU that follows
+    (:mod:`~distillgrad.core.rectifying`), and their weights are laid out for the processor once
+    (:mod:`~distillgrad.core.packing`); the memory layout changes if that measures faster. The result is then
+    compared with the model on the examples and on jittered ones. It is the same function, rounded otherwise,
+    so gradient methods are unaffected. Methods that look at layers see the changed ones, and need the
+    original: FullGrad (a convolution's bias and its batch norm's become one term), Grad-CAM (its last
+    convolution now contains the batch norm, and the ReLU), LRP.
 
     Args:
         model: A plain ``nn.Module`` (not compiled or scripted) from ``(N, …)`` to logits.
@@ -122,7 +128,7 @@ def accelerate(
             model's, and by how much.
         InputError, ParameterError, UnknownNameError: examples or options that cannot be.
     Cost: some ten passes of the examples; for folding two of three rows in float64. The memory of the
-        weights, those of large convolutions up to three times. Not while another thread calls a model:
+        weights, those of convolutions up to three times. Not while another thread calls a model:
         ``torch.fx`` patches ``nn.Module`` meanwhile.
     """
     if precision not in ("float32", "bfloat16"):
@@ -137,10 +143,14 @@ def accelerate(
         network = _copied(module)
         probe = probe_of(batch)
         expected = sound_response(module, probe)
-        applied, skipped = _folded(network, probe)
-        n_packed = 0 if compile else pack(network)  # the compiler lays weights out itself
-        if n_packed:
-            applied.append(f"weights laid out once: {n_packed}")
+        flow = data_flow(network, len(batch.extra))
+        applied, skipped = _folded(network, flow, probe)
+        if not compile:  # the compiler does all this itself
+            n_rectified, wrong = _rectified(network, flow, probe)
+            applied += [f"ReLUs within convolutions: {n_rectified}"] * bool(n_rectified)
+            skipped += [wrong] * bool(wrong)
+            n_packed = pack(network)
+            applied += [f"weights laid out once: {n_packed}"] * bool(n_packed)
         autocast = precision == "bfloat16"
         if autocast:
             _cast_once(network)
@@ -190,9 +200,9 @@ def _copied(model: nn.Module) -> nn.Module:
     return network.requires_grad_(False)
 
 
-def _folded(network: nn.Module, probe: Batch) -> tuple[list[str], list[str]]:
+def _folded(network: nn.Module, flow: DataFlow, probe: Batch) -> tuple[list[str], list[str]]:
     """Folds, in place, what is shown to be exact; what was done and what was not, as words."""
-    pairs, kept = foldable(network, len(probe.extra))
+    pairs, kept = foldable(flow)
     wrong = _wrong_when_folded(network, pairs, probe) if pairs else ""
     if wrong:
         kept[wrong] = [norm for _, norm in pairs]
@@ -219,6 +229,21 @@ def _wrong_when_folded(network: nn.Module, pairs: list[Pair], probe: Batch) -> s
     except (RuntimeError, TypeError, AttributeError) as error:
         return f"float64, in which folding is checked, fails: {error}"
     return "" if apart.within(EXACT, EXACT) else f"folded, {apart} in float64"
+
+
+def _rectified(network: nn.Module, flow: DataFlow, probe: Batch) -> tuple[int, str]:
+    """Lets convolutions compute the ReLUs after them, in place, if that is exact; how many, or why not."""
+    pairs = rectifiable(flow)
+    if not pairs:
+        return 0, ""
+    before = row_logits(network, probe)
+    rectify(network, pairs)
+    with BaseTorchFunctionMode():  # in which convolutions are torch's own: the same to the last bit
+        apart = logits_apart(row_logits(network, probe), before)
+    if apart <= EXACT:
+        return len(pairs), ""
+    rectify(network, pairs, False)
+    return 0, f"ReLUs within convolutions: logits differ by {apart:.1g} of the largest"
 
 
 def _cast_once(network: nn.Module) -> None:

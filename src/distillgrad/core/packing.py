@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,48 +28,78 @@ def pack(network: nn.Module) -> int:
 
     In place; only of plain, frozen, ungrouped ones on a CPU.
     """
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return 0
-    if not all(hasattr(torch.ops.mkldnn, operation) for operation in OPERATIONS):
-        return 0  # another version of torch
-    chosen = [module for module in network.modules() if _pays(module)]
+    chosen = [module for module in network.modules() if packable(module) and heavy(module)]
     for module in chosen:
-        module.__class__ = PackedConv2d
-        module.laid_out = {}  # type: ignore[assignment]
+        PackedConv2d.made_of(module)
     return len(chosen)
 
 
-def _pays(module: nn.Module) -> bool:
+def unpack(network: nn.Module) -> None:
+    """Gives every convolution and ReLU of ``network``, in place, torch's own class back."""
+    for module in network.modules():
+        if isinstance(module, PackedConv2d):
+            module.__class__ = nn.Conv2d  # type: ignore[assignment]
+        elif isinstance(module, SparedReLU):
+            module.__class__ = nn.ReLU  # type: ignore[assignment]
+
+
+def packable(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether a :class:`PackedConv2d` can stand in its place."""
     if type(module) is not nn.Conv2d:  # a subclass, such as a parametrised one, may do something else
         return False
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    if not all(hasattr(torch.ops.mkldnn, operation) for operation in OPERATIONS):
+        return False  # another version of torch
     weight = module.weight
     plain = module.padding_mode == "zeros" and not isinstance(module.padding, str) and module.groups == 1
     fits = plain and weight.device.type == "cpu" and weight.dtype == torch.float32
-    return fits and not weight.requires_grad and (weight.numel() >= HEAVY or _has_phases(module))
+    return fits and not weight.requires_grad
+
+
+def heavy(layer: nn.Conv2d) -> bool:
+    """Whether it pays also for a single row: many weights to lay out, or a slow gradient by the inputs."""
+    return layer.weight.numel() >= HEAVY or _has_phases(layer)
 
 
 def _has_phases(layer: nn.Conv2d) -> bool:
     """Whether the gradient by few inputs, strides apart, is faster as the convolution that it is."""
-    square = len({*layer.kernel_size}) == len({*layer.stride}) == len({*layer.padding}) == 1
     coarse = layer.stride[0] > 1 and layer.kernel_size[0] >= 4 and layer.dilation == (1, 1)
-    return layer.in_channels <= THIN and square and coarse
+    if layer.in_channels > THIN or not coarse:
+        return False
+    return len({*layer.kernel_size}) == len({*layer.stride}) == len({*layer.padding}) == 1
 
 
 class PackedConv2d(nn.Conv2d):
-    """A frozen convolution that keeps its weights as oneDNN multiplies them; made by :func:`pack`.
+    """A frozen convolution that keeps its weights as oneDNN multiplies them.
 
     oneDNN lays weights out in every call, forward and backward: for one image up to a third of the time. Here
     it is done when first needed, and again when the weights change, for inputs in channels_last. The gradient
     by an image that is convolved in strides is taken by :func:`phases`.
 
-    It is the base class where a torch-function mode watches, under ``torch.func`` and ``torch.compile``, with
-    weights to train, and away from CPUs.
+    It calls torch's own convolution where a torch-function mode watches, under ``torch.func`` and
+    ``torch.compile``, with weights to train, and away from CPUs.
 
     Attributes:
         laid_out: By use and type, the weight, its place and version when it was laid out, and the result.
+        heavy: Whether it pays also for a single row, which else is torch's.
+        rectifies: Whether it computes the ReLU after it, too (:mod:`~distillgrad.core.rectifying`). If its
+            output does not say so, by an attribute ``rectified``, the ReLU is still to be computed.
     """
 
     laid_out: dict[tuple[str, torch.dtype], tuple[Tensor, tuple[int, int], Tensor]]
+    heavy: bool
+    rectifies: bool = False
+
+    @classmethod
+    def made_of(cls, layer: nn.Conv2d) -> PackedConv2d:
+        """The layer itself, turned into one."""
+        if isinstance(layer, cls):
+            return layer
+        layer.__class__ = cls
+        made = cast("PackedConv2d", layer)
+        made.laid_out, made.heavy = {}, heavy(layer)
+        return made
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is laid out, which can be neither copied nor stored."""
@@ -77,17 +107,31 @@ class PackedConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """As ``nn.Conv2d``, in the type of autocast where that is on."""
+        if torch.compiler.is_compiling():
+            return super().forward(input)
         watched = has_torch_function_unary(input) or torch._C._are_functorch_transforms_active()
         trains = self.weight.requires_grad or (self.bias is not None and self.bias.requires_grad)
-        if watched or trains or torch.compiler.is_compiling():
-            return super().forward(input)
-        if not input.is_cpu or input.ndim != 4:
+        if watched or trains or not input.is_cpu or input.ndim != 4:
+            return self._by_torch(input)
+        if len(input) == 1 and not self.heavy:
             return super().forward(input)
         autocast = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if autocast else self.weight.dtype
         if dtype not in (torch.float32, torch.bfloat16) or (input.dtype != dtype and not autocast):
-            return super().forward(input)
-        output: Tensor = _Convolution.apply(input.to(dtype), self)  # type: ignore[no-untyped-call]
+            return self._by_torch(input)
+        if input.requires_grad and torch.is_grad_enabled():
+            output: Tensor = _Convolution.apply(input.to(dtype), self)  # type: ignore[no-untyped-call]
+        else:
+            output = self.convolve(input.to(dtype))
+        return self._marked(output)
+
+    def _by_torch(self, input: Tensor) -> Tensor:
+        output = super().forward(input)
+        return self._marked(functional.relu(output) if self.rectifies else output)
+
+    def _marked(self, output: Tensor) -> Tensor:
+        if self.rectifies:
+            output.rectified = True  # type: ignore[attr-defined]
         return output
 
     def convolve(self, input: Tensor) -> Tensor:
@@ -95,12 +139,13 @@ class PackedConv2d(nn.Conv2d):
         bias = None if self.bias is None else self.bias.to(input.dtype)
         if not input.is_contiguous(memory_format=torch.channels_last):
             plain: Tensor = self._conv_forward(input, self.weight.to(input.dtype), bias)
-            return plain
+            return plain.relu_() if self.rectifies else plain
         geometry = self.padding, self.stride, self.dilation, self.groups
         lay_out = torch.ops.mkldnn._reorder_convolution_weight
         weight = self._kept("output", input.dtype, lambda weight: lay_out(weight, *geometry, input.shape))
-        convolve = torch.ops.mkldnn._convolution_pointwise
-        output: Tensor = convolve(input, weight, bias, *geometry, "none", [], "")
+        convolve = torch.ops.mkldnn._convolution_pointwise.default
+        then = "relu" if self.rectifies else "none"
+        output: Tensor = convolve(input, weight, bias, *geometry, then, [], "")
         return output
 
     def gradient(self, upstream: Tensor, size: torch.Size) -> Tensor:
@@ -117,7 +162,7 @@ class PackedConv2d(nn.Conv2d):
         weight = self._kept(
             "gradient", upstream.dtype, lambda weight: lay_out(weight, *geometry, upstream.shape)
         )
-        convolve = torch.ops.mkldnn._convolution_transpose_pointwise
+        convolve = torch.ops.mkldnn._convolution_transpose_pointwise.default
         gradient: Tensor = convolve(upstream, weight, None, *geometry, "none", [], "")
         return gradient
 
@@ -150,6 +195,21 @@ class PackedConv2d(nn.Conv2d):
         return result
 
 
+class SparedReLU(nn.ReLU):
+    """A ReLU that has nothing to do for what a convolution has already rectified; made by
+    :func:`~distillgrad.core.rectifying.rectify`.
+
+    It stands where the ReLU stood, which may be called elsewhere, too.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """As ``nn.ReLU``."""
+        if getattr(input, "rectified", False):
+            del input.rectified  # type: ignore[attr-defined]  # what is now written into it is to be seen
+            return input
+        return super().forward(input)
+
+
 def phases(weight: Tensor, stride: int) -> Tensor:
     """The kernel ``(in·stride², out, t, t)`` of the gradient by the inputs, for weights ``(out, in, k, k)``.
 
@@ -166,19 +226,24 @@ def phases(weight: Tensor, stride: int) -> Tensor:
 
 
 class _Convolution(torch.autograd.Function):
-    """With a gradient by its input alone, for which the input need not be kept."""
+    """With a gradient by its input alone, for which the input need not be kept; a rectified output is."""
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, layer: PackedConv2d) -> Tensor:
         ctx.size, ctx.layer = input.shape, layer
         ctx.channels_last = input.is_contiguous(memory_format=torch.channels_last)
-        return layer.convolve(input)
+        output = layer.convolve(input)
+        if layer.rectifies:
+            ctx.save_for_backward(output)
+        return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (upstream,) = gradients
-        if torch.is_grad_enabled() and upstream.requires_grad:  # a gradient of the gradient is wanted
-            return ctx.layer.differentiable_gradient(upstream, ctx.size), None
-        if ctx.channels_last:
+        wanted = torch.is_grad_enabled() and upstream.requires_grad  # a gradient of the gradient
+        if ctx.channels_last and not wanted:
             upstream = upstream.contiguous(memory_format=torch.channels_last)
-        return ctx.layer.gradient(upstream, ctx.size), None
+        for output in ctx.saved_tensors:
+            upstream = torch.ops.aten.threshold_backward(upstream, output, 0)
+        by_inputs = ctx.layer.differentiable_gradient if wanted else ctx.layer.gradient
+        return by_inputs(upstream, ctx.size), None

@@ -9,6 +9,7 @@ from torch import nn
 
 from distillgrad.core.forward import Model
 from distillgrad.core.intercept import visible
+from distillgrad.core.packing import unpack
 from distillgrad.errors import ModelError
 
 
@@ -28,7 +29,7 @@ def plain_module(model: Model, method: str) -> nn.Module:
 
 
 def working_copy(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
-    """A copy to put hooks on; frozen, without in-place modules, on the same memory of weights.
+    """A copy to put hooks on; frozen, of torch's own layers, none in place, on the same memory of weights.
 
     Frozen, so that a tensor requires a gradient exactly if it depends on the inputs. ``memo`` tells
     afterwards which module of the copy is which of the original, by ``id``.
@@ -45,6 +46,7 @@ def working_copy(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Mod
         network: nn.Module = copy.deepcopy(model, memo)
     except (TypeError, RuntimeError, ValueError, AttributeError) as error:
         raise ModelError(f"the model cannot be copied, and hooks are not put on your own: {error}") from error
+    unpack(network)  # libraries know layers by their class
     for module in network.modules():
         if getattr(module, "inplace", False) is True:
             setattr(module, "inplace", False)  # noqa: B010  # a plain attribute, which mypy takes for a tensor

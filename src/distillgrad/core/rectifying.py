@@ -1,0 +1,44 @@
+"""ReLUs computed by the convolution before them, while its output is still in the processor's cache."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from torch import fx, nn
+
+from distillgrad.core.data_flow import DataFlow, plain
+from distillgrad.core.folding import Pair
+from distillgrad.core.packing import PackedConv2d, SparedReLU, packable
+
+
+def rectifiable(flow: DataFlow) -> list[Pair]:
+    """The convolutions whose output only a ReLU takes, each with that ReLU; to be laid out on a CPU."""
+    called = flow.called()
+    n_calls = Counter(called.values())
+    pairs = []
+    for node, activation in called.items():
+        before = _before(node)
+        while before is not None and plain(called.get(before, flow.network), nn.Identity):
+            before = _before(before)
+        if before is None or not plain(activation, nn.ReLU):
+            continue
+        layer = called.get(before, flow.network)
+        if packable(layer) and plain(layer, nn.Conv2d) and n_calls[layer] == 1:
+            pairs.append((str(before.target), str(node.target)))
+    return pairs
+
+
+def _before(node: fx.Node) -> fx.Node | None:
+    """What the node takes, if it takes nothing else, and nothing else takes that."""
+    taken = node.args[0] if len(node.args) == 1 and not node.kwargs else None
+    return taken if isinstance(taken, fx.Node) and len(taken.users) == 1 else None
+
+
+def rectify(network: nn.Module, pairs: Iterable[Pair], does: bool = True) -> None:
+    """Lets the convolution of each pair compute the ReLU, too, in place; or no longer."""
+    for layer_name, activation_name in pairs:
+        layer: Any = network.get_submodule(layer_name)
+        PackedConv2d.made_of(layer).rectifies = does
+        network.get_submodule(activation_name).__class__ = SparedReLU

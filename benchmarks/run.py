@@ -180,7 +180,9 @@ def main() -> None:
     if DEVICE.type == "cuda":
         hardware = torch.cuda.get_device_name()
     hardware += f", torch {torch.__version__}; {repeats} rounds"
-    command = f'python benchmarks/run.py --only "{arguments.only}"' if arguments.only else "make bench"
+    command = "make bench"
+    if arguments.only:
+        command = f'python benchmarks/run.py --only "{arguments.only}" --repeats {repeats}'
     page = as_markdown(results, growth, passes, run_memory, hardware, command)
     print(page)
     if arguments.page:

@@ -6,7 +6,6 @@ from torch import nn
 from torch.nn.functional import relu
 
 import distillgrad as dg
-from distillgrad.core import accelerate as accelerating
 from distillgrad.core.data_flow import data_flow
 from distillgrad.core.packing import PackedConv2d
 from distillgrad.core.rectifying import SparedReLU, rectifiable, rectify
@@ -169,8 +168,3 @@ def test_compilers_are_left_the_layers_that_they_know(monkeypatch):
     fast = dg.accelerate(Flow(FLOWS["in a row"][0]), images(), compile=True, channels_last=True)
     assert not any(isinstance(each, PackedConv2d | SparedReLU) for each in fast.modules())
     assert "torch.compile" in fast.applied
-
-
-def test_nothing_is_compared_where_there_is_nothing_to_change(monkeypatch):
-    monkeypatch.setattr(accelerating, "rectify", None)
-    dg.accelerate(nn.Sequential(nn.Flatten(), nn.Linear(162, 3)), images())

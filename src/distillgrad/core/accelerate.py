@@ -9,32 +9,28 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import BaseTorchFunctionMode
 
 from distillgrad.core.batch import Batch, checked_batch, outside_inference_mode
 from distillgrad.core.data_flow import DataFlow, data_flow
 from distillgrad.core.equivalence import (
+    EXACT,
     Response,
     difference,
     in_float64,
-    logits_apart,
     probe_of,
     response,
     rounding,
-    row_logits,
     sound_response,
 )
 from distillgrad.core.folding import LINEAR, Pair, fold, foldable
 from distillgrad.core.forward import Model, logits_of
 from distillgrad.core.intercept import evaluating, visible
 from distillgrad.core.packing import PackedConv2d, pack
-from distillgrad.core.rectifying import rectifiable, rectify
+from distillgrad.core.rectifying import rectify_if_exact
 from distillgrad.errors import InputError, ModelError, ParameterError, UnknownNameError
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 
-EXACT = 1e-9
-"""Relative, in float64: a right folding differs by some 1e-14, a wrong one by far more."""
 PAYS = 0.95
 """The layout is changed only if a pass then takes at most so much of its time."""
 
@@ -146,7 +142,7 @@ def accelerate(
         flow = data_flow(network, len(batch.extra))
         applied, skipped = _folded(network, flow, probe)
         if not compile:  # the compiler does all this itself
-            n_rectified, wrong = _rectified(network, flow, probe)
+            n_rectified, wrong = rectify_if_exact(network, flow, probe)
             applied += [f"ReLUs within convolutions: {n_rectified}"] * bool(n_rectified)
             skipped += [wrong] * bool(wrong)
             n_packed = pack(network)
@@ -229,21 +225,6 @@ def _wrong_when_folded(network: nn.Module, pairs: list[Pair], probe: Batch) -> s
     except (RuntimeError, TypeError, AttributeError) as error:
         return f"float64, in which folding is checked, fails: {error}"
     return "" if apart.within(EXACT, EXACT) else f"folded, {apart} in float64"
-
-
-def _rectified(network: nn.Module, flow: DataFlow, probe: Batch) -> tuple[int, str]:
-    """Lets convolutions compute the ReLUs after them, in place, if that is exact; how many, or why not."""
-    pairs = rectifiable(flow)
-    if not pairs:
-        return 0, ""
-    before = row_logits(network, probe)
-    rectify(network, pairs)
-    with BaseTorchFunctionMode():  # in which convolutions are torch's own: the same to the last bit
-        apart = logits_apart(row_logits(network, probe), before)
-    if apart <= EXACT:
-        return len(pairs), ""
-    rectify(network, pairs, False)
-    return 0, f"ReLUs within convolutions: logits differ by {apart:.1g} of the largest"
 
 
 def _cast_once(network: nn.Module) -> None:

@@ -13,6 +13,8 @@ from distillgrad.core.forward import Model, logits_of, scores, value_and_gradien
 from distillgrad.errors import ModelError
 
 MOST_ROWS = 4
+EXACT = 1e-9
+"""Relative: a right change that is compared in float64 differs by some 1e-14, a wrong one by far more."""
 
 
 @dataclass(frozen=True)

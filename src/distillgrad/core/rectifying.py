@@ -7,10 +7,31 @@ from collections.abc import Iterable
 from typing import Any
 
 from torch import fx, nn
+from torch.overrides import BaseTorchFunctionMode
 
+from distillgrad.core.batch import Batch
 from distillgrad.core.data_flow import DataFlow, plain
+from distillgrad.core.equivalence import EXACT, logits_apart, row_logits
 from distillgrad.core.folding import Pair
 from distillgrad.core.packing import PackedConv2d, SparedReLU, packable
+
+
+def rectify_if_exact(network: nn.Module, flow: DataFlow, probe: Batch) -> tuple[int, str]:
+    """Lets convolutions compute the ReLUs after them, in place, if that is exact; how many, or why none.
+
+    Cost: two forward passes of the probe, where there is something to change.
+    """
+    pairs = rectifiable(flow)
+    if not pairs:
+        return 0, ""
+    before = row_logits(network, probe)
+    rectify(network, pairs)
+    with BaseTorchFunctionMode():  # in which convolutions are torch's own: nothing is rounded otherwise
+        apart = logits_apart(row_logits(network, probe), before)
+    if apart <= EXACT:
+        return len(pairs), ""
+    rectify(network, pairs, False)
+    return 0, f"ReLUs within convolutions: logits differ by {apart:.1g} of the largest"
 
 
 def rectifiable(flow: DataFlow) -> list[Pair]:

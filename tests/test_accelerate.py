@@ -279,8 +279,9 @@ def test_the_original_stays_as_it_is_and_the_copy_is_its_own():
 
 
 @pytest.mark.parametrize("faster", [False, True])
-def test_the_faster_layout_is_kept(monkeypatch, faster):
-    seconds = iter([9.0, 9.0, *[1.0, 0.5 if faster else 0.99] * 2])
+@pytest.mark.parametrize("slow_moment", [[], [1.0, 7.0], [7.0, 0.99]], ids=["even", "its own", "the other's"])
+def test_the_faster_layout_is_kept(monkeypatch, faster, slow_moment):
+    seconds = iter([9.0, 9.0, *slow_moment, *[1.0, 0.5 if faster else 0.99] * 6])
     monkeypatch.setattr(accelerating, "_seconds", lambda _model, _batch: next(seconds))
     model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Conv2d(3, 4, 3), nn.Flatten())
     accelerated = accelerate(model, images(2, 2, 6, 6).float())

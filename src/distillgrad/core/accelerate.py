@@ -33,6 +33,8 @@ Precision: TypeAlias = Literal["float32", "bfloat16"]
 
 PAYS = 0.95
 """The layout is changed only if a pass then takes at most so much of its time."""
+MOST_TURNS = 7
+"""Layouts are timed twice, in turns, and so often where the two disagree: no slow moment decides for good."""
 
 
 class Accelerated(nn.Module):
@@ -123,9 +125,9 @@ def accelerate(
         ModelError: no plain module; random, or dependent on the other rows of a batch; the result is not the
             model's, and by how much.
         InputError, ParameterError, UnknownNameError: examples or options that cannot be.
-    Cost: some ten passes of the examples; for folding two of three rows in float64. The memory of the
-        weights, those of convolutions up to three times. Not while another thread calls a model:
-        ``torch.fx`` patches ``nn.Module`` meanwhile.
+    Cost: some ten passes of the examples, twenty where the memory layout matters little; for folding two of
+        three rows in float64. The memory of the weights, those of convolutions up to three times. Not while
+        another thread calls a model: ``torch.fx`` patches ``nn.Module`` meanwhile.
     """
     if precision not in ("float32", "bfloat16"):
         raise UnknownNameError("precision", str(precision), ("float32", "bfloat16"))
@@ -270,15 +272,20 @@ def _faster_in_channels_last(network: nn.Module, batch: Batch, autocast: bool) -
         Accelerated(copy.deepcopy(network), len(batch.extra), channels_last=last, autocast=autocast)
         for last in (False, True)
     ]
-    seconds: list[list[float]] = [[], []]
+    turns: list[tuple[float, ...]] = []
     try:
-        for _ in range(3):  # in turns, so that a slow moment meets both
-            for model, taken in zip(layouts, seconds, strict=True):
-                taken.append(_seconds(model, batch))
+        for model in layouts:
+            _seconds(model, batch)  # what libraries set up for a new shape is not to be timed
+        while len(turns) < 2 or (len({_pays(*turn) for turn in turns}) > 1 and len(turns) < MOST_TURNS):
+            turns.append(tuple(_seconds(model, batch) for model in layouts))
     except RuntimeError as error:
         return False, f"channels_last: {error}"
-    plain, last = (min(taken[1:]) for taken in seconds)
-    return last <= PAYS * plain, f"channels_last: {last / plain:.2f} of the time"
+    plain, last = map(min, zip(*turns, strict=True))
+    return _pays(plain, last), f"channels_last: {last / plain:.2f} of the time"
+
+
+def _pays(plain: float, last: float) -> bool:
+    return last <= PAYS * plain
 
 
 def _seconds(model: nn.Module, batch: Batch) -> float:

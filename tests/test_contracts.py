@@ -317,6 +317,14 @@ def test_what_is_no_model(method):
             made(method, given)
 
 
+@pytest.mark.parametrize("measure", ["morf_and_lerf", "pixel_perturbation", "sensitivity_n", "infidelity"])
+def test_what_is_no_model_to_measure_on(measure):
+    loaded, x = dg.load_model("cifar10-cnn", pretrained=False), torch.rand(2, 3, 32, 32)
+    attributions = {"a": x} if measure in ("morf_and_lerf", "sensitivity_n") else x
+    with pytest.raises(dg.errors.ModelError, match=r"give its \.model"):
+        getattr(dg.metrics, measure)(loaded, x, 1, attributions)
+
+
 @pytest.mark.parametrize("method", LOOKING)
 def test_weights_made_in_inference_mode(method):
     """No gradient can be taken through them: torch says so deep inside, and we who said it to."""

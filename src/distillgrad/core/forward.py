@@ -20,6 +20,17 @@ Target: TypeAlias = Tensor | Score | None
 """Class indices ``(N,)``, a score, or ``None``: the predicted class (of an ``(N,)`` output, itself)."""
 
 
+def must_be_callable(model: object) -> None:
+    """Nothing, if ``model`` can be called on inputs.
+
+    Raises:
+        ModelError: it cannot; says what to give instead.
+    """
+    if not callable(model):
+        mend = "its .model" if callable(getattr(model, "model", None)) else "an nn.Module or a function"
+        raise ModelError(f"a {type(model).__name__} cannot be called on inputs; give {mend}")
+
+
 def logits_of(output: Any) -> Tensor:
     """The logits within whatever a classifier returned: a tensor, ``.logits``, a mapping or a sequence.
 

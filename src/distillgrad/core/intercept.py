@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from distillgrad.core.forward import must_be_callable
 from distillgrad.errors import ModelError
 
 _lock = threading.Lock()
@@ -34,7 +35,11 @@ def evaluating(model: Callable[..., Any]) -> Iterator[None]:
     pass would keep what it need not: of a transformer, half as much again. The flags come back after an
     exception too, and with several calls at once (threads) only when the last of them ends. A callable that
     is no module passes.
+
+    Raises:
+        ModelError: ``model`` cannot be called.
     """
+    must_be_callable(model)
     if not isinstance(model, nn.Module):
         yield
         return

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from distillgrad.core.batch import Batch, TargetLike, attribute_in_chunks, checked_batch
 from distillgrad.core.batch_size import RowsAtATime, best_batch_size
-from distillgrad.core.forward import Model
+from distillgrad.core.forward import Model, must_be_callable
 from distillgrad.core.independence import n_streams
-from distillgrad.errors import ModelError, ParameterError
+from distillgrad.errors import ParameterError
 
 
 class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
@@ -48,9 +48,7 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
     multiplies_by_inputs: ClassVar[bool] = False
 
     def __init__(self, model: Model) -> None:
-        if not callable(model):
-            mend = "its .model" if callable(getattr(model, "model", None)) else "an nn.Module or a function"
-            raise ModelError(f"a {type(model).__name__} cannot be called on inputs; give {mend}")
+        must_be_callable(model)
         super().__init__(model)
 
     @property

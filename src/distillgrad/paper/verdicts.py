@@ -9,6 +9,7 @@ from itertools import combinations
 from typing import Literal, TypeAlias
 
 from distillgrad.metrics.statistics import SIGNIFICANCE, Better, Comparison, Difference, Interval
+from distillgrad.views.numbers import decimal
 
 AREA = "area between LeRF and MoRF"
 Outcome: TypeAlias = Literal["holds", "does not hold", "undecided", "not testable here"]
@@ -33,10 +34,8 @@ class Verdict:
 
 def in_words(interval: Interval, *, signed: bool = False) -> str:
     """A mean with its interval: ``0.562 [0.532, 0.592]``."""
-    form = "+.3f" if signed else ".3f"
-    if math.isnan(interval.low):
-        return f"{interval.mean:{form}}"
-    return f"{interval.mean:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
+    mean, low, high = (decimal(each, signed=signed) for each in (interval.mean, interval.low, interval.high))
+    return mean if math.isnan(interval.low) else f"{mean} [{low}, {high}]"
 
 
 def area_between(difference: Difference, name: str, other: str) -> str:

@@ -14,6 +14,7 @@ from distillgrad.methods import create_method
 from distillgrad.metrics.stability import Stability, stability
 from distillgrad.metrics.statistics import bootstrap_mean
 from distillgrad.sources.classifier import LoadedModel
+from distillgrad.views.numbers import decimal
 
 MEASURES = {"overlap": "top-10 % overlap", "spearman": "Spearman", "ssim": "SSIM"}
 HEADS = ("method", "measure", "float64", "bfloat16", "alone", "jitter")
@@ -90,8 +91,8 @@ def _cell(values: Tensor, interval: bool) -> str:
     found = bootstrap_mean(values.double().cpu().numpy())
     if found.n == 0:
         return "–"
-    shown = f"{found.mean:.3f}"
-    return f"{shown} ({found.low:.3f} … {found.high:.3f})" if interval and found.n > 1 else shown
+    shown = decimal(found.mean)
+    return f"{shown} ({decimal(found.low)} … {decimal(found.high)})" if interval and found.n > 1 else shown
 
 
 def _number(value: Tensor) -> float | None:

@@ -18,6 +18,7 @@ from distillgrad.metrics.registry import METRICS
 from distillgrad.metrics.statistics import Comparison, Interval, bootstrap_mean, compare
 from distillgrad.runs.evaluation_record import Evaluation
 from distillgrad.runs.files import written_whole
+from distillgrad.views.numbers import decimal
 
 LEADERBOARD_HEADS = (
     *("metric", "method", "mean", "low", "high", "n", "n_missing"),
@@ -101,8 +102,9 @@ def summary_rows(board: Leaderboard, *, brief: bool = False) -> tuple[tuple[str,
             mean = comparison.means[method]
             difference = comparison.differences.get(method)
             mark = "*" if difference is not None and difference.significant else ""
-            around = f"±{(mean.high - mean.low) / 2:.3f}" if brief else f"[{mean.low:.3f}, {mean.high:.3f}]"
-            cells.append(f"{mean.mean:.3f}{mark} {around}")
+            low, high = decimal(mean.low), decimal(mean.high)
+            around = f"±{(mean.high - mean.low) / 2:.3f}" if brief else f"[{low}, {high}]"
+            cells.append(f"{decimal(mean.mean)}{mark} {around}")
         rows.append((method, *cells, f"{board.evaluation.seconds[method]:.2g}"))
     return ("method", *heads, "s/image"), rows
 
@@ -177,7 +179,7 @@ def markdown_of(board: Leaderboard) -> str:
             lines += _table(
                 ("method", *axis),
                 [
-                    (method, *(f"{each.mean:.3f}" for each in board.along[metric][method]))
+                    (method, *(decimal(each.mean) for each in board.along[metric][method]))
                     for method in board.methods
                 ],
             )

@@ -6,6 +6,7 @@ import math
 
 from distillgrad.metrics.registry import METRICS
 from distillgrad.views.leaderboard import ARROWS, Leaderboard
+from distillgrad.views.numbers import decimal
 from distillgrad.views.page import Cell, table, text
 from distillgrad.views.rankings import AXES
 from distillgrad.views.vector_curves import chart, interval, key_of
@@ -31,7 +32,7 @@ def leaderboard_table(board: Leaderboard) -> str:
             ]
             ends = (min(known), max(known)) if known else (math.nan, math.nan)
             mark = "*" if difference is not None and difference.significant else ""
-            words = f"{mean.mean:.3f}{mark} <small>[{mean.low:.3f}, {mean.high:.3f}]</small>"
+            words = f"{decimal(mean.mean)}{mark} <small>[{decimal(mean.low)}, {decimal(mean.high)}]</small>"
             cells.append(Cell(words + interval(mean.low, mean.mean, mean.high, ends), mean.mean))
         seconds = board.evaluation.seconds[method]
         rows.append([*cells, Cell(f"{seconds:.2g}", seconds)])

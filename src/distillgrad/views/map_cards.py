@@ -12,6 +12,7 @@ from distillgrad.methods.dga import Distillation
 from distillgrad.metrics.pixel_perturbation import MorfAndLerf
 from distillgrad.views.encoded_pictures import data_uri, is_coarse
 from distillgrad.views.explanation import Explanation
+from distillgrad.views.numbers import decimal
 from distillgrad.views.page import Cell, table, text
 from distillgrad.views.plots import Scale, colours, heat_map, own_scales, relevant_pixels, shared_scale
 from distillgrad.views.vector_curves import chart, key_of
@@ -197,7 +198,7 @@ def curves_panel(curves: Mapping[str, MorfAndLerf]) -> str:
         }
         charts += chart(title, "% of the pixels removed", "probability", fractions, by_method, between=(0, 1))
     rows = [
-        [Cell(text(name)), *(Cell(f"{area:.3f}", area) for area in _areas(each))]
+        [Cell(text(name)), *(Cell(decimal(area), area) for area in _areas(each))]
         for name, each in curves.items()
     ]
     areas = table(("method", "LeRF area ↑", "MoRF area ↓", "between ↑"), rows, "Areas under the curves")

@@ -10,6 +10,7 @@ from distillgrad.errors import SourceError
 from distillgrad.views.encoded_pictures import data_uri, is_coarse
 from distillgrad.views.explanation import Explanation, Prediction
 from distillgrad.views.map_cards import map_panel
+from distillgrad.views.numbers import decimal
 from distillgrad.views.page import text
 from distillgrad.views.plots import colours, heat_map, own_scales
 from distillgrad.views.run_images import COMPARED, RunSample, RunView, disagreement_of
@@ -123,7 +124,7 @@ def _breakable(name: str) -> str:
 
 def _values(sample: RunSample, label: str) -> str:
     return "<br>".join(
-        f"{_breakable(metric)} {by_method[label]:.3f}"
+        f"{_breakable(metric)} {decimal(by_method[label])}"
         for metric, by_method in sample.values.items()
         if label in by_method
     )

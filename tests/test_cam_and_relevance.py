@@ -252,6 +252,7 @@ def test_deep_lift_by_hand():
         (Calls(lambda m, x: m.act(x), act=nn.GELU()), "GELU: act"),
         (Calls(lambda m, x: m.act(x), act=nn.Softmax(1)), "Softmax: act.*explain the logits"),
         (Calls(lambda m, x: m.act(x) + x, act=nn.ReLU(inplace=True)), "in-place module has overwritten"),
+        (nn.Sequential(nn.Flatten(), *(nn.GELU() for _ in range(9))), r"GELU: 1, 2, 3, 4, 5 and 4 more\."),
     ],
 )
 def test_deep_lift_refuses_what_captum_would_get_wrong(model, words):

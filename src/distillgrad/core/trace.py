@@ -37,6 +37,8 @@ LINEAR = frozenset(
     """.split()  # noqa: SIM905
 )
 """Functions that are linear in one operand, the others fixed."""
+PLACES = 5
+"""An error names so many places of a kind, and how many more there are."""
 ADDITIVE = frozenset(("add", "sub", "subtract", "__rsub__", "rsub"))
 
 
@@ -166,18 +168,21 @@ def expect_sound(method: str, found: dict[str, list[str]]) -> None:
     """Nothing, if nothing was found that ``method`` has no rule for.
 
     Raises:
-        ModelError: it was; lists all of it.
+        ModelError: it was; names every kind, and the first places of each.
     """
     if found:
-        where = "; ".join(
-            f"{kind}: {', '.join(name or 'the model itself' for name in dict.fromkeys(names))}"
-            for kind, names in found.items()
-        )
+        where = "; ".join(f"{kind}: {_places(names)}" for kind, names in found.items())
         raise ModelError(
             f"{method} has no rule for this model's {where}. Give each nonlinearity, pooling and addition "
             "a module of its own that the method knows (softmax: explain the logits), or take a method that "
             "needs no rules, such as 'dga', 'integrated_gradients' or 'gradient_x_input'"
         )
+
+
+def _places(names: list[str]) -> str:
+    once = [name or "the model itself" for name in dict.fromkeys(names)]
+    rest = len(once) - PLACES
+    return ", ".join(once[:PLACES]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def expect_equal(method: str, found: Tensor, expected: Tensor) -> None:

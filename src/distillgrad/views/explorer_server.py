@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -9,13 +10,15 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from distillgrad.core.optional import optional
 from distillgrad.errors import SourceError
 from distillgrad.views.explorer import page_of
 from distillgrad.views.explorer_work import MAX_BYTES, Models
 from distillgrad.views.page import script, stylesheet
+
+Result = TypeVar("Result")
 
 PAGE_CSS = """
 .gradio-container { max-width: 1360px !important; margin: 0 auto; width: 100%; }
@@ -48,20 +51,34 @@ def launched(run: Path | None, offered: tuple[str, ...], host: str, port: int) -
         gr = optional("gradio", "explorer")
         models = Models(offered)
         models.load(models.offered[0])
-        page = page_of(models, run)
+        page = _while_a_loop_runs(lambda: page_of(models, run))
         undone.callback(page.close)
         try:
-            page.launch(
+            _while_a_loop_runs(lambda: page.launch(
                 _frontend=False,  # or gradio asks itself for the page, and on a busy machine gives up too early
                 server_name=host, server_port=port or None, prevent_thread_lock=True, quiet=True,
                 inbrowser=False, share=False, show_error=True, max_file_size=MAX_BYTES, footer_links=[],
                 run_history=False, enable_monitoring=False, ssr_mode=False, mcp_server=False,
                 state_session_capacity=50, theme=_theme(gr), css=stylesheet() + PAGE_CSS,
                 head=f"<script>{script()}</script>",
-            )  # fmt: skip
+            ))  # fmt: skip
         except OSError as error:
             raise SourceError(f"cannot serve at {host}:{port}: {error}; give another --port") from error
         yield page.local_url, page
+
+
+def _while_a_loop_runs(work: Callable[[], Result]) -> Result:
+    """What ``work`` returns: where no event loop runs, gradio makes one for each of its locks and closes none."""
+
+    async def within() -> Result:
+        return work()
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        with contextlib.closing(asyncio.new_event_loop()) as loop:  # asyncio.run would put Ctrl-C off
+            return loop.run_until_complete(within())
+    return work()
 
 
 def _set_environment(name: str, value: str | None) -> None:

@@ -28,7 +28,8 @@ peers: $(VENV)/.peers  ## attribench, too, to agree with and to be measured besi
 
 browser: $(VENV)/.browser  ## chromium (where it may be installed) and what checks pages; tests of pages skip without
 
-$(VENV)/.browser: $(VENV)/.setup
+$(VENV)/.browser:
+	mkdir -p $(VENV)
 	for each in chromium npm; do command -v $$each >/dev/null || [ "$$(id -u)" != 0 ] || \
 		{ apt-get update -qq && apt-get install -qq -y --no-install-recommends $$each; } || true; done
 	! command -v npm >/dev/null || npm install --silent --no-audit --no-fund --prefix $(VENV)/npm axe-core@4.10.3 html-validate@9.5.3 || true

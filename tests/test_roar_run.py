@@ -78,7 +78,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_table(tmp_path):
 
     chance = np.random.default_rng(3)
     out, whole = tmp_path / "killed", tmp_path / "whole"
-    for _ in range(10):
+    for _ in range(5):
         with started(out) as process:
             enough, patience = n_files(out) + chance.integers(1, 3), chance.uniform(0, 0.1)
             while process.poll() is None:

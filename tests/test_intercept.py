@@ -10,8 +10,9 @@ from torch.nn import functional
 
 import distillgrad as dg
 from distillgrad.core.forward import value_and_gradient
-from distillgrad.core.intercept import captured_biases, guided_relu, visible
+from distillgrad.core.intercept import captured_biases, guided_relu
 from distillgrad.core.optional import optional
+from distillgrad.core.wrappers import visible
 from networks import convolutional
 
 SPELLINGS = {

@@ -24,9 +24,10 @@ from distillgrad.core.equivalence import (
 )
 from distillgrad.core.folding import LINEAR, Pair, fold, foldable
 from distillgrad.core.forward import Model, logits_of
-from distillgrad.core.intercept import evaluating, visible
+from distillgrad.core.intercept import evaluating
 from distillgrad.core.packing import PackedConv2d, pack
 from distillgrad.core.rectifying import rectify_if_exact
+from distillgrad.core.wrappers import visible
 from distillgrad.errors import InputError, ModelError, ParameterError, UnknownNameError
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]

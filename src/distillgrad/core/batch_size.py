@@ -12,7 +12,8 @@ import torch
 
 from distillgrad.core.batch import Batch, outside_inference_mode
 from distillgrad.core.forward import Model, is_out_of_memory, scores, value_and_gradient
-from distillgrad.core.intercept import evaluating, visible
+from distillgrad.core.intercept import evaluating
+from distillgrad.core.wrappers import visible
 
 RowsAtATime: TypeAlias = int | Literal["auto"] | None
 

@@ -15,9 +15,9 @@ from torch.overrides import has_torch_function_unary
 from distillgrad.core.batch import Batch
 from distillgrad.core.equivalence import logits_apart, rounding, row_logits
 from distillgrad.core.forward import Model
-from distillgrad.core.intercept import visible
 from distillgrad.core.stages import asked
 from distillgrad.core.streams import streams_for
+from distillgrad.core.wrappers import visible
 from distillgrad.errors import ModelError
 
 _known: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], bool]] = weakref.WeakKeyDictionary()

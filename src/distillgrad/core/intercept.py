@@ -2,7 +2,7 @@
 
 Nothing is registered on a module, so nothing can be left behind. A function mode belongs to its thread: two
 threads that explain at once do not see each other, and code that runs outside Python is not seen at all,
-so wrappers around such code are taken off or refused (:func:`visible`).
+so wrappers around such code are taken off or refused (:func:`~distillgrad.core.wrappers.visible`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, overload
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -70,41 +70,6 @@ def evaluating(model: Callable[..., Any]) -> Iterator[None]:
 def _can_be_frozen(parameter: nn.Parameter) -> bool:
     """Whether it has a gradient that can be switched off, and on again."""
     return parameter.requires_grad and parameter.is_leaf and not parameter.is_inference()
-
-
-@overload
-def visible(model: nn.Module) -> nn.Module: ...
-@overload
-def visible(model: Callable[..., Any]) -> Callable[..., Any]: ...
-def visible(model: Callable[..., Any]) -> Callable[..., Any]:
-    """The model as Python code that runs in the calling thread: what a function mode can see.
-
-    Takes ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile`` off the model.
-
-    Raises:
-        ModelError: part of it is compiled, scripted or run in other threads; names the module.
-    """
-    while True:
-        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            model = model.module
-        elif type(model).__name__ == "OptimizedModule":  # importing its class would take seconds
-            model = model._orig_mod  # type: ignore[attr-defined]
-        elif hasattr(model, "_torchdynamo_orig_callable"):
-            model = model._torchdynamo_orig_callable
-        else:
-            break
-    for name, module in model.named_modules() if isinstance(model, nn.Module) else ():
-        hidden = (
-            isinstance(module, nn.DataParallel | torch.jit.ScriptModule)
-            or type(module).__name__ == "OptimizedModule"
-            or module._compiled_call_impl is not None
-        )
-        if hidden:
-            raise ModelError(
-                f"{name or 'the model'} ({type(module).__name__}) runs compiled, scripted or in other "
-                "threads, where its operations cannot be seen; give the plain module instead"
-            )
-    return model
 
 
 class _Guided(torch.autograd.Function):

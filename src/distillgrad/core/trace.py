@@ -37,9 +37,9 @@ LINEAR = frozenset(
     """.split()  # noqa: SIM905
 )
 """Functions that are linear in one operand, the others fixed."""
+ADDITIVE = frozenset(("add", "sub", "subtract", "__rsub__", "rsub"))
 PLACES = 5
 """An error names so many places of a kind, and how many more there are."""
-ADDITIVE = frozenset(("add", "sub", "subtract", "__rsub__", "rsub"))
 
 
 @dataclass(frozen=True)

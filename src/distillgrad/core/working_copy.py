@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from distillgrad.core.forward import Model
-from distillgrad.core.intercept import visible
 from distillgrad.core.packing import unpack
+from distillgrad.core.wrappers import visible
 from distillgrad.errors import ModelError
 
 

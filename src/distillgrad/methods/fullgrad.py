@@ -17,7 +17,8 @@ from distillgrad.core.batch import (
     outside_inference_mode,
 )
 from distillgrad.core.forward import value_and_gradient
-from distillgrad.core.intercept import captured_biases, visible
+from distillgrad.core.intercept import captured_biases
+from distillgrad.core.wrappers import visible
 from distillgrad.errors import InputError
 from distillgrad.methods.base import GradientMethod
 from distillgrad.methods.gradient import gradient_x_input

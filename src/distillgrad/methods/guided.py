@@ -6,7 +6,8 @@ from torch import Tensor
 
 from distillgrad.core.batch import Batch
 from distillgrad.core.forward import value_and_gradient
-from distillgrad.core.intercept import guided_relu, visible
+from distillgrad.core.intercept import guided_relu
+from distillgrad.core.wrappers import visible
 from distillgrad.methods.base import GradientMethod
 
 

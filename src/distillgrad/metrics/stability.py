@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from distillgrad.core.batch import TargetLike, outside_inference_mode, with_target
-from distillgrad.core.intercept import visible
+from distillgrad.core.wrappers import visible
 from distillgrad.errors import ModelError, ParameterError
 from distillgrad.metrics.removal import checked_images
 from distillgrad.metrics.similarity import Attribute, explained, spearman, ssim, top_overlap

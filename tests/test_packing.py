@@ -1,4 +1,4 @@
-"""Packed convolutions beside torch's own, of which they are a faster copy."""
+"""Layers with weights laid out once beside torch's own, of which they are a faster copy."""
 
 from __future__ import annotations
 
@@ -12,9 +12,19 @@ from hypothesis import strategies as st
 from torch import nn
 
 import distillgrad as dg
-from distillgrad.core.packing import PackedConv2d, pack
+from distillgrad.core import packed_linear
+from distillgrad.core.packed_convolution import PackedConv2d
+from distillgrad.core.packed_linear import PackedLinear
+from distillgrad.core.packing import pack, unpack
 
 CHANNELS_LAST = torch.channels_last
+
+
+@pytest.fixture(params=[True, False], ids=["oneDNN is faster", "torch is faster"])
+def onednn_is_faster(request, monkeypatch):
+    """What is measured otherwise."""
+    monkeypatch.setattr(packed_linear, "faster_in_float32", lambda: request.param)
+    return request.param
 
 
 def pair(*arguments: int, **keywords: int | bool) -> tuple[nn.Conv2d, PackedConv2d]:
@@ -24,6 +34,27 @@ def pair(*arguments: int, **keywords: int | bool) -> tuple[nn.Conv2d, PackedConv
     assert pack(packed) == 1
     assert isinstance(packed, PackedConv2d)
     return plain, packed
+
+
+def linear_pair(n_in: int, n_out: int, *, bias: bool = True) -> tuple[nn.Linear, PackedLinear]:
+    """A frozen linear layer and its packed copy."""
+    plain = nn.Linear(n_in, n_out, bias=bias).requires_grad_(False)
+    return plain, PackedLinear.made_of(copy.deepcopy(plain))
+
+
+KINDS = {
+    "convolution": lambda: (
+        *pair(128, 128, 3, padding=1),
+        torch.randn(2, 128, 5, 5).contiguous(memory_format=CHANNELS_LAST),
+    ),
+    "linear layer": lambda: (*linear_pair(512, 512), torch.randn(4, 8, 512)),
+}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    """A layer, its packed copy, and inputs."""
+    return KINDS[request.param]()
 
 
 def output_and_gradient(layer: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,6 +106,30 @@ def test_a_strided_gradient_is_the_convolution_that_it_is(data):
     assert "phases" in {use for use, _ in packed.laid_out}
 
 
+@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(100, 256), (3, 20, 256), (2, 5, 10, 256)])
+def test_products_are_torch_s_own_up_to_rounding(shape, bias, bfloat16):
+    plain, packed = linear_pair(256, 384, bias=bias)
+    inputs = torch.randn(shape)
+    for each in (inputs, inputs.transpose(0, -2).contiguous().transpose(0, -2)):  # laid out in any way
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            found, expected = output_and_gradient(packed, each), output_and_gradient(plain, each)
+            without_graph = packed(each)
+        for one, other in zip(found, expected, strict=True):
+            assert one.dtype == other.dtype
+            assert apart(one, other) < (1e-2 if bfloat16 else 1e-6)
+        assert torch.equal(without_graph, found[0])
+    assert {use for use, _ in packed.laid_out} == {"output", "gradient"}
+
+
+def test_a_product_of_few_rows_is_torch_s():
+    plain, packed = linear_pair(256, 384)
+    inputs = torch.randn(2, 256)
+    assert torch.equal(packed(inputs), plain(inputs))
+    assert not packed.laid_out
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -86,10 +141,10 @@ def test_a_strided_gradient_is_the_convolution_that_it_is(data):
         lambda layer: layer.double(),
     ],
 )
-def test_other_weights_are_laid_out_anew(change):
-    plain, packed = pair(128, 128, 3)
-    inputs = torch.randn(2, 128, 5, 5).contiguous(memory_format=CHANNELS_LAST)
+def test_other_weights_are_laid_out_anew(kind, change):
+    plain, packed, inputs = kind
     before = output_and_gradient(packed, inputs)
+    assert packed.laid_out
     with torch.no_grad():
         for layer in (plain, packed):
             change(layer)
@@ -103,9 +158,8 @@ def test_other_weights_are_laid_out_anew(change):
     "duplicate",
     [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))],  # noqa: S301  # our own, just now
 )
-def test_a_copy_lays_out_its_own(duplicate):
-    _, packed = pair(128, 128, 3)
-    inputs = torch.randn(1, 128, 5, 5).contiguous(memory_format=CHANNELS_LAST)
+def test_a_copy_lays_out_its_own(kind, duplicate):
+    _, packed, inputs = kind
     expected = packed(inputs)
     twin = duplicate(packed)
     assert not twin.laid_out
@@ -113,20 +167,19 @@ def test_a_copy_lays_out_its_own(duplicate):
     torch.testing.assert_close(twin(inputs), expected)
 
 
-def test_whoever_watches_sees_a_convolution():
+def test_whoever_watches_sees_a_convolution(onednn_is_faster):
     model = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3), nn.ReLU(), nn.Conv2d(64, 256, 3), nn.ReLU())
     model.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 2)])
     model.requires_grad_(False).to(memory_format=CHANNELS_LAST)
     inputs = torch.randn(2, 3, 20, 20)
     expected = dg.FullGrad(model).attribute(inputs, 0)
-    assert pack(model) == 2
+    assert pack(model) == 2 + onednn_is_faster
     torch.testing.assert_close(dg.FullGrad(model).attribute(inputs, 0), expected)
     torch.testing.assert_close(dg.FullGrad(model).residual(inputs, 0), torch.zeros(2), atol=1e-5, rtol=0)
 
 
-def test_what_else_torch_can_do_it_still_can():
-    plain, packed = pair(128, 128, 3, padding=1)
-    inputs = torch.randn(1, 128, 4, 4).contiguous(memory_format=CHANNELS_LAST)
+def test_what_else_torch_can_do_it_still_can(kind):
+    plain, packed, inputs = kind
 
     def of_the_gradient(layer: nn.Module) -> torch.Tensor:
         leaf = inputs.clone().requires_grad_()
@@ -145,7 +198,21 @@ def test_what_else_torch_can_do_it_still_can():
         return torch.func.vmap(torch.func.grad(lambda row: layer(row[None]).pow(2).sum()))(inputs)
 
     for ask in (of_the_gradient, by_function, of_the_bias, of_the_weights):
-        torch.testing.assert_close(ask(packed), ask(plain))
+        torch.testing.assert_close(ask(packed), ask(plain), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("in_bfloat16", [True, False])
+def test_linear_layers_are_packed_where_that_is_faster(onednn_is_faster, in_bfloat16):
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)).requires_grad_(False)
+    assert pack(model, in_bfloat16=in_bfloat16) == 2 * (onednn_is_faster or in_bfloat16)
+    unpack(model)
+    assert [type(layer) for layer in model] == [nn.Linear, nn.ReLU, nn.Linear]
+
+
+def test_it_is_measured_which_multiplies_faster(monkeypatch):
+    seconds = iter([2.0, 1.0] * 10 + [1.0, 1.0] * 10)
+    monkeypatch.setattr(packed_linear, "_seconds", lambda _work: next(seconds))
+    assert [packed_linear.faster_in_float32.__wrapped__() for _ in range(2)] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -160,13 +227,17 @@ def test_what_else_torch_can_do_it_still_can():
         nn.utils.parametrizations.weight_norm(nn.Conv2d(512, 512, 3)),
         nn.Conv2d(3, 8, 3, 2),  # too small a kernel to be worth it
         nn.Conv2d(3, 8, (4, 8), 2),
+        nn.Linear(512, 512, dtype=torch.float64),
+        nn.utils.parametrizations.weight_norm(nn.Linear(512, 512)),
+        nn.modules.linear.NonDynamicallyQuantizableLinear(512, 512),
     ],
 )
-def test_what_does_not_pay_or_is_no_plain_convolution_stays(layer):
-    kind = type(layer)
-    assert pack(layer.requires_grad_(False)) == 0
-    assert type(layer) is kind
+def test_what_does_not_pay_or_is_no_plain_layer_stays(layer):
+    its_class = type(layer)
+    assert pack(layer.requires_grad_(False), in_bfloat16=True) == 0
+    assert type(layer) is its_class
 
 
 def test_weights_to_train_are_not_laid_out():
     assert pack(nn.Conv2d(512, 512, 3)) == 0
+    assert pack(nn.Linear(512, 512), in_bfloat16=True) == 0

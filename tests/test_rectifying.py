@@ -7,7 +7,7 @@ from torch.nn.functional import relu
 
 import distillgrad as dg
 from distillgrad.core.data_flow import data_flow
-from distillgrad.core.packing import PackedConv2d
+from distillgrad.core.packed_convolution import PackedConv2d
 from distillgrad.core.rectifying import SparedReLU, rectifiable, rectify
 
 CHANNELS_LAST = torch.channels_last

@@ -25,7 +25,9 @@ from distillgrad.core.equivalence import (
 from distillgrad.core.folding import LINEAR, Pair, fold, foldable
 from distillgrad.core.forward import Model, logits_of
 from distillgrad.core.intercept import evaluating
-from distillgrad.core.packing import PackedConv2d, pack
+from distillgrad.core.packed_convolution import PackedConv2d
+from distillgrad.core.packed_linear import PackedLinear
+from distillgrad.core.packing import pack
 from distillgrad.core.rectifying import rectify_if_exact
 from distillgrad.core.wrappers import visible
 from distillgrad.errors import InputError, ModelError, ParameterError, UnknownNameError
@@ -107,12 +109,12 @@ def accelerate(
 
     Batch norms become part of the layer before where the data flow shows that this alone feeds them and
     logits and gradients in float64 stay the same to 1e-9; on CPUs convolutions compute the ReLU that follows
-    (:mod:`~distillgrad.core.rectifying`), and their weights are laid out for the processor once
-    (:mod:`~distillgrad.core.packing`); the memory layout changes if that measures faster. The result is then
-    compared with the model on the examples and on jittered ones. It is the same function, rounded otherwise,
-    so gradient methods are unaffected. Methods that look at layers see the changed ones, and need the
-    original: FullGrad (a convolution's bias and its batch norm's become one term), Grad-CAM (its last
-    convolution now contains the batch norm, and the ReLU), LRP.
+    (:mod:`~distillgrad.core.rectifying`), and the weights of convolutions and linear layers are laid out for
+    the processor once (:mod:`~distillgrad.core.packing`); the memory layout changes if that measures faster.
+    The result is then compared with the model on the examples and on jittered ones. It is the same function,
+    rounded otherwise, so gradient methods are unaffected. Methods that look at layers see the changed ones,
+    and need the original: FullGrad (a convolution's bias and its batch norm's become one term), Grad-CAM (its
+    last convolution now contains the batch norm, and the ReLU), LRP.
 
     Args:
         model: A plain ``nn.Module`` (not compiled or scripted) from ``(N, …)`` to logits.
@@ -127,7 +129,7 @@ def accelerate(
             model's, and by how much.
         InputError, ParameterError, UnknownNameError: examples or options that cannot be.
     Cost: some ten passes of the examples, twenty where the memory layout matters little; for folding two of
-        three rows in float64. The memory of the weights, those of convolutions up to three times. Not while
+        three rows in float64. The memory of the weights, those laid out up to three times. Not while
         another thread calls a model: ``torch.fx`` patches ``nn.Module`` meanwhile.
     """
     if precision not in ("float32", "bfloat16"):
@@ -148,7 +150,7 @@ def accelerate(
             n_rectified, wrong = rectify_if_exact(network, flow, probe)
             applied += [f"ReLUs within convolutions: {n_rectified}"] * bool(n_rectified)
             skipped += [wrong] * bool(wrong)
-            n_packed = pack(network)
+            n_packed = pack(network, in_bfloat16=precision == "bfloat16")
             applied += [f"weights laid out once: {n_packed}"] * bool(n_packed)
         autocast = precision == "bfloat16"
         if autocast:
@@ -233,7 +235,11 @@ def _wrong_when_folded(network: nn.Module, pairs: list[Pair], probe: Batch) -> s
 def _cast_once(network: nn.Module) -> None:
     """Casts what autocast would cast in every pass: weights and biases of convolutions and linear layers."""
     for module in network.modules():
-        if type(module) not in (*LINEAR, PackedConv2d):  # a subclass may compute with them in float32
+        if type(module) not in (
+            *LINEAR,
+            PackedConv2d,
+            PackedLinear,
+        ):  # a subclass may compute with them in float32
             continue
         for name, parameter in list(module.named_parameters(recurse=False)):
             if name in ("weight", "bias"):  # what these are computed from is not cast
@@ -269,8 +275,12 @@ def _faster_in_channels_last(network: nn.Module, batch: Batch, autocast: bool) -
     convolutions = [each for each in network.modules() if isinstance(each, nn.Conv2d | nn.ConvTranspose2d)]
     if batch.inputs.ndim != 4 or len(convolutions) < 2:
         return False, "channels_last: fewer than two 2-d convolutions"
+    # Linear layers have no such layout: shared, so that their weights are laid out once for all three.
+    shared = {id(each): each for each in network.modules() if isinstance(each, PackedLinear)}
     layouts = [
-        Accelerated(copy.deepcopy(network), len(batch.extra), channels_last=last, autocast=autocast)
+        Accelerated(
+            copy.deepcopy(network, {**shared}), len(batch.extra), channels_last=last, autocast=autocast
+        )
         for last in (False, True)
     ]
     turns: list[tuple[float, ...]] = []

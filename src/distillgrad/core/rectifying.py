@@ -13,7 +13,7 @@ from distillgrad.core.batch import Batch
 from distillgrad.core.data_flow import DataFlow, plain
 from distillgrad.core.equivalence import EXACT, logits_apart, row_logits
 from distillgrad.core.folding import Pair
-from distillgrad.core.packing import PackedConv2d, SparedReLU, packable
+from distillgrad.core.packed_convolution import PackedConv2d, SparedReLU, packable
 
 
 def rectify_if_exact(network: nn.Module, flow: DataFlow, probe: Batch) -> tuple[int, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ class Sizes:
 
     Attributes:
         dga: For each network the side of its images, and N for each batch.
+        accelerated: The same for networks that are accelerated.
     """
 
     side: int = 224
@@ -28,6 +30,7 @@ class Sizes:
     n_steps: int = 30
     guided_steps: int = 20
     dga: Mapping[str, tuple[int, Mapping[int, int]]] = field(default_factory=lambda: NETWORKS)
+    accelerated: Mapping[str, tuple[int, Mapping[int, int]]] = field(default_factory=lambda: ACCELERATED)
 
 
 NETWORKS: dict[str, tuple[int, dict[int, int]]] = {
@@ -38,6 +41,14 @@ NETWORKS: dict[str, tuple[int, dict[int, int]]] = {
     "vgg16": (224, {1: 30, 8: 6, 32: 2}),
 }
 """N is smaller where a pass takes long: more and shorter rounds say more on a machine whose pace changes."""
+
+ACCELERATED: dict[str, tuple[int, dict[int, int]]] = {
+    "resnet18": (224, {1: 30, 8: 6, 32: 2}),
+    "resnet50": (224, {1: 10, 8: 2}),
+    "vit_small_patch16_224": (224, {1: 10, 8: 2}),
+}
+TARGETS: dict[Precision, float] = {"float32": 0.75, "bfloat16": 0.30}
+"""Of the passes of ResNet-18 as it is; other networks are to be no slower than as they are."""
 
 QUICK = Sizes(
     side=64,
@@ -51,6 +62,7 @@ QUICK = Sizes(
         "inception_v3": (96, {1: 1}),
         "vgg16": (64, {1: 1}),
     },
+    accelerated={"resnet18": (64, {1: 3, 2: 3}), "vit_small_patch16_224": (224, {1: 1})},
 )
 
 
@@ -126,20 +138,19 @@ def dga(name: str, batch: int, side: int, n_steps: int) -> Work:
     )
 
 
-def dga_accelerated(
-    name: str, batch: int, sizes: Sizes, n_steps: int, precision: Precision, target: float
-) -> Work:
+def dga_accelerated(name: str, batch: int, side: int, n_steps: int, precision: Precision) -> Work:
     """DGA on the accelerated model beside N+1 bare passes, and Captum's IG, of the model as it is."""
     from captum.attr import IntegratedGradients as Peer
 
-    model, inputs = network(name), images(batch, sizes.side)
-    faster = dg.accelerate(model, inputs[:1], precision=precision, channels_last=True)
+    model, inputs = network(name), images(batch, side)
+    layout = None if name.startswith("vit") else True
+    faster = dg.accelerate(model, inputs[:1], precision=precision, channels_last=layout)
     method, peer = dg.DGA(faster, n_steps=n_steps), Peer(model)
     return Work(
-        name=f"DGA, N={n_steps}, {name} accelerated in {precision}, {batch}×3×{sizes.side}×{sizes.side}",
+        name=f"DGA, N={n_steps}, {name} accelerated in {precision}, {batch}×3×{side}×{side}",
         ours=lambda: method.attribute(inputs, [0] * batch),
         floor=lambda: repeated(model, inputs, n_steps + 1),
-        floor_target=target,
+        floor_target=TARGETS[precision] if name == "resnet18" else 1.0,
         peer_name="Captum's IG",
         peer=lambda: peer.attribute(inputs, target=0, n_steps=n_steps + 1),
     )
@@ -247,10 +258,9 @@ def all_works(sizes: Sizes) -> Iterator[Work]:
     for name, (side, steps) in sizes.dga.items():
         for batch, n_steps in steps.items():
             yield dga(name, batch, side, n_steps)
-    _, steps = sizes.dga["resnet18"]
-    for batch, n_steps in steps.items():
-        yield dga_accelerated("resnet18", batch, sizes, n_steps, "float32", 0.75)
-        yield dga_accelerated("resnet18", batch, sizes, n_steps, "bfloat16", 0.30)
+    for name, (side, steps) in sizes.accelerated.items():
+        for (batch, n_steps), precision in product(steps.items(), TARGETS):
+            yield dga_accelerated(name, batch, side, n_steps, precision)
     yield fullgrad("resnet18", sizes)
     yield guided_backprop("resnet18", sizes)
     for accelerated in (False, True):

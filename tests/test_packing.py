@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import distillgrad as dg
-from distillgrad.core import packed_linear
+from distillgrad.core import laid_out, packed_linear
 from distillgrad.core.packed_convolution import PackedConv2d
 from distillgrad.core.packed_linear import PackedLinear
 from distillgrad.core.packing import pack, unpack
@@ -84,7 +84,7 @@ def test_values_are_torch_s_own_up_to_rounding(kernel, stride, padding, dilation
             assert one.dtype == other.dtype
             assert one.stride() == other.stride()
             assert apart(one, other) < (1e-2 if bfloat16 else 1e-6)
-    assert {use for use, _ in packed.laid_out} == {"output", "gradient"}
+    assert {use for use, _, _ in packed.laid_out} == {"output", "gradient"}
 
 
 @settings(max_examples=60, deadline=None)
@@ -103,7 +103,7 @@ def test_a_strided_gradient_is_the_convolution_that_it_is(data):
         )
         torch.testing.assert_close(found[0], expected[0])
         torch.testing.assert_close(found[1], expected[1])
-    assert "phases" in {use for use, _ in packed.laid_out}
+    assert "phases" in {use for use, _, _ in packed.laid_out}
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
@@ -120,7 +120,40 @@ def test_products_are_torch_s_own_up_to_rounding(shape, bias, bfloat16):
             assert one.dtype == other.dtype
             assert apart(one, other) < (1e-2 if bfloat16 else 1e-6)
         assert torch.equal(without_graph, found[0])
-    assert {use for use, _ in packed.laid_out} == {"output", "gradient"}
+    assert {use for use, _, _ in packed.laid_out} == {"output", "gradient"}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "bfloat16", "ours"),
+    [
+        (torch.randn(1, 16, 40, 40), False, False),
+        (torch.randn(2, 16, 40, 40), False, True),
+        (torch.randn(1, 16, 8, 8), False, True),  # which torch convolves slowly
+        (torch.randn(1, 16, 8, 8), True, False),
+    ],
+)
+def test_a_single_row_is_torch_s_unless_many_weights_or_few_values_make_that_slow(inputs, bfloat16, ours):
+    plain, packed = pair(16, 16, 3)
+    inputs = inputs.contiguous(memory_format=CHANNELS_LAST)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        found, expected = output_and_gradient(packed, inputs), output_and_gradient(plain, inputs)
+    assert bool(packed.laid_out) == ours
+    assert all(
+        apart(one, other) < (1e-2 if bfloat16 else 1e-6) for one, other in zip(found, expected, strict=True)
+    )
+
+
+def test_weights_are_laid_out_for_each_number_of_rows_but_kept_once_if_alike(monkeypatch):
+    plain, packed = pair(256, 512, 1)
+    rows = torch.randn(4, 256, 6, 6).contiguous(memory_format=CHANNELS_LAST)
+    for alike in (True, False):
+        monkeypatch.setattr(laid_out, "_alike", lambda one, other, alike=alike: alike)
+        packed.laid_out.clear()
+        for n_rows in (1, 3, 4, 1, 3):
+            found, expected = (output_and_gradient(layer, rows[:n_rows]) for layer in (packed, plain))
+            assert all(apart(one, other) < 1e-6 for one, other in zip(found, expected, strict=True))
+        assert len(packed.laid_out) == 6
+        assert len({id(each) for each in packed.laid_out.values()}) == (2 if alike else 6)
 
 
 def test_a_product_of_few_rows_is_torch_s():
@@ -218,21 +251,18 @@ def test_it_is_measured_which_multiplies_faster(monkeypatch):
 @pytest.mark.parametrize(
     "layer",
     [
-        nn.Conv2d(64, 64, 3),  # too few weights
         nn.Conv2d(512, 512, 3, groups=2),
         nn.Conv2d(512, 512, 3, padding="same"),
         nn.Conv2d(512, 512, 3, padding_mode="reflect"),
         nn.Conv2d(512, 512, 3, dtype=torch.float64),
         nn.Conv1d(512, 512, 3),
         nn.utils.parametrizations.weight_norm(nn.Conv2d(512, 512, 3)),
-        nn.Conv2d(3, 8, 3, 2),  # too small a kernel to be worth it
-        nn.Conv2d(3, 8, (4, 8), 2),
         nn.Linear(512, 512, dtype=torch.float64),
         nn.utils.parametrizations.weight_norm(nn.Linear(512, 512)),
         nn.modules.linear.NonDynamicallyQuantizableLinear(512, 512),
     ],
 )
-def test_what_does_not_pay_or_is_no_plain_layer_stays(layer):
+def test_what_is_no_plain_layer_stays(layer):
     its_class = type(layer)
     assert pack(layer.requires_grad_(False), in_bfloat16=True) == 0
     assert type(layer) is its_class

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import has_torch_function_unary
 
-Kept: TypeAlias = tuple[Tensor, tuple[int, int], Tensor]
+Use: TypeAlias = tuple[str, torch.dtype, torch.Size | None]
+"""What weights are laid out for, in which type, and for inputs of which shape, if that matters."""
+State: TypeAlias = tuple[Tensor, int, int]
+"""Weights, their place in memory, and their version."""
 
 
 class LaidOut(nn.Module):
@@ -19,16 +22,18 @@ class LaidOut(nn.Module):
     ``torch.compile``, with weights to train, and away from CPUs.
 
     Attributes:
-        laid_out: By use and type, the weight, its place and version when it was laid out, and the result.
+        laid_out: The weights as they are laid out for each use.
+        laid_out_from: What they were then.
     """
 
-    laid_out: dict[tuple[str, torch.dtype], Kept]
+    laid_out: dict[Use, Tensor]
+    laid_out_from: State | None
     weight: Tensor
     bias: Any
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is laid out, which can be neither copied nor stored."""
-        return self.__dict__ | {"laid_out": {}}
+        return self.__dict__ | {"laid_out": {}, "laid_out_from": None}
 
     def type_for(self, input: Tensor) -> torch.dtype | None:
         """The type in which to compute with weights laid out; none where torch's own layer must."""
@@ -41,25 +46,46 @@ class LaidOut(nn.Module):
         fits = dtype in (torch.float32, torch.bfloat16) and (input.dtype == dtype or autocast)
         return dtype if fits else None
 
-    def kept(self, use: str, dtype: torch.dtype, lay_out: Callable[[Tensor], Tensor]) -> Tensor:
-        """The weights as ``lay_out`` lays them out; done when first asked for, and when they have changed."""
-        weight = self.weight
-        state = weight.data_ptr(), weight._version
-        kept = self.laid_out.get((use, dtype))
-        if kept is not None and kept[0] is weight and kept[1] == state:
-            return kept[2]
-        result = lay_out(weight.detach().to(dtype))
-        self.laid_out[use, dtype] = weight, state, result
+    def kept(
+        self, use: str, dtype: torch.dtype, shape: torch.Size | None, lay_out: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """The weights as ``lay_out`` lays them out; when first asked for, and when they have changed.
+
+        How oneDNN lays out a convolution depends on the shape of its inputs: what it does for three rows may
+        take twenty times as long with one. The few layouts that differ are kept.
+        """
+        kept = self._up_to_date()
+        found = kept.get((use, dtype, shape))
+        if found is not None:
+            return found
+        result = lay_out(self.weight.detach().to(dtype))
+        for (its_use, its_dtype, _), other in list(kept.items()):
+            if (its_use, its_dtype) == (use, dtype) and _alike(result, other):
+                result = other
+        kept[use, dtype, shape] = result
         return result
+
+    def _up_to_date(self) -> dict[Use, Tensor]:
+        """What is laid out; nothing, if the weights have changed since."""
+        weight = self.weight
+        place, version = weight.data_ptr(), weight._version
+        source = self.laid_out_from
+        if source is None or source[0] is not weight or source[1:] != (place, version):
+            self.laid_out, self.laid_out_from = {}, (weight, place, version)
+        return self.laid_out
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    """Whether oneDNN lays both out in the same way."""
+    describe = torch.ops.mkldnn._get_mkldnn_serialized_md
+    return torch.equal(describe(one), describe(other))
 
 
 def has(*operations: str) -> bool:
     """Whether this torch has oneDNN, and these operations of it."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
-    return all(
-        hasattr(torch.ops.mkldnn, operation) for operation in operations
-    )  # else another version of torch
+    return all(hasattr(torch.ops.mkldnn, each) for each in operations)  # else another version of torch
 
 
 def frozen_on_a_cpu(layer: nn.Conv2d | nn.Linear) -> bool:

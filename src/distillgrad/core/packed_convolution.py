@@ -12,14 +12,17 @@ from torch.nn.grad import conv2d_input
 from distillgrad.core.laid_out import LaidOut, frozen_on_a_cpu, has
 
 HEAVY = 2**17
-"""Laying out fewer weights takes no longer than the calls of Python that would save it."""
+"""For a single row, laying out fewer weights takes no longer than the calls of Python that would save it."""
 THIN = 4
 """Of so few input channels, as an image has colours, the usual gradient by the inputs is slow."""
+FEW = 20_480
+"""Of a single row of so few values in float32, torch convolves without oneDNN, which is slow."""
 OPERATIONS = (
     "_reorder_convolution_weight",
     "_convolution_pointwise",
     "_reorder_convolution_transpose_weight",
     "_convolution_transpose_pointwise",
+    "_get_mkldnn_serialized_md",
 )
 
 
@@ -32,7 +35,7 @@ def packable(module: nn.Module) -> TypeGuard[nn.Conv2d]:
 
 
 def heavy(layer: nn.Conv2d) -> bool:
-    """Whether it pays also for a single row: many weights to lay out, or a slow gradient by the inputs."""
+    """Whether it pays also for any single row: many weights to lay out, or a slow gradient by the inputs."""
     return layer.weight.numel() >= HEAVY or _has_phases(layer)
 
 
@@ -53,7 +56,7 @@ class PackedConv2d(LaidOut, nn.Conv2d):
     :class:`~distillgrad.core.laid_out.LaidOut`.
 
     Attributes:
-        heavy: Whether it pays also for a single row, which else is torch's.
+        heavy: Whether it pays also for a single row, which else is torch's, unless that is slow.
         rectifies: Whether it computes the ReLU after it, too (:mod:`~distillgrad.core.rectifying`). If its
             output does not say so, by an attribute ``rectified``, the ReLU is still to be computed.
     """
@@ -68,7 +71,7 @@ class PackedConv2d(LaidOut, nn.Conv2d):
             return layer
         layer.__class__ = cls
         made = cast("PackedConv2d", layer)
-        made.laid_out, made.heavy = {}, heavy(layer)
+        made.laid_out, made.laid_out_from, made.heavy = {}, None, heavy(layer)
         return made
 
     def forward(self, input: Tensor) -> Tensor:
@@ -78,7 +81,8 @@ class PackedConv2d(LaidOut, nn.Conv2d):
         dtype = self.type_for(input)
         if dtype is None or input.ndim != 4:
             return self._by_torch(input)
-        if len(input) == 1 and not self.heavy:
+        slow_by_torch = dtype == torch.float32 and input.numel() <= FEW
+        if len(input) == 1 and not self.heavy and not slow_by_torch:
             return super().forward(input)
         if input.requires_grad and torch.is_grad_enabled():
             output: Tensor = _Convolution.apply(input.to(dtype), self)  # type: ignore[no-untyped-call]
@@ -103,7 +107,9 @@ class PackedConv2d(LaidOut, nn.Conv2d):
             return plain.relu_() if self.rectifies else plain
         geometry = self.padding, self.stride, self.dilation, self.groups
         lay_out = torch.ops.mkldnn._reorder_convolution_weight
-        weight = self.kept("output", input.dtype, lambda weight: lay_out(weight, *geometry, input.shape))
+        weight = self.kept(
+            "output", input.dtype, input.shape, lambda weight: lay_out(weight, *geometry, input.shape)
+        )
         convolve = torch.ops.mkldnn._convolution_pointwise.default
         then = "relu" if self.rectifies else "none"
         output: Tensor = convolve(input, weight, bias, *geometry, then, [], "")
@@ -121,7 +127,10 @@ class PackedConv2d(LaidOut, nn.Conv2d):
         geometry = self.padding, rest, self.stride, self.dilation, self.groups
         lay_out = torch.ops.mkldnn._reorder_convolution_transpose_weight
         weight = self.kept(
-            "gradient", upstream.dtype, lambda weight: lay_out(weight, *geometry, upstream.shape)
+            "gradient",
+            upstream.dtype,
+            upstream.shape,
+            lambda weight: lay_out(weight, *geometry, upstream.shape),
         )
         convolve = torch.ops.mkldnn._convolution_transpose_pointwise.default
         gradient: Tensor = convolve(upstream, weight, None, *geometry, "none", [], "")
@@ -136,7 +145,7 @@ class PackedConv2d(LaidOut, nn.Conv2d):
 
     def _gradient_by_phases(self, upstream: Tensor, size: torch.Size) -> Tensor:
         stride, padding = self.stride[0], int(self.padding[0])
-        weight = self.kept("phases", upstream.dtype, lambda weight: phases(weight, stride))
+        weight = self.kept("phases", upstream.dtype, None, lambda weight: phases(weight, stride))
         by_phase = functional.conv2d(upstream, weight, padding=weight.shape[-1] - 1)
         n_rows, _, height, width = by_phase.shape
         apart = by_phase.view(n_rows, self.in_channels, stride, stride, height, width)

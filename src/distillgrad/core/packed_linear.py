@@ -37,7 +37,7 @@ class PackedLinear(LaidOut, nn.Linear):
         """The layer itself, turned into one."""
         layer.__class__ = cls
         made = cast("PackedLinear", layer)
-        made.laid_out = {}
+        made.laid_out, made.laid_out_from = {}, None
         return made
 
     def forward(self, input: Tensor) -> Tensor:
@@ -54,13 +54,13 @@ class PackedLinear(LaidOut, nn.Linear):
 
     def multiply(self, input: Tensor) -> Tensor:
         """The output, in the type of ``input``."""
-        weight = self.kept("output", input.dtype, torch.ops.mkldnn._reorder_linear_weight)
+        weight = self.kept("output", input.dtype, None, torch.ops.mkldnn._reorder_linear_weight)
         return _multiplied(input, weight, None if self.bias is None else self.bias.to(input.dtype))
 
     def gradient(self, upstream: Tensor) -> Tensor:
         """By the inputs, from the gradient by the output; itself without a graph."""
         lay_out = torch.ops.mkldnn._reorder_linear_weight
-        weight = self.kept("gradient", upstream.dtype, lambda weight: lay_out(weight.t().contiguous()))
+        weight = self.kept("gradient", upstream.dtype, None, lambda weight: lay_out(weight.t().contiguous()))
         return _multiplied(upstream, weight, None)
 
 

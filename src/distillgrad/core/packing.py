@@ -10,14 +10,14 @@ from distillgrad.core.packed_linear import PackedLinear
 
 
 def pack(network: nn.Module, *, in_bfloat16: bool = False) -> int:
-    """Lets the layers of ``network`` keep their weights laid out where it pays; how many do.
+    """Lets the layers of ``network`` keep their weights laid out; how many do.
 
     In place; only plain, frozen, ungrouped convolutions and linear layers on a CPU, which become
     :class:`PackedConv2d` and :class:`PackedLinear`; the latter in float32 only where that multiplies faster.
     """
     n_packed = 0
     for module in list(network.modules()):
-        if packed_convolution.packable(module) and packed_convolution.heavy(module):
+        if packed_convolution.packable(module):
             PackedConv2d.made_of(module)
         elif packed_linear.packable(module) and (in_bfloat16 or packed_linear.faster_in_float32()):
             PackedLinear.made_of(module)

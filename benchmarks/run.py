@@ -151,7 +151,24 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console(stderr=True)
     repeats = 1 if arguments.quick else arguments.repeats
-    results = []
+    hardware = f"{platform.machine()}, {torch.get_num_threads()} threads"
+    if DEVICE.type == "cuda":
+        hardware = torch.cuda.get_device_name()
+    hardware += f", torch {torch.__version__}; {repeats} rounds"
+    command = "make bench"
+    if arguments.only:
+        command = f'python benchmarks/run.py --only "{arguments.only}" --repeats {repeats}'
+    results: list[Result] = []
+    growth: dict[str, tuple[int, int]] = {}
+    run_memory: dict[int, int] = {}
+    passes = (2, 4) if arguments.quick else (10, 300)
+
+    def page() -> str:
+        text = as_markdown(results, growth, passes, run_memory, hardware, command)
+        if arguments.page:  # so far: what took an hour is not lost with its last minute
+            arguments.page.write_text(text)
+        return text
+
     metric_sizes = QUICK_METRICS if arguments.quick else MetricSizes()
     run_sizes = QUICK_RUNS if arguments.quick else RunSizes()
     works = chain(
@@ -163,8 +180,7 @@ def main() -> None:
         with console.status(work.name):
             results.append(measured(work, repeats))
         console.print(f"{work.name}: {results[-1].to_floor.median:.3f} of the floor", highlight=False)
-    passes = (2, 4) if arguments.quick else (10, 300)
-    growth: dict[str, tuple[int, int]] = {}
+        page()
     for name in list(GROWING)[: 1 if arguments.quick else None]:  # each takes two processes
         if _asked(arguments.only, name):
             with console.status(f"memory of {name}"):
@@ -172,21 +188,10 @@ def main() -> None:
                     peak_memory(partial(prepared_method, name, passes[0])),
                     peak_memory(partial(prepared_method, name, passes[1])),
                 )
-    run_memory: dict[int, int] = {}
     if _asked(arguments.only, "memory of attribute"):
         for n_images in (run_sizes.few, run_sizes.many):
             run_memory[n_images] = peak_memory(partial(prepared_run, n_images))
-    hardware = f"{platform.machine()}, {torch.get_num_threads()} threads"
-    if DEVICE.type == "cuda":
-        hardware = torch.cuda.get_device_name()
-    hardware += f", torch {torch.__version__}; {repeats} rounds"
-    command = "make bench"
-    if arguments.only:
-        command = f'python benchmarks/run.py --only "{arguments.only}" --repeats {repeats}'
-    page = as_markdown(results, growth, passes, run_memory, hardware, command)
-    print(page)
-    if arguments.page:
-        arguments.page.write_text(page)
+    print(page())
     when = datetime.now(timezone.utc)
     record = {
         "when": when.isoformat(),

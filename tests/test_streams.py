@@ -249,6 +249,22 @@ def test_out_of_memory_goes_on_in_one_thread_with_half_of_the_rows():
     assert sizes[-2:] == [4, 4]
 
 
+def test_streams_share_out_the_threads_instead_of_having_as_many_each():
+    before = torch.get_num_threads()
+
+    def threads_at_work(_rows):
+        torch.ones(2**16).add_(1)  # an operation that threads share, before anything asks for their number
+        return torch.tensor(torch.get_num_threads())
+
+    torch.set_num_threads(6)
+    try:
+        found = streams.side_by_side(threads_at_work, [slice(n, n + 1) for n in range(3)], 3)
+        assert [int(each) for each in found] == [2, 2, 2]
+        assert torch.get_num_threads() == 6
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_threads_that_start_later_have_all_cores(small_passes):
     dg.DGA(Seen(convolutional()), n_steps=4).attribute(images(), 1)
     assert shared()

@@ -81,8 +81,7 @@ class PackedConv2d(LaidOut, nn.Conv2d):
         dtype = self.type_for(input)
         if dtype is None or input.ndim != 4:
             return self._by_torch(input)
-        slow_by_torch = dtype == torch.float32 and input.numel() <= FEW
-        if len(input) == 1 and not self.heavy and not slow_by_torch:
+        if len(input) == 1 and not self.heavy and not _slow_by_torch(input, dtype):
             return super().forward(input)
         if input.requires_grad and torch.is_grad_enabled():
             output: Tensor = _Convolution.apply(input.to(dtype), self)  # type: ignore[no-untyped-call]
@@ -153,6 +152,11 @@ class PackedConv2d(LaidOut, nn.Conv2d):
         # Negative padding cuts; what no stride reaches is zero.
         below, beyond = (padding + n - m for n, m in zip(size[2:], whole.shape[2:], strict=True))
         return functional.pad(whole, (-padding, beyond, -padding, below))
+
+
+def _slow_by_torch(row: Tensor, dtype: torch.dtype) -> bool:
+    few = dtype == torch.float32 and row.numel() <= FEW
+    return few and row.is_contiguous(memory_format=torch.channels_last)
 
 
 class SparedReLU(nn.ReLU):

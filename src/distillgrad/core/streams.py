@@ -99,7 +99,7 @@ def _pool(streams: int) -> ThreadPoolExecutor:
     key = os.getpid(), streams, n_threads // streams
     with _lock:
         if key not in _pools:
-            pool = ThreadPoolExecutor(streams, "distillgrad-stream", partial(torch.set_num_threads, key[2]))
+            pool = ThreadPoolExecutor(streams, "distillgrad-stream", partial(_take_threads, key[2]))
             started = threading.Barrier(streams)
             try:
                 wait([pool.submit(started.wait) for _ in range(streams)])
@@ -110,3 +110,9 @@ def _pool(streams: int) -> ThreadPoolExecutor:
             torch.set_num_threads(n_threads)
             _pools[key] = pool
         return _pools[key]
+
+
+def _take_threads(n_threads: int) -> None:
+    """Gives the calling thread so many for its operations."""
+    torch.get_num_threads()  # a thread's first operation takes the number of the process, unless it has asked
+    torch.set_num_threads(n_threads)

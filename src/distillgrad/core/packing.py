@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from distillgrad.core import packed_convolution, packed_linear
+from distillgrad.core.laid_out import LaidOut
 from distillgrad.core.packed_convolution import PackedConv2d, SparedReLU
 from distillgrad.core.packed_linear import PackedLinear
 
@@ -15,16 +16,12 @@ def pack(network: nn.Module, *, in_bfloat16: bool = False) -> int:
     In place; only plain, frozen, ungrouped convolutions and linear layers on a CPU, which become
     :class:`PackedConv2d` and :class:`PackedLinear`; the latter in float32 only where that multiplies faster.
     """
-    n_packed = 0
     for module in list(network.modules()):
         if packed_convolution.packable(module):
             PackedConv2d.made_of(module)
         elif packed_linear.packable(module) and (in_bfloat16 or packed_linear.faster_in_float32()):
             PackedLinear.made_of(module)
-        else:
-            continue
-        n_packed += 1
-    return n_packed
+    return sum(isinstance(module, LaidOut) for module in network.modules())
 
 
 def unpack(network: nn.Module) -> None:

@@ -143,7 +143,7 @@ def dga_accelerated(name: str, batch: int, side: int, n_steps: int, precision: P
     from captum.attr import IntegratedGradients as Peer
 
     model, inputs = network(name), images(batch, side)
-    layout = None if name.startswith("vit") else True
+    layout = None if name.startswith("vit") else True  # of its single convolution nothing is to be laid out
     faster = dg.accelerate(model, inputs[:1], precision=precision, channels_last=layout)
     method, peer = dg.DGA(faster, n_steps=n_steps), Peer(model)
     return Work(

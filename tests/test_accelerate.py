@@ -9,7 +9,8 @@ from torch.nn.functional import batch_norm, dropout, relu
 
 import distillgrad as dg
 from distillgrad.core import accelerate as accelerating
-from distillgrad.core.accelerate import Accelerated, accelerate
+from distillgrad.core.accelerate import accelerate
+from distillgrad.core.accelerated import Accelerated
 from distillgrad.core.forward import logits_of
 from distillgrad.errors import DistillgradError, InputError, ModelError
 from networks import convolutional, lively, zoo

@@ -72,7 +72,8 @@ def apart(one: torch.Tensor, other: torch.Tensor) -> float:
 @pytest.mark.parametrize("bfloat16", [False, True])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(
-    ("kernel", "stride", "padding", "dilation"), [(3, 1, 1, 1), (3, 2, 1, 1), (3, 3, 0, 2), (1, 2, 0, 1)]
+    ("kernel", "stride", "padding", "dilation"),
+    [(3, 1, 1, 1), (3, 2, 1, 1), (3, 3, 0, 2), (1, 2, 0, 1), ((2, 5), (3, 1), (0, 2), (2, 1))],
 )
 def test_values_are_torch_s_own_up_to_rounding(kernel, stride, padding, dilation, bias, bfloat16):
     plain, packed = pair(512, 512, kernel, stride=stride, padding=padding, dilation=dilation, bias=bias)

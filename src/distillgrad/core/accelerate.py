@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterable
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from distillgrad.core.accelerated import Accelerated
 from distillgrad.core.batch import Batch, checked_batch, outside_inference_mode
 from distillgrad.core.data_flow import DataFlow, data_flow
 from distillgrad.core.equivalence import (
@@ -23,9 +23,9 @@ from distillgrad.core.equivalence import (
     sound_response,
 )
 from distillgrad.core.folding import LINEAR, Pair, fold, foldable
-from distillgrad.core.forward import Model, logits_of
+from distillgrad.core.forward import Model
 from distillgrad.core.intercept import evaluating
-from distillgrad.core.packed_convolution import PackedConv2d
+from distillgrad.core.laid_out import LaidOut
 from distillgrad.core.packed_linear import PackedLinear
 from distillgrad.core.packing import pack
 from distillgrad.core.rectifying import rectify_if_exact
@@ -38,63 +38,6 @@ PAYS = 0.95
 """The layout is changed only if a pass then takes at most so much of its time."""
 MOST_TURNS = 7
 """Layouts are timed twice, in turns, and so often where the two disagree: no slow moment decides for good."""
-
-
-class Accelerated(nn.Module):
-    """What :func:`accelerate` returns: called as the original is, frozen, always in eval mode.
-
-    Attributes:
-        network: The changed copy of the original, whose layers keep their names.
-        applied: What was done.
-        skipped: What was not, each with the reason.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        n_extra: int = 0,
-        *,
-        channels_last: bool = False,
-        autocast: bool = False,
-        applied: Iterable[str] = (),
-        skipped: Iterable[str] = (),
-    ) -> None:
-        super().__init__()
-        if channels_last:
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network = network
-        self.n_extra, self.channels_last, self.autocast = n_extra, channels_last, autocast
-        self.applied, self.skipped = tuple(applied), tuple(skipped)
-        super().train(False)
-
-    def train(self, mode: bool = True) -> Accelerated:
-        """Stays in eval mode: what is folded cannot be trained as the original can."""
-        return super().train(False)
-
-    def forward(self, inputs: Tensor, *extra: Tensor) -> Any:
-        """The original's output; with bfloat16 only its logits, in float32."""
-        if len(extra) != self.n_extra:  # another branch of forward() may use the layers in another way
-            raise InputError(
-                f"the model was accelerated for {self.n_extra} further argument(s), not {len(extra)}; "
-                "give accelerate an example of them: (inputs, *further tensors)"
-            )
-        if self.channels_last and inputs.ndim == 4:
-            inputs = _as_channels_last(inputs)
-        if not self.autocast:
-            return self.network(inputs, *extra)
-        with torch.autocast(inputs.device.type, torch.bfloat16):
-            output = self.network(inputs, *extra)
-        return logits_of(output).float()
-
-
-def _as_channels_last(inputs: Tensor) -> Tensor:
-    """The same values in another layout, whose gradient comes back in the caller's."""
-    if inputs.is_contiguous():
-        inputs = inputs.view_as(inputs)
-        if inputs.requires_grad:
-            # A hook on this call's own tensor: it goes with the graph.
-            inputs.register_hook(lambda gradient: gradient.contiguous())  # type: ignore[no-untyped-call]
-    return inputs.contiguous(memory_format=torch.channels_last)
 
 
 def accelerate(
@@ -235,11 +178,8 @@ def _wrong_when_folded(network: nn.Module, pairs: list[Pair], probe: Batch) -> s
 def _cast_once(network: nn.Module) -> None:
     """Casts what autocast would cast in every pass: weights and biases of convolutions and linear layers."""
     for module in network.modules():
-        if type(module) not in (
-            *LINEAR,
-            PackedConv2d,
-            PackedLinear,
-        ):  # a subclass may compute with them in float32
+        # Other subclasses may compute with their weights in float32.
+        if type(module) not in LINEAR and not isinstance(module, LaidOut):
             continue
         for name, parameter in list(module.named_parameters(recurse=False)):
             if name in ("weight", "bias"):  # what these are computed from is not cast

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import distillgrad as dg
-from distillgrad.core.accelerate import Precision
+from distillgrad.core.acceleration.accelerate import Precision
 from distillgrad.metrics.similarity import top_overlap
 from distillgrad.metrics.statistics import bootstrap_mean
 from variants import N_STEPS, RESULTS, ROWS, classifier, images

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 import distillgrad as dg
-from distillgrad.core.accelerate import Precision
+from distillgrad.core.acceleration.accelerate import Precision
 from distillgrad.core.optional import optional
-from distillgrad.metrics.retraining import train_ensemble
+from distillgrad.metrics.ensembles import train_ensemble
 from distillgrad.metrics.roar_networks import CifarNetwork
 from measure import DEVICE
 from works import Work, images, network

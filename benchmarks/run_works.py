@@ -15,16 +15,16 @@ import torch
 from PIL import Image
 
 import distillgrad as dg
-from distillgrad.methods.spelling import methods_of
-from distillgrad.runs.attribution_request import AttributionRequest, job_of, manifest_of
+from distillgrad.methods.parsing import parse_methods
+from distillgrad.runs.attribution.job import Shard
+from distillgrad.runs.attribution.request import AttributionRequest, job_of, manifest_of
+from distillgrad.runs.attribution.runner import attribute_data
+from distillgrad.runs.attribution.store import prepare
+from distillgrad.runs.attribution.worker import ShardWorker
+from distillgrad.runs.engines.local import LocalEngine
+from distillgrad.runs.engines.ray import RayEngine
 from distillgrad.runs.folders import LocalFolder
-from distillgrad.runs.job import Shard
-from distillgrad.runs.local import LocalEngine
-from distillgrad.runs.ray import RayEngine
-from distillgrad.runs.runner import attribute_data
-from distillgrad.runs.shards import ShardWorker
-from distillgrad.runs.store import prepare
-from distillgrad.sources.datasets import open_data
+from distillgrad.sources.open_data import open_data
 from works import Work
 
 BATCH = 8
@@ -62,7 +62,7 @@ def request_of(folder: Path, method: str, shard_size: int | None = None) -> Attr
     return AttributionRequest(
         "cifar10-cnn",
         str(folder),
-        methods_of(method),
+        parse_methods(method),
         batch_size=BATCH,
         threads=1,
         shard_size=shard_size,

@@ -26,7 +26,7 @@ from distillgrad.sources import bundled
 from distillgrad.sources.bundled.network import normalised
 from distillgrad.sources.bundled.train import PADDING, augmented
 from distillgrad.sources.classifier import LoadedModel
-from distillgrad.sources.data import LabelledImages, read_cifar10
+from distillgrad.sources.parquet import LabelledImages, read_cifar10
 from distillgrad.sources.preprocess import ResizeAndCrop
 
 FOLDER = Path(os.environ.get("SMALL_NETWORKS", "small-networks"))

@@ -24,7 +24,7 @@ from torch import Tensor
 import distillgrad as dg
 from distillgrad.metrics.similarity import top_overlap
 from distillgrad.metrics.statistics import Interval, bootstrap_mean
-from distillgrad.sources.data import read_cifar10
+from distillgrad.sources.parquet import read_cifar10
 
 SHARED = Path(os.environ.get("DISTILLGRAD_DATA", "../shared/data"))
 DATA = SHARED / "imagenet"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import distillgrad as dg
-from distillgrad.core.accelerate import Precision
+from distillgrad.core.acceleration.accelerate import Precision
 from measure import DEVICE, bare_pass
 
 

@@ -30,7 +30,7 @@ def data() -> Path:
 @pytest.fixture
 def few_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """XRAI with one of its six segmentations, each of which takes a tenth of a second."""
-    monkeypatch.setattr("distillgrad.methods.region.SCALES", (500,))
+    monkeypatch.setattr("distillgrad.methods.xrai.SCALES", (500,))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 
 import distillgrad as dg
 from distillgrad.sources.bundled import train
-from distillgrad.sources.data import read_cifar10
+from distillgrad.sources.parquet import read_cifar10
 
 IMAGENET = {"squeezenet1_1": "p_squeezenet1_1", "resnet18": "p_resnet18"}
 

@@ -20,7 +20,7 @@ from playwright.sync_api import sync_playwright
 
 from distillgrad.cli import app
 from distillgrad.sources.photographs import photographs
-from distillgrad.views.explorer_server import launched
+from distillgrad.views.explorer.server import launched
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"
 WIDTH, HEIGHT = 1300, 830

@@ -32,7 +32,13 @@ from distillgrad.methods.dga import (
     weak_contributor_mask,
 )
 from distillgrad.sources.images import sample_photograph
-from distillgrad.views.plots import colours, heat_map, overlay, relevant_pixels, shared_scale
+from distillgrad.views.figures.explanation_figures import (
+    colours,
+    heat_map,
+    overlay,
+    relevant_pixels,
+    shared_scale,
+)
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"
 TIGER_CAT, EGYPTIAN_CAT = 282, 285

@@ -12,12 +12,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from distillgrad._version import __version__ as __version__
 
 _HOMES = {
     "errors": "distillgrad.errors",
     "metrics": "distillgrad.metrics",
-    "accelerate": "distillgrad.core.accelerate:accelerate",
+    "accelerate": "distillgrad.core.acceleration.accelerate:accelerate",
     "METHODS": "distillgrad.methods:METHODS",
     "create_method": "distillgrad.methods:create_method",
     "DGA": "distillgrad.methods.dga:DistilledGradientAggregation",
@@ -25,40 +25,39 @@ _HOMES = {
     "StableDistilledGradientAggregation": "distillgrad.methods.stable_dga:StableDistilledGradientAggregation",
     "UniformFullGrad": "distillgrad.methods.fullgrad:UniformFullGrad",
     "FullGrad": "distillgrad.methods.fullgrad:FullGrad",
-    "GuidedBackprop": "distillgrad.methods.guided:GuidedBackprop",
+    "GuidedBackprop": "distillgrad.methods.guided_backprop:GuidedBackprop",
     "GradientXInput": "distillgrad.methods.gradient:GradientXInput",
     "Saliency": "distillgrad.methods.gradient:Saliency",
-    "AGI": "distillgrad.methods.adversarial:AGI",
-    "GradCAM": "distillgrad.methods.cam:GradCAM",
-    "SmoothGrad": "distillgrad.methods.noise:SmoothGrad",
-    "VarGrad": "distillgrad.methods.noise:VarGrad",
+    "AGI": "distillgrad.methods.agi:AGI",
+    "GradCAM": "distillgrad.methods.gradcam:GradCAM",
+    "SmoothGrad": "distillgrad.methods.smoothgrad:SmoothGrad",
+    "VarGrad": "distillgrad.methods.smoothgrad:VarGrad",
     "GuidedIG": "distillgrad.methods.path:GuidedIG",
     "IntegratedGradients": "distillgrad.methods.path:IntegratedGradients",
     "IDGI": "distillgrad.methods.idgi:IDGI",
     "SAMP": "distillgrad.methods.samp:SAMP",
-    "SpectralIG": "distillgrad.methods.spectral:SpectralIG",
+    "SpectralIG": "distillgrad.methods.spectral_ig:SpectralIG",
     "RISE": "distillgrad.methods.perturbation:RISE",
     "Lime": "distillgrad.methods.lime:Lime",
     "Occlusion": "distillgrad.methods.perturbation:Occlusion",
     "Random": "distillgrad.methods.perturbation:Random",
-    "XRAI": "distillgrad.methods.region:XRAI",
-    "LRP": "distillgrad.methods.relevance:LRP",
+    "XRAI": "distillgrad.methods.xrai:XRAI",
+    "LRP": "distillgrad.methods.lrp:LRP",
     "DeepLift": "distillgrad.methods.deep_lift:DeepLift",
     "LoadedModel": "distillgrad.sources.classifier:LoadedModel",
     "quantus_explain": "distillgrad.methods.quantus:quantus_explain",
     "load_model": "distillgrad.sources.models:load_model",
-    "open_run": "distillgrad.runs.reading:open_run",
+    "open_run": "distillgrad.runs.attribution.reading:open_run",
     "read_image": "distillgrad.sources.images:read_image",
 }
 
 if TYPE_CHECKING:
     from distillgrad import errors as errors
     from distillgrad import metrics as metrics
-    from distillgrad.core.accelerate import accelerate as accelerate
+    from distillgrad.core.acceleration.accelerate import accelerate as accelerate
     from distillgrad.methods import METHODS as METHODS
     from distillgrad.methods import create_method as create_method
-    from distillgrad.methods.adversarial import AGI as AGI
-    from distillgrad.methods.cam import GradCAM as GradCAM
+    from distillgrad.methods.agi import AGI as AGI
     from distillgrad.methods.deep_lift import DeepLift as DeepLift
     from distillgrad.methods.dga import DistilledGradientAggregation as DGA
     from distillgrad.methods.dga import (
@@ -66,27 +65,28 @@ if TYPE_CHECKING:
     )
     from distillgrad.methods.fullgrad import FullGrad as FullGrad
     from distillgrad.methods.fullgrad import UniformFullGrad as UniformFullGrad
+    from distillgrad.methods.gradcam import GradCAM as GradCAM
     from distillgrad.methods.gradient import GradientXInput as GradientXInput
     from distillgrad.methods.gradient import Saliency as Saliency
-    from distillgrad.methods.guided import GuidedBackprop as GuidedBackprop
+    from distillgrad.methods.guided_backprop import GuidedBackprop as GuidedBackprop
     from distillgrad.methods.idgi import IDGI as IDGI
     from distillgrad.methods.lime import Lime as Lime
-    from distillgrad.methods.noise import SmoothGrad as SmoothGrad
-    from distillgrad.methods.noise import VarGrad as VarGrad
+    from distillgrad.methods.lrp import LRP as LRP
     from distillgrad.methods.path import GuidedIG as GuidedIG
     from distillgrad.methods.path import IntegratedGradients as IntegratedGradients
     from distillgrad.methods.perturbation import RISE as RISE
     from distillgrad.methods.perturbation import Occlusion as Occlusion
     from distillgrad.methods.perturbation import Random as Random
     from distillgrad.methods.quantus import quantus_explain as quantus_explain
-    from distillgrad.methods.region import XRAI as XRAI
-    from distillgrad.methods.relevance import LRP as LRP
     from distillgrad.methods.samp import SAMP as SAMP
-    from distillgrad.methods.spectral import SpectralIG as SpectralIG
+    from distillgrad.methods.smoothgrad import SmoothGrad as SmoothGrad
+    from distillgrad.methods.smoothgrad import VarGrad as VarGrad
+    from distillgrad.methods.spectral_ig import SpectralIG as SpectralIG
     from distillgrad.methods.stable_dga import (
         StableDistilledGradientAggregation as StableDistilledGradientAggregation,
     )
-    from distillgrad.runs.reading import open_run as open_run
+    from distillgrad.methods.xrai import XRAI as XRAI
+    from distillgrad.runs.attribution.reading import open_run as open_run
     from distillgrad.sources.classifier import LoadedModel as LoadedModel
     from distillgrad.sources.images import read_image as read_image
     from distillgrad.sources.models import load_model as load_model

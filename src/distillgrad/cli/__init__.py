@@ -10,25 +10,25 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 from distillgrad.cli import (
-    attributing,
-    evaluating,
-    explaining,
-    exploring,
+    attribute,
+    evaluate,
+    explain,
     listing,
     paper,
-    retraining,
-    stabilising,
+    report_and_explore,
+    roar,
+    stability,
 )
 from distillgrad.cli.application import app
 
 __all__ = [
     "app",
-    "attributing",
-    "evaluating",
-    "explaining",
-    "exploring",
+    "attribute",
+    "evaluate",
+    "explain",
     "listing",
     "paper",
-    "retraining",
-    "stabilising",
+    "report_and_explore",
+    "roar",
+    "stability",
 ]

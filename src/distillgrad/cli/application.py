@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
-from distillgrad import __version__
+from distillgrad._version import __version__
 from distillgrad.errors import DistillgradError, ParameterError, UnknownNameError
 from distillgrad.views.terminal import complain, say, status
 

@@ -9,7 +9,7 @@ import typer
 from distillgrad.errors import ParameterError
 
 if TYPE_CHECKING:
-    from distillgrad.runs.engine import Engine
+    from distillgrad.runs.engines.engine import Engine
 
 EngineName = Annotated[str, typer.Option(help="local, or ray: on a cluster, or on this machine's cores.")]
 Address = Annotated[
@@ -29,14 +29,14 @@ def engine_of(name: str, address: str | None, workers: int | None, gpus: float) 
         ParameterError: there is none of that name; options of Ray without Ray.
     """
     if name == "local":
-        from distillgrad.runs.local import LocalEngine
+        from distillgrad.runs.engines.local import LocalEngine
 
         if address is not None or workers is not None or gpus:
             raise ParameterError("address, workers and gpus are Ray's; add --engine ray, or leave them out")
         return LocalEngine()
     if name != "ray":
         raise ParameterError(f"engine must be local or ray, not {name!r}")
-    from distillgrad.runs.ray import RayEngine
+    from distillgrad.runs.engines.ray import RayEngine
 
     return RayEngine(address, workers, gpus)
 

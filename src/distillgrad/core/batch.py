@@ -13,7 +13,7 @@ from torch import Tensor
 
 from distillgrad.core.forward import Model, Score, Target, accumulation_dtype, is_out_of_memory, scores
 from distillgrad.core.intercept import evaluating
-from distillgrad.core.streams import rows_each, side_by_side
+from distillgrad.core.row_threads import rows_each, side_by_side
 from distillgrad.errors import InputError, ModelError, ParameterError, TargetError
 
 TargetLike: TypeAlias = int | Sequence[int] | Tensor | Score | None

@@ -13,7 +13,7 @@ import torch
 from distillgrad.core.batch import Batch, outside_inference_mode
 from distillgrad.core.forward import Model, is_out_of_memory, scores, value_and_gradient
 from distillgrad.core.intercept import evaluating
-from distillgrad.core.wrappers import visible
+from distillgrad.core.wrappers import unwrapped
 
 RowsAtATime: TypeAlias = int | Literal["auto"] | None
 
@@ -50,7 +50,7 @@ def best_batch_size(model: Model, batch: Batch, *, gradients: bool) -> int:
     most = min(len(batch), MOST_ROWS)
     key = (batch.inputs.device, batch.inputs.dtype, batch.inputs.shape[1:], gradients)
     try:
-        known = _known.setdefault(visible(model), {})
+        known = _known.setdefault(unwrapped(model), {})
     except TypeError:  # a callable that cannot be referred to weakly, such as a built-in one
         known = {}
     found = known.get(key)

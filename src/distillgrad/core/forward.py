@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from distillgrad.core.stages import stage
-from distillgrad.core.streams import abandon_if_unwanted
+from distillgrad.core.profiling import timed
+from distillgrad.core.row_threads import abandon_if_unwanted
 from distillgrad.errors import ModelError, TargetError
 
 Model: TypeAlias = Callable[..., Any]
@@ -147,7 +147,7 @@ def value_and_gradient(
     with torch.enable_grad():
         leaf = inputs.detach().requires_grad_()
         # The model gets a copy: it may begin with an in-place operation, which a leaf does not allow.
-        with failures_named(inputs), stage("forward"):
+        with failures_named(inputs), timed("forward"):
             output = model(leaf.clone(), *extra)
         if target is None:
             target = predictions(output, len(leaf))
@@ -157,7 +157,7 @@ def value_and_gradient(
                 "the model's output carries no gradient: it does not depend on the inputs, or the model "
                 "runs under no_grad, detaches, or ends in an operation such as argmax"
             )
-        with failures_named(inputs), stage("backward"):
+        with failures_named(inputs), timed("backward"):
             (gradient,) = torch.autograd.grad(
                 score, leaf, grad_outputs=torch.ones_like(score), allow_unused=True
             )
@@ -180,7 +180,7 @@ def scores(
     """
     abandon_if_unwanted()
     with torch.no_grad():
-        with failures_named(inputs), stage("forward"):
+        with failures_named(inputs), timed("forward"):
             output = model(inputs if disposable else inputs.clone(), *extra)
         if target is None:
             target = predictions(output, len(inputs))

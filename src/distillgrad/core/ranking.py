@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distillgrad.core.stages import stage
+from distillgrad.core.profiling import timed
 from distillgrad.errors import InputError
 
 SAMPLE = 12_000
@@ -37,7 +37,7 @@ def order_statistic(values: Tensor, count: int) -> Tensor:
     """
     if count >= values.shape[1]:
         return values.new_full((len(values), 1), math.inf)
-    with stage("selection"):
+    with timed("selection"):
         if values.device.type == "cpu":
             selected = np.array([_selected(row, count) for row in values.numpy()], values.numpy().dtype)
             return torch.from_numpy(selected)[:, None]

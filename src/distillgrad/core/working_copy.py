@@ -8,8 +8,7 @@ from typing import Any
 from torch import nn
 
 from distillgrad.core.forward import Model
-from distillgrad.core.packing import unpack
-from distillgrad.core.wrappers import visible
+from distillgrad.core.wrappers import unwrapped
 from distillgrad.errors import ModelError
 
 
@@ -19,7 +18,7 @@ def plain_module(model: Model, method: str) -> nn.Module:
     Raises:
         ModelError: it is none, or part of it is compiled, scripted or run in other threads.
     """
-    module = visible(model)
+    module = unwrapped(model)
     if not isinstance(module, nn.Module):
         raise ModelError(
             f"{method} works on the layers of an nn.Module, not on a {type(model).__name__}, whose inside "
@@ -46,8 +45,9 @@ def working_copy(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Mod
         network: nn.Module = copy.deepcopy(model, memo)
     except (TypeError, RuntimeError, ValueError, AttributeError) as error:
         raise ModelError(f"the model cannot be copied, and hooks are not put on your own: {error}") from error
-    unpack(network)  # libraries know layers by their class
     for module in network.modules():
+        # Libraries know layers by their class, so that an accelerated one gets torch's own back.
+        module.__class__ = getattr(type(module), "torch_layer", type(module))
         if getattr(module, "inplace", False) is True:
             setattr(module, "inplace", False)  # noqa: B010  # a plain attribute, which mypy takes for a tensor
     return network

@@ -12,10 +12,10 @@ from distillgrad.errors import ModelError
 
 
 @overload
-def visible(model: nn.Module) -> nn.Module: ...
+def unwrapped(model: nn.Module) -> nn.Module: ...
 @overload
-def visible(model: Callable[..., Any]) -> Callable[..., Any]: ...
-def visible(model: Callable[..., Any]) -> Callable[..., Any]:
+def unwrapped(model: Callable[..., Any]) -> Callable[..., Any]: ...
+def unwrapped(model: Callable[..., Any]) -> Callable[..., Any]:
     """The model as Python code that runs in the calling thread: what a function mode can see.
 
     Takes ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile`` off the model.

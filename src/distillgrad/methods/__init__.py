@@ -12,24 +12,24 @@ from typing import Any
 
 from distillgrad.core.forward import Model
 from distillgrad.errors import ParameterError, UnknownNameError
-from distillgrad.methods.adversarial import AGI
+from distillgrad.methods.agi import AGI
 from distillgrad.methods.base import Method
-from distillgrad.methods.cam import GradCAM
 from distillgrad.methods.deep_lift import DeepLift
 from distillgrad.methods.dga import DistilledGradientAggregation
 from distillgrad.methods.fullgrad import FullGrad, UniformFullGrad
+from distillgrad.methods.gradcam import GradCAM
 from distillgrad.methods.gradient import GradientXInput, Saliency
-from distillgrad.methods.guided import GuidedBackprop
+from distillgrad.methods.guided_backprop import GuidedBackprop
 from distillgrad.methods.idgi import IDGI
 from distillgrad.methods.lime import Lime
-from distillgrad.methods.noise import SmoothGrad, VarGrad
+from distillgrad.methods.lrp import LRP
 from distillgrad.methods.path import GuidedIG, IntegratedGradients
 from distillgrad.methods.perturbation import RISE, Occlusion, Random
-from distillgrad.methods.region import XRAI
-from distillgrad.methods.relevance import LRP
 from distillgrad.methods.samp import SAMP
-from distillgrad.methods.spectral import SpectralIG
+from distillgrad.methods.smoothgrad import SmoothGrad, VarGrad
+from distillgrad.methods.spectral_ig import SpectralIG
 from distillgrad.methods.stable_dga import StableDistilledGradientAggregation
+from distillgrad.methods.xrai import XRAI
 
 METHODS: dict[str, type[Method]] = {
     "dga": DistilledGradientAggregation,

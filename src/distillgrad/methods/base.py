@@ -12,7 +12,7 @@ from torch import Tensor
 from distillgrad.core.batch import Batch, TargetLike, attribute_in_chunks, checked_batch
 from distillgrad.core.batch_size import RowsAtATime, best_batch_size
 from distillgrad.core.forward import Model, must_be_callable
-from distillgrad.core.independence import n_streams
+from distillgrad.core.row_independence import n_streams
 from distillgrad.errors import ParameterError
 
 
@@ -77,7 +77,7 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
                 with them.
             internal_batch_size: Rows at a time; by default all, halved when memory runs out. ``"auto"``:
                 as many as make a row cheapest, measured once per model and device. On a CPU its cores share
-                the rows (:mod:`~distillgrad.core.independence` says when): threads call the model at once.
+                the rows (see :mod:`~distillgrad.core.row_independence`): threads call the model at once.
         Raises:
             InputError, TargetError, ParameterError: a request that cannot be met.
             ModelError: a model that fails, has no gradient, or returns NaN or infinity.

@@ -17,6 +17,7 @@ from distillgrad.core.batch import (
 )
 from distillgrad.core.forward import Model, Target, accumulation_dtype, scores, value_and_gradient
 from distillgrad.core.intercept import evaluating
+from distillgrad.core.profiling import timed
 from distillgrad.core.ranking import (
     above_lowest,
     among_lowest,
@@ -25,7 +26,6 @@ from distillgrad.core.ranking import (
     from_on,
     order_statistic,
 )
-from distillgrad.core.stages import stage
 from distillgrad.errors import ModelError, ParameterError, UnknownNameError
 from distillgrad.methods.base import GradientMethod, whole_number
 from distillgrad.methods.fullgrad import uniform_fullgrad
@@ -172,7 +172,7 @@ class DistilledGradientAggregation(GradientMethod):
         steps = self._sequence(batch)
         total = self._rectified(next(steps).attribution)
         for step in steps:
-            with stage("aggregation"):
+            with timed("aggregation"):
                 total.add_(self._rectified(step.attribution))
             del step  # or a whole anchor and its attribution would live through the next pass
         return total.div_(self.n_steps + 1)
@@ -191,7 +191,7 @@ class DistilledGradientAggregation(GradientMethod):
             attribution, score, target = self._local(at)
             yield Anchor(at.inputs, attribution, score, target)
             if n < self.n_steps:  # the masks after the last anchor would go unused
-                with stage("masking"):
+                with timed("masking"):
                     mask = distillation_mask(attribution, n, self.n_steps, self.epc_quantile, self.masks)
                     kept = mask.mul_(difference)
                     at = replace(batch, inputs=batch.shifted(kept), target=target)

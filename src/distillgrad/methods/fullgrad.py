@@ -18,7 +18,7 @@ from distillgrad.core.batch import (
 )
 from distillgrad.core.forward import value_and_gradient
 from distillgrad.core.intercept import captured_biases
-from distillgrad.core.wrappers import visible
+from distillgrad.core.wrappers import unwrapped
 from distillgrad.errors import InputError
 from distillgrad.methods.base import GradientMethod
 from distillgrad.methods.gradient import gradient_x_input
@@ -135,7 +135,7 @@ class FullGrad(GradientMethod):
 
         with captured_biases(add_bias):
             value, gradient, _ = value_and_gradient(
-                visible(self.forward_func), batch.inputs, batch.target, batch.extra
+                unwrapped(self.forward_func), batch.inputs, batch.target, batch.extra
             )
         add(gradient_x_input(gradient, batch.difference))
         return value

@@ -14,7 +14,7 @@ from distillgrad.core.forward import Model, Target, value_and_gradient
 from distillgrad.core.ranking import order_statistic
 from distillgrad.errors import ParameterError, UnknownNameError
 from distillgrad.methods.base import GradientMethod, whole_number
-from distillgrad.methods.registered import captum_request
+from distillgrad.methods.captum_call import captum_request
 
 QUADRATURES = ("gausslegendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid")
 CLOSE = 1e-9

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distillgrad.core.batch import Batch
 from distillgrad.core.forward import Model, value_and_gradient
-from distillgrad.core.stages import stage
+from distillgrad.core.profiling import timed
 from distillgrad.errors import ParameterError
 from distillgrad.methods.base import GradientMethod, whole_number
 from distillgrad.methods.dga import distillation_mask
@@ -70,13 +70,13 @@ class StableDistilledGradientAggregation(GradientMethod):
         total, ranked = torch.zeros_like(gathered), gathered
         for n in range(self.n_steps + 1):
             _, gradient, target = value_and_gradient(self.forward_func, at.inputs, at.target, at.extra)
-            with stage("aggregation"):
+            with timed("aggregation"):
                 gathered.add_(_by_pixel(gradient_x_input(gradient, difference)).clamp_(min=0))
                 total.add_(gathered)
             del gradient
             if n == self.n_steps:  # the masks after the last anchor would go unused
                 break
-            with stage("masking"):
+            with timed("masking"):
                 if n % every == 0:
                     ranked = gathered.clone()
                 mask = distillation_mask(ranked, n, self.n_steps, self.epc_quantile)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from distillgrad.metrics.complexity import complexity as complexity
 from distillgrad.metrics.complexity import sparseness as sparseness
+from distillgrad.metrics.ensembles import Ensemble as Ensemble
+from distillgrad.metrics.ensembles import train_ensemble as train_ensemble
 from distillgrad.metrics.imputation import noisy_linear_imputation as noisy_linear_imputation
 from distillgrad.metrics.infidelity import infidelity as infidelity
 from distillgrad.metrics.infidelity import max_sensitivity as max_sensitivity
@@ -27,8 +29,6 @@ from distillgrad.metrics.randomisation import Randomisation as Randomisation
 from distillgrad.metrics.randomisation import parameter_randomisation as parameter_randomisation
 from distillgrad.metrics.registry import METRICS as METRICS
 from distillgrad.metrics.registry import Metric as Metric
-from distillgrad.metrics.retraining import Ensemble as Ensemble
-from distillgrad.metrics.retraining import train_ensemble as train_ensemble
 from distillgrad.metrics.roar import Roar as Roar
 from distillgrad.metrics.roar import remove_and_retrain as remove_and_retrain
 from distillgrad.metrics.roar import retrained_accuracy as retrained_accuracy

@@ -104,7 +104,7 @@ def pixel_perturbation(
             or ``"road"``, the image's own colour, blur or noisy linear imputation.
         element: Rank and remove single features, channel by channel, instead of pixels.
         internal_batch_size: Rows at a time; by default what suits the device, for 224×224 on a CPU 8 for each
-            core that has rows of its own (:mod:`~distillgrad.core.independence`).
+            core that has rows of its own (:mod:`~distillgrad.core.row_independence`).
     Raises:
         InputError: attributions of another shape, or with NaN or infinity.
         ParameterError: ``n_steps`` out of range.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from distillgrad.core.batch import TargetLike, outside_inference_mode, with_target
-from distillgrad.core.wrappers import visible
+from distillgrad.core.wrappers import unwrapped
 from distillgrad.errors import ModelError, ParameterError
 from distillgrad.metrics.removal import checked_images
 from distillgrad.metrics.similarity import Attribute, explained, spearman, ssim
@@ -98,7 +98,7 @@ def parameter_randomisation(
 
 
 def _copied(model: nn.Module) -> nn.Module:
-    plain = visible(model)
+    plain = unwrapped(model)
     if not isinstance(plain, nn.Module):
         raise ModelError(
             f"randomisation needs the parameters of an nn.Module; a {type(model).__name__} hides them: "

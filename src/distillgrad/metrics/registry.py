@@ -46,7 +46,7 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Explained:
+class MetricInput:
     """A batch of images as several methods explain them: all that a metric may look at.
 
     Attributes:
@@ -76,7 +76,7 @@ class Values:
     axis: tuple[float | str, ...] = field(default=())
 
 
-Measurement: TypeAlias = Callable[[Explained, Protocol], dict[str, Values]]
+Measurement: TypeAlias = Callable[[MetricInput, Protocol], dict[str, Values]]
 """Computes metrics that share their passes, and the curves behind them, by name."""
 
 
@@ -99,7 +99,7 @@ class Metric:
     needs: Literal["attributions", "method", "masks"] = "attributions"
 
 
-def _pixel_perturbation(explained: Explained, protocol: Protocol) -> dict[str, Values]:
+def _pixel_perturbation(explained: MetricInput, protocol: Protocol) -> dict[str, Values]:
     both = morf_and_lerf(
         explained.model,
         explained.inputs,
@@ -119,7 +119,7 @@ def _pixel_perturbation(explained: Explained, protocol: Protocol) -> dict[str, V
     }
 
 
-def _sensitivity_n(explained: Explained, protocol: Protocol) -> dict[str, Values]:
+def _sensitivity_n(explained: MetricInput, protocol: Protocol) -> dict[str, Values]:
     found = sensitivity_n(
         explained.model,
         explained.inputs,
@@ -135,7 +135,7 @@ def _sensitivity_n(explained: Explained, protocol: Protocol) -> dict[str, Values
     }
 
 
-def _noise(explained: Explained, protocol: Protocol) -> dict[str, Values]:
+def _noise(explained: MetricInput, protocol: Protocol) -> dict[str, Values]:
     found = {
         name: noise_robustness(
             explained.model,
@@ -154,7 +154,7 @@ def _noise(explained: Explained, protocol: Protocol) -> dict[str, Values]:
     }
 
 
-def _infidelity(explained: Explained, protocol: Protocol) -> dict[str, Values]:
+def _infidelity(explained: MetricInput, protocol: Protocol) -> dict[str, Values]:
     whole = {
         name: each.expand_as(explained.inputs) / (1 if each.shape[1] > 1 else explained.inputs.shape[1])
         for name, each in explained.attributions.items()
@@ -176,7 +176,7 @@ def _infidelity(explained: Explained, protocol: Protocol) -> dict[str, Values]:
     }
 
 
-def _max_sensitivity(explained: Explained, protocol: Protocol) -> dict[str, Values]:
+def _max_sensitivity(explained: MetricInput, protocol: Protocol) -> dict[str, Values]:
     return {
         "max_sensitivity": Values(
             {
@@ -189,15 +189,15 @@ def _max_sensitivity(explained: Explained, protocol: Protocol) -> dict[str, Valu
     }
 
 
-def _complexity(explained: Explained, _: Protocol) -> dict[str, Values]:
+def _complexity(explained: MetricInput, _: Protocol) -> dict[str, Values]:
     return {"complexity": Values({name: complexity(each) for name, each in explained.attributions.items()})}
 
 
-def _sparseness(explained: Explained, _: Protocol) -> dict[str, Values]:
+def _sparseness(explained: MetricInput, _: Protocol) -> dict[str, Values]:
     return {"sparseness": Values({name: sparseness(each) for name, each in explained.attributions.items()})}
 
 
-def _randomisation(explained: Explained, protocol: Protocol) -> dict[str, Values]:
+def _randomisation(explained: MetricInput, protocol: Protocol) -> dict[str, Values]:
     found = {
         name: parameter_randomisation(
             explained.network, explainer, explained.inputs, explained.target, seed=protocol.seed
@@ -211,7 +211,7 @@ def _randomisation(explained: Explained, protocol: Protocol) -> dict[str, Values
     }
 
 
-def _stability(explained: Explained, protocol: Protocol) -> dict[str, Values]:
+def _stability(explained: MetricInput, protocol: Protocol) -> dict[str, Values]:
     found = {
         name: stability(explained.network, explainer, explained.inputs, explained.target, seed=protocol.seed)
         for name, explainer in explained.explainer.items()
@@ -223,7 +223,7 @@ def _stability(explained: Explained, protocol: Protocol) -> dict[str, Values]:
     }
 
 
-def _localisation(explained: Explained, _: Protocol) -> dict[str, Values]:
+def _localisation(explained: MetricInput, _: Protocol) -> dict[str, Values]:
     masks = explained.masks
     if masks is None:
         raise InputError(

@@ -13,7 +13,7 @@ from torch.nn.functional import conv2d, pad
 
 from distillgrad.core.batch import Batch, TargetLike, checked_batch, checked_size, in_chunks
 from distillgrad.core.forward import Model, Target, accumulation_dtype, scores
-from distillgrad.core.independence import n_streams
+from distillgrad.core.row_independence import n_streams
 from distillgrad.errors import InputError, UnknownNameError
 from distillgrad.metrics.imputation import noisy_linear_imputation
 

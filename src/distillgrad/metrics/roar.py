@@ -11,9 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from distillgrad.errors import InputError, ParameterError
-from distillgrad.metrics.pixel_ranks import check_ranks, random_ranks, without_top
-from distillgrad.metrics.removal import Baseline
-from distillgrad.metrics.retraining import (
+from distillgrad.metrics.ensembles import (
     Ensemble,
     check_classes,
     check_labelled,
@@ -21,6 +19,8 @@ from distillgrad.metrics.retraining import (
     new_network,
     train_ensemble,
 )
+from distillgrad.metrics.pixel_ranks import check_ranks, random_ranks, without_top
+from distillgrad.metrics.removal import Baseline
 
 Labelled: TypeAlias = tuple[Tensor, Tensor]
 """Images ``(N, C, H, W)``, model-normalised, and their classes ``(N,)``."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from distillgrad.core.batch import TargetLike, outside_inference_mode, with_target
-from distillgrad.core.wrappers import visible
+from distillgrad.core.wrappers import unwrapped
 from distillgrad.errors import ModelError, ParameterError
 from distillgrad.metrics.removal import checked_images
 from distillgrad.metrics.similarity import Attribute, explained, spearman, ssim, top_overlap
@@ -100,7 +100,7 @@ def _in_precision(
     inputs: Tensor,
     target: object,
 ) -> Tensor:
-    plain = visible(model)
+    plain = unwrapped(model)
     if not isinstance(plain, nn.Module):
         raise ModelError(f"a {type(model).__name__} cannot be converted to {dtype}; give the nn.Module")
     try:

@@ -7,7 +7,7 @@ from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import Methods, measured
 from distillgrad.paper.verdicts import AREA, Verdict, area_between, best_of_all, in_words, p_in_words
-from distillgrad.views.leaderboard import record_of, summary_rows
+from distillgrad.views.leaderboard import leaderboard_record, leaderboard_rows
 
 N_IMAGES = 30
 FROM_FIRST, UNDISTILLED = "anchors 1 … N (eq. 12)", "no distillation (Uniform FullGrad)"
@@ -30,7 +30,7 @@ def make(setting: Setting) -> Exhibit:
     found = measured(
         setting, "ablation", PARTS, ("lerf", "morf", "area_between"), images=images, subject="dga"
     )
-    heads, rows = summary_rows(found.board)
+    heads, rows = leaderboard_rows(found.board)
     area = found.board.comparisons["area_between"]
     verdicts = (
         best_of_all(
@@ -64,7 +64,7 @@ def make(setting: Setting) -> Exhibit:
             ),
         ),
         (Picture("run/leaderboard.png", "Means and 95 % intervals."),),
-        record_of(found.board),
+        leaderboard_record(found.board),
         found.n_images,
     )
 

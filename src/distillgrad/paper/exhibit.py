@@ -20,7 +20,7 @@ from distillgrad.paper.verdicts import Verdict
 from distillgrad.runs.files import written_whole
 from distillgrad.runs.manifest import read_json
 from distillgrad.sources.classifier import LoadedModel
-from distillgrad.sources.datasets import ImageData, open_data
+from distillgrad.sources.open_data import ImageData, open_data
 from distillgrad.sources.photographs import NAME as PHOTOGRAPHS
 from distillgrad.sources.photographs import photographs
 

@@ -14,7 +14,7 @@ from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import Methods, asked_for, explainable, first_images, method_for, omissions
 from distillgrad.paper.verdicts import Verdict, in_words, worst_of_all
-from distillgrad.views.plots import colours, save_figure, shared_scale
+from distillgrad.views.figures.explanation_figures import colours, save_figure, shared_scale
 
 DEFAULT = "fullgrad,integrated_gradients(n_steps=31),dga"
 SIGMAS = (0.05, 0.1, 0.2, 0.4)

@@ -17,8 +17,8 @@ from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.piecewise import Region, linear_regions, network, patterns
 from distillgrad.paper.verdicts import Verdict
-from distillgrad.views.plots import save_figure
-from distillgrad.views.rankings import COLOURS, labelled, legend
+from distillgrad.views.figures.explanation_figures import save_figure
+from distillgrad.views.figures.leaderboard_figures import COLOURS, labelled, legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

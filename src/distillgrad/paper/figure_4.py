@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from distillgrad.core.ranking import pixel_attributions
+from distillgrad.explanations.distillation import SEQUENCES, distil
 from distillgrad.methods.dga import DistilledGradientAggregation
 from distillgrad.metrics.similarity import top_overlap
 from distillgrad.metrics.statistics import bootstrap_mean, compare
@@ -14,8 +15,7 @@ from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import first_images
 from distillgrad.paper.published import EPC_QUANTILE, N_STEPS
 from distillgrad.paper.verdicts import Verdict, in_words, p_in_words
-from distillgrad.views.distillation import SEQUENCES, distil
-from distillgrad.views.plots import distillation_figure, save_figure
+from distillgrad.views.figures.explanation_figures import distillation_figure, save_figure
 
 N_IMAGES = 12
 LATE = 2 * N_STEPS // 3

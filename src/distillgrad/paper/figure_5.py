@@ -18,9 +18,9 @@ from distillgrad.paper.measuring import PAPERS, SUBJECT, asked_for
 from distillgrad.paper.published import ROAR_EPOCHS, ROAR_TRIALS
 from distillgrad.paper.verdicts import Verdict, best_of_all, in_words, listed, p_in_words
 from distillgrad.runs.manifest import MANIFEST, read_json
-from distillgrad.runs.roar import RoarRequest, roar
+from distillgrad.runs.roar.runner import RoarRequest, roar
 from distillgrad.sources.roar_data import subject_of
-from distillgrad.views.retraining import record_of, save_roar, summary_rows
+from distillgrad.views.roar import roar_record, roar_rows, save_roar
 
 N_TRIALS = 8
 """The fewest with which a sign-flip test against five others can be significant: 5·2/2⁸ = 0.039."""
@@ -54,7 +54,7 @@ def make(setting: Setting) -> Exhibit:
         ),
         _steep(found, subject),
     )
-    heads, rows = summary_rows(found)
+    heads, rows = roar_rows(found)
     findings = [*(finding(each) for each in verdicts), *_by_share(found, subject)]
     findings.append(
         f"Trained here: {where}; the paper: CIFAR-10, {ROAR_TRIALS} trials of {ROAR_EPOCHS} epochs."
@@ -73,7 +73,7 @@ def make(setting: Setting) -> Exhibit:
             ),
         ),
         (Picture("roar.png", f"Test accuracy by the share of the pixels removed, {data}."),),
-        record_of(found, request),
+        roar_record(found, request),
         subject=where,
     )
 

@@ -27,7 +27,13 @@ from distillgrad.paper.measuring import (
 )
 from distillgrad.paper.mosaics import mosaics
 from distillgrad.paper.verdicts import Verdict, best_of_all, in_words, p_in_words
-from distillgrad.views.plots import TOP_FRACTION, colours, relevant_pixels, save_figure, shared_scale
+from distillgrad.views.figures.explanation_figures import (
+    TOP_FRACTION,
+    colours,
+    relevant_pixels,
+    save_figure,
+    shared_scale,
+)
 
 N_IMAGES = 20
 N_SHOWN = 4

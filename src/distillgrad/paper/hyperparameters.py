@@ -7,7 +7,7 @@ from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import Methods, measured
 from distillgrad.paper.verdicts import AREA, best_of_all, in_words, p_in_words
-from distillgrad.views.leaderboard import record_of
+from distillgrad.views.leaderboard import leaderboard_record
 
 N_IMAGES = 24
 STEPS = (5, 10, 20, 30, 50)
@@ -74,6 +74,6 @@ def make(setting: Setting) -> Exhibit:
         (verdict,),
         tuple(tables),
         (Picture("run/leaderboard.png", "Means and 95 % intervals."),),
-        record_of(found.board),
+        leaderboard_record(found.board),
         found.n_images,
     )

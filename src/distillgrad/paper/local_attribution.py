@@ -6,7 +6,7 @@ from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import Methods, measured
 from distillgrad.paper.verdicts import AREA, Verdict, area_between, in_words, p_in_words
-from distillgrad.views.leaderboard import record_of, summary_rows
+from distillgrad.views.leaderboard import leaderboard_record, leaderboard_rows
 
 N_IMAGES = 24
 G_I = "dga, Gradient×Input"
@@ -24,7 +24,7 @@ def make(setting: Setting) -> Exhibit:
     images = setting.images(N_IMAGES)
     metrics = ("lerf", "morf", "area_between")
     found = measured(setting, "local-attribution", LOCALS, metrics, images=images, subject="dga")
-    heads, rows = summary_rows(found.board)
+    heads, rows = leaderboard_rows(found.board)
     alone = found.comparison("area_between", [G_I, "gradient_x_input"], reference="gradient_x_input")
     gain = alone.differences[G_I]
     helps = gain.significant and gain.interval.mean > 0
@@ -57,6 +57,6 @@ def make(setting: Setting) -> Exhibit:
         (verdict,),
         (Table(f"{found.n_images} images; `*`: significantly different from dga.", heads, tuple(rows)),),
         (Picture("run/leaderboard.png", "Means and 95 % intervals."),),
-        record_of(found.board),
+        leaderboard_record(found.board),
         found.n_images,
     )

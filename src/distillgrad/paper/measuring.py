@@ -14,16 +14,17 @@ from torch import Tensor
 from distillgrad.core.forward import logits_of
 from distillgrad.errors import DistillgradError, InputError, ParameterError, SourceError
 from distillgrad.methods.base import Method
-from distillgrad.methods.spelling import methods_of
+from distillgrad.methods.parsing import parse_methods
 from distillgrad.metrics.registry import METRICS, Protocol
 from distillgrad.metrics.statistics import Comparison, compare
 from distillgrad.paper import published
 from distillgrad.paper.exhibit import Setting
 from distillgrad.paper.variants import KNOWN
-from distillgrad.runs.evaluation import evaluate
-from distillgrad.runs.evaluation_record import Evaluation, Request
-from distillgrad.sources.datasets import ImageData
-from distillgrad.views.leaderboard import Leaderboard, leaderboard_of, per_sample, save_leaderboard
+from distillgrad.runs.evaluation.leaderboard import Leaderboard, leaderboard_of, per_sample
+from distillgrad.runs.evaluation.record import Evaluation, Request
+from distillgrad.runs.evaluation.runner import evaluate
+from distillgrad.sources.open_data import ImageData
+from distillgrad.views.leaderboard import save_leaderboard
 
 Methods: TypeAlias = Mapping[str, tuple[str, Mapping[str, Any]]]
 """By label, the name and the parameters."""
@@ -84,7 +85,7 @@ def asked_for(setting: Setting, default: str) -> Methods:
     Raises:
         ParameterError: DGA is not among them, of which all claims are.
     """
-    methods = methods_of(setting.methods or default)
+    methods = parse_methods(setting.methods or default)
     if all(name != SUBJECT for name, _ in methods.values()):
         raise ParameterError("the paper's claims are about dga: name it among the methods")
     return methods

@@ -6,7 +6,7 @@ from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import asked_for, measured, omissions
 from distillgrad.paper.variants import KNOWN
 from distillgrad.paper.verdicts import in_words
-from distillgrad.views.leaderboard import record_of, summary_rows
+from distillgrad.views.leaderboard import leaderboard_record, leaderboard_rows
 
 DEFAULT = "dga,gradient_x_input,guided_backprop,integrated_gradients(n_steps=31),random"
 METRICS = ("lerf", "morf", "area_between")
@@ -27,7 +27,7 @@ def make(setting: Setting) -> Exhibit:
     }
     tables = []
     for words, found in both.items():
-        heads, rows = summary_rows(found.board)
+        heads, rows = leaderboard_rows(found.board)
         caption = (
             f"{words.capitalize()} removed, {found.n_images} images; `*`: significantly different from dga."
         )
@@ -49,6 +49,6 @@ def make(setting: Setting) -> Exhibit:
         (),
         tuple(tables),
         (Picture("features/leaderboard.png", "Single features removed: means and 95 % intervals."),),
-        {words: record_of(found.board) for words, found in both.items()},
+        {words: leaderboard_record(found.board) for words, found in both.items()},
         both["pixels"].n_images,
     )

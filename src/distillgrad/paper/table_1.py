@@ -8,7 +8,7 @@ from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import PAPERS, Measured, asked_for, measured, omissions, papers_labels
 from distillgrad.paper.verdicts import Verdict, area_between, best_of_all, order_agreement
-from distillgrad.views.leaderboard import record_of, summary_rows
+from distillgrad.views.leaderboard import leaderboard_record, leaderboard_rows
 
 FURTHER = "uniform_fullgrad,gradcam,lrp,smoothgrad(n_samples=31),rise(n_masks=500),random"
 APPENDIX_I = ("uniform_fullgrad", "gradcam", "lrp", "smoothgrad", "rise")
@@ -24,7 +24,7 @@ def make(setting: Setting) -> Exhibit:
     )
     network = published.network_of(setting.model)
     of = published.NETWORKS[network] if network else " / ".join(published.NETWORKS.values())
-    heads, rows = summary_rows(found.board)
+    heads, rows = leaderboard_rows(found.board)
     table = Table(
         f"Mean and 95 % bootstrap interval over {found.n_images} images; `*`: significantly different from "
         f"{found.subject} (paired, Holm-adjusted p < 0.05). The paper's columns: {of}.",
@@ -63,7 +63,7 @@ def make(setting: Setting) -> Exhibit:
             Picture("run/leaderboard.png", "Means and 95 % intervals."),
             Picture("run/curves.png", "The curves whose areas these are."),
         ),
-        record_of(found.board),
+        leaderboard_record(found.board),
         found.n_images,
     )
 

@@ -9,7 +9,7 @@ from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import PAPERS, Measured, asked_for, measured, omissions, papers_labels
 from distillgrad.paper.verdicts import Verdict, in_words, order_agreement
-from distillgrad.views.leaderboard import record_of
+from distillgrad.views.leaderboard import leaderboard_record
 
 METRIC = "sensitivity_n"
 N_IMAGES = 30
@@ -51,7 +51,10 @@ def make(setting: Setting) -> Exhibit:
         verdicts,
         (table,),
         (Picture("run/curves.png", "Correlation by the share removed; bands: 95 % intervals."),),
-        {**record_of(found.board), "along": {label: [each.mean for each in along[label]] for label in along}},
+        {
+            **leaderboard_record(found.board),
+            "along": {label: [each.mean for each in along[label]] for label in along},
+        },
         found.n_images,
     )
 

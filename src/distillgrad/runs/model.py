@@ -7,7 +7,7 @@ import logging
 import torch
 from torch import nn
 
-from distillgrad.core.accelerate import Precision, accelerate
+from distillgrad.core.acceleration.accelerate import Precision, accelerate
 from distillgrad.errors import InputError, ModelError, ParameterError
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.models import load_model

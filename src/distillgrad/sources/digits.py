@@ -8,7 +8,7 @@ from torch import Tensor
 
 from distillgrad.core.optional import optional
 from distillgrad.errors import ParameterError
-from distillgrad.sources.data import LabelledImages
+from distillgrad.sources.parquet import LabelledImages
 
 MEAN, STD = 0.305, 0.376
 """Of all pixels, scaled to [0, 1]."""

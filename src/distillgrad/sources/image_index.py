@@ -21,7 +21,7 @@ def in_index(path: Path, limit: int | None, keep_broken: bool) -> ImageData:
     """The images that the rows of an index name.
 
     Raises:
-        SourceError: it is not as :func:`~distillgrad.sources.datasets.open_data` says.
+        SourceError: it is not as :func:`~distillgrad.sources.open_data.open_data` says.
     """
     first = next(_rows(path), None)
     if first is None:

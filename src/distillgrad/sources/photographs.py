@@ -7,8 +7,8 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from distillgrad.errors import ParameterError
-from distillgrad.sources.datasets import ImageData
 from distillgrad.sources.images import read_image, sample_photograph
+from distillgrad.sources.open_data import ImageData
 
 NAME = "photographs"
 

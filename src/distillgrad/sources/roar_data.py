@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from distillgrad.errors import ParameterError, SourceError, UnknownNameError
 from distillgrad.metrics.roar_networks import CifarNetwork, DigitsNetwork
 from distillgrad.sources import bundled
-from distillgrad.sources.data import LabelledImages, read_cifar10
-from distillgrad.sources.datasets import open_data
 from distillgrad.sources.digits import normalised_digits, read_digits
+from distillgrad.sources.open_data import open_data
+from distillgrad.sources.parquet import LabelledImages, read_cifar10
 from distillgrad.sources.preprocess import ResizeAndCrop
 
 FORMS = {

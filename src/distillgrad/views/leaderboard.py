@@ -6,18 +6,18 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from distillgrad.errors import UnknownNameError
 from distillgrad.metrics.registry import METRICS
-from distillgrad.metrics.statistics import Comparison, Interval, bootstrap_mean, compare
-from distillgrad.runs.evaluation_record import Evaluation
+from distillgrad.runs.evaluation.leaderboard import ARROWS, Leaderboard
+from distillgrad.runs.evaluation.record import Evaluation
 from distillgrad.runs.files import written_whole
+from distillgrad.views.figures.explanation_figures import save_figure
+from distillgrad.views.figures.leaderboard_figures import curves_figure, intervals_figure
 from distillgrad.views.numbers import decimal
 
 LEADERBOARD_HEADS = (
@@ -25,71 +25,11 @@ LEADERBOARD_HEADS = (
     *("compared_to", "difference", "difference_low", "difference_high"),
     *("p_value", "p_adjusted", "significant"),
 )
-ARROWS = {"higher": "↑", "lower": "↓"}
 
 
-@dataclass(frozen=True)
-class Leaderboard:
-    """Methods compared by each metric, over the samples of an evaluation.
-
-    Attributes:
-        methods: From the best to the worst by the first metric.
-        comparisons: By metric; of a metric with several values per sample, of their mean.
-        along: By metric with several values per sample and by method, an interval for each of them.
-        evaluation: What was measured.
-    """
-
-    methods: tuple[str, ...]
-    comparisons: Mapping[str, Comparison]
-    along: Mapping[str, Mapping[str, tuple[Interval, ...]]]
-    evaluation: Evaluation
-
-
-def leaderboard_of(evaluation: Evaluation, *, reference: str | None = None) -> Leaderboard:
-    """Means with 95 % bootstrap intervals over samples, and paired differences to the best.
-
-    Args:
-        reference: The method that the others are compared to, instead of each metric's best.
-    Raises:
-        UnknownNameError: no such method in the evaluation.
-    """
-    metrics = [name for name in METRICS if name in evaluation.values]
-    methods = tuple(next(iter(evaluation.values.values())))
-    if reference is not None and reference not in methods:
-        raise UnknownNameError("method", reference, methods)
-    comparisons = {
-        metric: compare(
-            {name: per_sample(values) for name, values in evaluation.values[metric].items()},
-            better=METRICS[metric].better,
-            reference=reference,
-        )
-        for metric in metrics
-    }
-    along = {
-        metric: {
-            name: tuple(bootstrap_mean(column, n_resamples=1000) for column in values.T)
-            for name, values in evaluation.values[metric].items()
-        }
-        for metric, axis in evaluation.axes.items()
-        if axis
-    }
-    ranking = comparisons[metrics[0]].ranking if metrics else methods
-    return Leaderboard(ranking, comparisons, along, evaluation)
-
-
-def per_sample(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean over the axis that a metric may have; NaN only where nothing on it is defined."""
-    if values.ndim == 1:
-        return values
-    defined = np.isfinite(values)
-    counts = defined.sum(1)
-    sums = np.where(defined, values, 0).sum(1)
-    means = np.full(len(values), np.nan)
-    np.divide(sums, counts, out=means, where=counts > 0)
-    return means
-
-
-def summary_rows(board: Leaderboard, *, brief: bool = False) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def leaderboard_rows(
+    board: Leaderboard, *, brief: bool = False
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Heads and rows for people: mean and interval, or if ``brief`` the mean and half the interval's width.
 
     ``*`` marks what is significantly worse (or with a reference: different) than what it is compared to.
@@ -109,7 +49,7 @@ def summary_rows(board: Leaderboard, *, brief: bool = False) -> tuple[tuple[str,
     return ("method", *heads, "s/image"), rows
 
 
-def record_of(board: Leaderboard) -> dict[str, Any]:
+def leaderboard_record(board: Leaderboard) -> dict[str, Any]:
     """All of it for machines; what is undefined is ``None``."""
     evaluation = board.evaluation
     content = {
@@ -156,7 +96,7 @@ def _defined(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def markdown_of(board: Leaderboard) -> str:
+def leaderboard_markdown(board: Leaderboard) -> str:
     """The tables as a page: the leaderboard, and a table by each metric that has several values."""
     evaluation = board.evaluation
     manifest = evaluation.manifest
@@ -170,7 +110,7 @@ def markdown_of(board: Leaderboard) -> str:
         "(paired sign-flip test, Holm-adjusted p < 0.05).",
         "",
     ]
-    heads, rows = summary_rows(board)
+    heads, rows = leaderboard_rows(board)
     lines += _table(heads, rows)
     for metric in board.comparisons:
         if metric in board.along:
@@ -196,12 +136,9 @@ def save_leaderboard(board: Leaderboard, folder: Path) -> dict[str, str]:
     ``leaderboard.json``, ``.csv`` and ``.md``, ``samples.csv`` with every value of every sample,
     ``leaderboard.png`` and, of metrics with several values per sample, ``curves.png``.
     """
-    from distillgrad.views.plots import save_figure
-    from distillgrad.views.rankings import curves_figure, intervals_figure
-
     texts = {
-        "leaderboard.json": json.dumps(record_of(board), indent=2),
-        "leaderboard.md": markdown_of(board),
+        "leaderboard.json": json.dumps(leaderboard_record(board), indent=2),
+        "leaderboard.md": leaderboard_markdown(board),
         "leaderboard.csv": _leaderboard_csv(board),
         "samples.csv": _samples_csv(board.evaluation),
     }

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 import distillgrad
+from distillgrad.explanations.distillation import Distilled
+from distillgrad.explanations.explanation import Explanation
 from distillgrad.runs.files import written_whole
-from distillgrad.views.distillation import Distilled
-from distillgrad.views.explanation import Explanation
-from distillgrad.views.plots import distillation_figure, explanation_figure, save_figure
+from distillgrad.views.figures.explanation_figures import distillation_figure, explanation_figure, save_figure
 
 
 def save_explanation(
@@ -50,7 +50,7 @@ def save_explanation(
         if explanation.versus is None
         else {"class": explanation.versus, "name": explanation.versus_name},
         "methods": {method: dict(used) for method, used in explanation.parameters.items()},
-        "seconds": {method: dict(stages.seconds) for method, stages in explanation.stages.items()},
+        "seconds": {method: dict(profiles.seconds) for method, profiles in explanation.profiles.items()},
         "files": {
             "figure": str(figure),
             "attributions": {method: str(path) for method, path in arrays.items()},

@@ -8,17 +8,17 @@ from pathlib import Path
 from torch import Tensor
 
 from distillgrad.errors import UnknownNameError
+from distillgrad.explanations.explanation import Explanation
 from distillgrad.methods.dga import Distillation
 from distillgrad.metrics.pixel_perturbation import MorfAndLerf
 from distillgrad.runs.files import written_whole
-from distillgrad.views.comparison_cards import comparison_panel
-from distillgrad.views.explanation import Explanation
-from distillgrad.views.map_cards import curves_panel, map_panel, prediction_list, sequence_panel
-from distillgrad.views.page import code, document, facts, text
+from distillgrad.views.html.comparison_cards import comparison_panel
+from distillgrad.views.html.map_cards import curves_panel, map_panel, prediction_list, sequence_panel
+from distillgrad.views.html.page import code, document, facts, text
+from distillgrad.views.opened_runs.run_cards import compared_words, sample_card
+from distillgrad.views.opened_runs.run_images import ORDERS, RunView, disagreements, in_order
+from distillgrad.views.recipe import SAMPLE, commands_for, python_for
 from distillgrad.views.records import versions
-from distillgrad.views.reproduction import SAMPLE, commands_for, python_for
-from distillgrad.views.run_cards import compared_words, sample_card
-from distillgrad.views.run_images import ORDERS, RunView, disagreements, in_order
 
 DIRECTIONS = {"disagreement": "down", "faithfulness": "down", "wrong": "down", "position": "up"}
 PICTURES = 4_000_000

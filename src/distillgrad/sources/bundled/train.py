@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from distillgrad.sources.bundled import CARD, CLASSES, MEAN, STD, WEIGHTS
 from distillgrad.sources.bundled.network import Cifar10CNN, normalised
-from distillgrad.sources.data import LabelledImages, read_cifar10
+from distillgrad.sources.parquet import LabelledImages, read_cifar10
 
 PADDING = 4
 SIDE = 32

@@ -1,0 +1,3 @@
+"""The version of distillgrad."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,214 @@
+"""Commands that explain whole data sets: attribute, and verify, which checks what it left."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from distillgrad.cli.application import (
+    Accelerate,
+    Debug,
+    Device,
+    Json,
+    ModelName,
+    PrecisionName,
+    Seed,
+    command,
+    faster,
+    load,
+)
+from distillgrad.cli.engines import Address, EngineName, Gpus, Threads, Workers, engine_of, kind_of_device
+from distillgrad.errors import SourceError
+from distillgrad.views.terminal import complain, print_json, run_progress, say
+
+if TYPE_CHECKING:
+    from distillgrad.runs.attribution.runner import Progress
+
+
+@command(epilog="Example: distillgrad attribute photos --model torchvision:resnet18 --out run")
+def attribute(
+    data: Annotated[
+        str, typer.Argument(help="A folder, class folders, an index.csv, a Parquet file.", show_default=False)
+    ],
+    model: ModelName = "cifar10-cnn",
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method",
+            "--methods",
+            help="Separated by commas, with parameters if need be: dga,rise(n_masks=500).",
+        ),
+    ] = "dga",
+    target: Annotated[
+        str, typer.Option(help="What is explained: predicted, label, or a class by name or number.")
+    ] = "predicted",
+    out: Annotated[
+        str, typer.Option(help="Folder or fsspec URL of the run; the same request goes on in it.")
+    ] = "run",
+    engine: EngineName = "local",
+    address: Address = None,
+    workers: Workers = None,
+    gpus: Gpus = 0.0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Of the maps: float32, or float16 at half the size.")
+    ] = "float32",
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Explained at a time; measured.")] = None,
+    shard_size: Annotated[int | None, typer.Option(min=1, help="Images written at a time.")] = None,
+    threads: Threads = None,
+    strict: Annotated[bool, typer.Option("--strict", help="End at the first image that fails.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Time a few batches; say how long and how large it gets.")
+    ] = False,
+    accelerate: Accelerate = True,
+    precision: PrecisionName = "float32",
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Explain a whole data set into a run of arrays and tables; killed, it goes on where it was."""
+    from distillgrad.methods.parsing import parse_methods
+    from distillgrad.runs.attribution.request import AttributionRequest
+    from distillgrad.runs.attribution.runner import attribute_data
+    from distillgrad.sources.open_data import open_data
+
+    computed_by = engine_of(engine, address, workers, gpus)
+    request = AttributionRequest(
+        model=model,
+        data=data,
+        methods=parse_methods(method),
+        target=target,
+        dtype=dtype,  # type: ignore[arg-type]  # checked there
+        batch_size=batch_size,
+        shard_size=shard_size,
+        threads=threads,
+        seed=seed,
+        accelerated=accelerate,
+        precision=precision,  # type: ignore[arg-type]  # checked there
+        device=kind_of_device(engine, device, gpus),
+    )
+    images = open_data(data, limit=limit, keep_broken=True)
+    loaded = load(model, "cpu" if engine == "ray" else device, seed)
+    if target not in ("predicted", "label"):
+        loaded.class_index(target)
+    fast = faster(loaded, accelerate, precision)
+    if dry_run:
+        _estimate(loaded, images, request, computed_by.default_threads, fast, as_json)
+        return
+    began = time.perf_counter()
+    with run_progress("explaining", len(images), quiet=as_json) as show:
+
+        def on_progress(progress: Progress) -> None:
+            show(progress.n_done, progress.n_failed)
+            for each in progress.failures if as_json else ():
+                _event("failure", asdict(each))
+            if as_json:
+                _event("progress", {"done": progress.n_done, "failed": progress.n_failed})
+
+        try:
+            summary = attribute_data(
+                loaded,
+                images,
+                request,
+                out,
+                computed_by,
+                fast=fast,
+                strict=strict,
+                on_progress=on_progress,
+            )
+        except SourceError as error:  # the request was right: the disk is full, an image is broken
+            if debug:
+                raise
+            complain(str(error))
+            raise typer.Exit(1) from error
+    content = {**asdict(summary), "seconds": time.perf_counter() - began}
+    if as_json:
+        _event("end", content)
+    else:
+        say("{} of {} images explained, {} failed", summary.n_explained, summary.n_entries, summary.n_failed)
+        for each in summary.first_failures:
+            say("  {}: {}", each.id, each.reason)
+        if summary.n_failed > len(summary.first_failures):
+            say("  and {} more, in failures.parquet", summary.n_failed - len(summary.first_failures))
+    if not summary.complete:
+        complain(f"stopped; what is finished is kept in {out}, and the same command goes on from there")
+        raise typer.Exit(130)
+    if not summary.n_explained:
+        complain(f"not one of the {summary.n_entries} images could be explained")
+        raise typer.Exit(1)
+    if not as_json:
+        say('the maps: {}; in Python: dg.open_run("{}")', out, out)
+
+
+def _estimate(loaded: Any, images: Any, request: Any, default_threads: int, fast: Any, as_json: bool) -> None:
+    from distillgrad.runs.attribution.estimate import estimate
+
+    found = estimate(loaded, images, request, default_threads, fast=fast)
+    if as_json:
+        print_json(found.record())
+        return
+    say(
+        "{} images: {} hours on one worker of {} threads ({} s per image, from {} images), {} GB",
+        found.n_images,
+        f"{found.hours:.3g}",
+        found.threads,
+        f"{found.seconds_per_image:.3g}",
+        found.n_timed,
+        f"{found.total_bytes / 1e9:.3g}",
+    )
+    say("batches of {}, shards of {} images", found.batch_size, found.shard_size)
+
+
+def _event(kind: str, content: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps({"event": kind, **content}) + "\n")
+    sys.stdout.flush()
+
+
+@command(epilog="Example: distillgrad verify run")
+def verify(
+    run: Annotated[str, typer.Argument(help="Folder or URL of a run of attribute.", show_default=False)],
+    data: Annotated[
+        str | None, typer.Option(help="Where its images are now; default: where they were.")
+    ] = None,
+    sample: Annotated[int, typer.Option(min=0, help="Images that are explained anew; 0: none.")] = 8,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Check a run: every checksum, every image once, and the maps of a random sample, computed anew."""
+    from distillgrad.runs.attribution.request import read_manifest
+    from distillgrad.runs.attribution.verification import verify as verify_run
+    from distillgrad.runs.folders import folder_at
+    from distillgrad.sources.open_data import open_data
+
+    manifest = read_manifest(folder_at(run))
+    kind = manifest["device"] if device == "auto" else device
+    loaded = images = None
+    if sample:
+        images = open_data(
+            data or manifest["data"]["from"], limit=manifest["data"]["n_entries"], keep_broken=True
+        )
+        loaded = load(manifest["model"]["from"], kind, manifest["seed"])
+    found = verify_run(run, loaded=loaded, data=images, n_samples=sample, seed=seed)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        say("{} files as they were written", found.n_files) if not found.faults else None
+        if found.n_maps:
+            say(
+                "{} of {} maps came out again byte for byte; least correlation {}",
+                found.n_identical,
+                found.n_maps,
+                f"{found.least_agreement:.4f}",
+            )
+    for each in found.faults[:10]:
+        complain(each)
+    if found.faults:
+        raise typer.Exit(1)

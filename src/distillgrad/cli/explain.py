@@ -1,0 +1,200 @@
+"""Commands that look at single images: demo, explain, distill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from distillgrad.cli.application import (
+    Debug,
+    Device,
+    Json,
+    ModelName,
+    NegativeScale,
+    Out,
+    Quantile,
+    Seed,
+    Steps,
+    Target,
+    command,
+    device_of,
+    dga_parameters,
+    load,
+)
+from distillgrad.views.terminal import print_json, print_rows, progress_of, say
+
+if TYPE_CHECKING:
+    from distillgrad.explanations.explanation import Explanation
+
+
+@command(epilog="Example: distillgrad demo")
+def demo(
+    out: Out = Path("demo"),
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Explain a photograph of a cat with the bundled classifier; needs no network."""
+    from distillgrad.sources.images import sample_photograph
+
+    explain(
+        images=[sample_photograph()],
+        compare="uniform_fullgrad,gradient_x_input",
+        out=out,
+        seed=seed,
+        device=device,
+        as_json=as_json,
+    )
+
+
+@command(epilog="Example: distillgrad explain cat.jpg --target cat --compare uniform_fullgrad")
+def explain(
+    images: Annotated[list[Path], typer.Argument(help="Image files.", show_default=False)],
+    model: ModelName = "cifar10-cnn",
+    target: Target = None,
+    method: Annotated[str, typer.Option(help="[b]distillgrad methods[/] lists them.")] = "dga",
+    compare: Annotated[str, typer.Option(help="Further methods, separated by commas.")] = "",
+    steps: Steps = 30,
+    epc_quantile: Quantile = 0.9,
+    negative_scale: NegativeScale = 0.0,
+    versus: Annotated[
+        str | None, typer.Option(help="Explain the target against this class: their logits' difference.")
+    ] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Say where the time went.")] = False,
+    stability: Annotated[
+        bool, typer.Option("--stability", help="Say how far each map agrees with itself; costs 5 more.")
+    ] = False,
+    out: Out = Path("explanations"),
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show where a classifier looked: a figure, the raw attribution (.npy) and a record (.json) per image."""
+    methods = list(dict.fromkeys([method, *filter(None, compare.replace(" ", "").split(","))]))
+    from distillgrad.explanations.explanation import cost_in_passes, seen_by
+    from distillgrad.explanations.explanation import explain as explain_image
+    from distillgrad.explanations.stability import stability_of_methods
+    from distillgrad.views.records import save_explanation
+    from distillgrad.views.stability import HEADS, stability_record, stability_rows
+
+    parameters = {"dga": dga_parameters(steps, epc_quantile, negative_scale)}
+    passes = cost_in_passes(methods, parameters)  # and a wrong request ends here
+    read = _read(images)
+    loaded = load(model, device, seed)
+    chosen = None if target is None else loaded.class_index(target)
+    other = None if versus is None else loaded.class_index(versus)
+    request = {"model": model, "seed": seed, "device": str(device_of(loaded))}
+    results: list[dict[str, Any]] = []
+    with progress_of("explaining", len(read) * passes) as advance:
+        for name, (path, image) in zip(_stems(images), read, strict=True):
+            explanation = explain_image(
+                loaded,
+                image,
+                methods,
+                target=chosen,
+                versus=other,
+                parameters=parameters,
+                on_pass=advance,
+            )
+            agreement = {}
+            if stability:
+                asked = {label: (label, parameters.get(label, {})) for label in methods}
+                inputs = seen_by(loaded, image)
+                agreement = stability_of_methods(loaded, inputs, asked, explanation.asked)
+            extra = {"stability": stability_record(agreement)} if stability else {}
+            results.append(save_explanation(explanation, out, name, {"image": str(path), **request, **extra}))
+            if not as_json:
+                _report(path, explanation, results[-1]["files"]["figure"])
+                if stability:
+                    print_rows(HEADS, stability_rows(agreement), as_json=False)
+                if profile:
+                    _report_profile(explanation)
+    if as_json:
+        print_json(results)
+
+
+@command(epilog="Example: distillgrad distill cat.jpg --target cat --steps 30")
+def distill(
+    image: Annotated[Path, typer.Argument(help="Image file.", show_default=False)],
+    model: ModelName = "cifar10-cnn",
+    target: Target = None,
+    steps: Steps = 30,
+    epc_quantile: Quantile = 0.9,
+    columns: Annotated[int, typer.Option(min=2, max=40, help="Anchors shown.")] = 8,
+    out: Out = Path("explanations"),
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show how DGA distils an image: its anchors above their local attributions (the paper's Figure 4)."""
+    from distillgrad.explanations.distillation import distil
+    from distillgrad.views.records import save_distillation
+
+    ((path, photograph),) = _read([image])
+    loaded = load(model, device, seed)
+    chosen = None if target is None else loaded.class_index(target)
+    with progress_of("distilling", 2 * (steps + 1)) as advance:
+        distilled = distil(
+            loaded,
+            photograph,
+            target=chosen,
+            n_steps=steps,
+            epc_quantile=epc_quantile,
+            on_pass=advance,
+        )
+    request = {"image": str(path), "model": model, "seed": seed, "device": str(device_of(loaded))}
+    result = save_distillation(distilled, out, _stems([image])[0], request, columns)
+    if as_json:
+        print_json([result])
+    else:
+        say("{}: distilled for [b]{}[/]", path, distilled.target_name)
+        say("picture: {}", result["files"]["figure"])
+
+
+def _read(paths: list[Path]) -> list[tuple[Path, Any]]:
+    """All images before any work: a broken one late in the list costs nothing."""
+    from distillgrad.sources.images import read_image
+
+    return [(path, read_image(path)) for path in paths]
+
+
+def _stems(paths: list[Path]) -> list[str]:
+    """File stems, numbered where several images share one."""
+    stems = [path.stem for path in paths]
+    return [
+        stem if stems.count(stem) == 1 else f"{stem}-{stems[: index + 1].count(stem)}"
+        for index, stem in enumerate(stems)
+    ]
+
+
+def _report(path: Path, explanation: Explanation, figure: str) -> None:
+    best = explanation.prediction
+    say("{}: [b]{}[/] ({})", path, best.names[0], f"{best.probabilities[0]:.1%}")
+    if explanation.target != best.classes[0]:
+        say("explained for: {} ({})", explanation.target_name, f"{explanation.probability:.1%}")
+    say("picture: {}", figure)
+
+
+def _report_profile(explanation: Explanation) -> None:
+    """Seconds by method and stage, with the share of the whole and the time of one call."""
+    rows = []
+    for method, profiles in explanation.profiles.items():
+        whole = sum(profiles.seconds.values())
+        for name, seconds in sorted(profiles.seconds.items(), key=lambda each: -each[1]):
+            per_call = f"{1000 * seconds / profiles.calls[name]:.2f}"
+            rows.append(
+                (
+                    method,
+                    name,
+                    f"{seconds:.3f}",
+                    f"{seconds / whole:.1%}",
+                    str(profiles.calls[name]),
+                    per_call,
+                )
+            )
+    print_rows(("method", "stage", "seconds", "share", "calls", "ms per call"), rows, as_json=False)

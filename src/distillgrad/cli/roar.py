@@ -1,0 +1,114 @@
+"""The command that removes, retrains and compares: roar."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distillgrad.cli.application import Debug, Device, Json, Methods, Seed, command
+from distillgrad.cli.engines import Address, EngineName, Gpus, Threads, Workers, engine_of, kind_of_device
+from distillgrad.errors import ParameterError
+from distillgrad.views.terminal import complain, print_json, print_rows, progress_of, say
+
+EXPLAINED = "dga,fullgrad,gradient_x_input,guided_backprop,integrated_gradients"
+
+
+@command(epilog="Example: distillgrad roar --data cifar10:FOLDER --limit 10000 --epochs 10 --trials 2")
+def roar(
+    data: Annotated[
+        str, typer.Option(help="digits, cifar10:FOLDER, or a folder with train and test class folders.")
+    ] = "digits",
+    methods: Methods = EXPLAINED,
+    fractions: Annotated[str, typer.Option(help="Shares of the pixels to remove.")] = "0.1,0.3,0.5,0.7,0.9",
+    trials: Annotated[int, typer.Option(min=1, help="Networks per method and fraction.")] = 5,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Of training; default: 10 for digits, else 100.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many train and test images.")] = None,
+    baseline: Annotated[str, typer.Option(help="What removed pixels become: mean, blur or road.")] = "mean",
+    keep: Annotated[bool, typer.Option("--keep", help="Keep these pixels, remove the others (KAR).")] = False,
+    retrain: Annotated[
+        bool, typer.Option(help="Train anew; else only test without the pixels (ROAD).")
+    ] = True,
+    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Train in bfloat16: faster, coarser.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the run; the same request goes on in it.")] = Path(
+        "roar"
+    ),
+    engine: EngineName = "local",
+    address: Address = None,
+    workers: Workers = None,
+    gpus: Gpus = 0.0,
+    threads: Threads = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Remove the pixels that explanations name, retrain, and see what was lost (the paper's Figure 5)."""
+    from distillgrad.methods.parsing import parse_methods
+    from distillgrad.metrics.removal import IMPUTATIONS
+    from distillgrad.runs.manifest import MANIFEST, read_json
+    from distillgrad.runs.roar.runner import RoarRequest, n_units
+    from distillgrad.runs.roar.runner import roar as roar_run
+    from distillgrad.sources.roar_data import subject_of
+    from distillgrad.views.roar import roar_record, roar_rows, save_roar
+
+    replacement = next((each for each in IMPUTATIONS if each == baseline), None)
+    if replacement is None:
+        raise ParameterError(f"baseline must be one of {', '.join(IMPUTATIONS)}, not {baseline!r}")
+    request = RoarRequest(
+        data=data,
+        methods=parse_methods(methods),
+        fractions=_fractions(fractions),
+        n_trials=trials,
+        seed=seed,
+        n_epochs=epochs,
+        replacement=replacement,
+        keep=keep,
+        retrain=retrain,
+        bfloat16=bfloat16,
+        limit=limit,
+    )
+    computed_by = engine_of(engine, address, workers, gpus)
+    kind = kind_of_device(engine, device, gpus)
+    subject = subject_of(data, limit=limit)
+    try:
+        with progress_of("removing and retraining", n_units(request), "units") as advance:
+            found = roar_run(
+                subject,
+                request,
+                out,
+                device=kind,
+                on_unit=lambda _: advance(),
+                engine=computed_by,
+                threads=threads,
+            )
+    except KeyboardInterrupt:
+        complain(f"stopped; what is finished is kept in {out}, and the same command goes on from there")
+        raise typer.Exit(130) from None
+    manifest = read_json(out / MANIFEST)
+    kept = "kept" if keep else "removed"
+    title = f"{'KAR' if keep else 'ROAR' if retrain else 'ROAD'} on {_called(data)}, {trials} trials"
+    files = save_roar(found, manifest, out, title, f"share of the pixels {kept}")
+    if as_json:
+        print_json({**roar_record(found, manifest), "files": files})
+        return
+    heads, rows = roar_rows(found)
+    print_rows(heads, rows, as_json=False)
+    say("test accuracy in %, mean ± standard error of {} trials, by the share of pixels {}", trials, kept)
+    say("table, figure and every trial: {}", out)
+
+
+def _called(data: str) -> str:
+    """What a title calls the data: where it lies is in the manifest."""
+    kind, _, folder = data.partition(":")
+    return "CIFAR-10" if kind == "cifar10" and folder else Path(data).resolve().name
+
+
+def _fractions(words: str) -> tuple[float, ...]:
+    try:
+        return tuple(dict.fromkeys(float(each) for each in words.split(",")))
+    except ValueError as error:
+        raise ParameterError(f"fractions must be numbers separated by commas, not {words!r}") from error

@@ -1,0 +1,1 @@
+"""An equivalent, faster model, checked against the original."""

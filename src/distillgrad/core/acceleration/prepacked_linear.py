@@ -1,0 +1,111 @@
+"""Linear layers whose weights are laid out for the processor once, and multiplied by oneDNN."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, TypeGuard, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from distillgrad.core.acceleration.prepacked_layer import PrepackedLayer, frozen_on_a_cpu, has
+
+OPERATIONS = ("_reorder_linear_weight", "_linear_pointwise")
+WORTHWHILE = 2**22
+"""Fewer multiplications of weights take no longer than the calls of Python around them."""
+PAYS = 0.9
+"""In float32 oneDNN is to take at most so much of the time of torch's own product."""
+
+
+def prepackable(module: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether a :class:`PrepackedLinear` can stand in its place."""
+    return type(module) is nn.Linear and frozen_on_a_cpu(module) and has(*OPERATIONS)
+
+
+class PrepackedLinear(PrepackedLayer, nn.Linear):
+    """A frozen linear layer whose weights are laid out once.
+
+    In float32 torch multiplies matrices by MKL, which takes twice as long on some processors; in bfloat16
+    by oneDNN, too, but lays the weights out in every call.
+    """
+
+    torch_layer = nn.Linear
+
+    @classmethod
+    def made_of(cls, layer: nn.Linear) -> PrepackedLinear:
+        """The layer itself, turned into one."""
+        layer.__class__ = cls
+        made = cast("PrepackedLinear", layer)
+        made.prepacked, made.prepacked_from = {}, None
+        return made
+
+    def forward(self, input: Tensor) -> Tensor:
+        """As ``nn.Linear``, in the type of autocast where that is on."""
+        if torch.compiler.is_compiling() or input.ndim < 2 or input.shape[-1] != self.in_features:
+            return super().forward(input)
+        dtype = self.type_for(input)
+        if dtype is None or input.numel() * self.out_features < WORTHWHILE:
+            return super().forward(input)
+        if input.requires_grad and torch.is_grad_enabled():
+            output: Tensor = _Product.apply(input.to(dtype), self)  # type: ignore[no-untyped-call]
+            return output
+        return self.multiply(input.to(dtype))
+
+    def multiply(self, input: Tensor) -> Tensor:
+        """The output, in the type of ``input``."""
+        weight = self.weights_for("output", input.dtype, None, torch.ops.mkldnn._reorder_linear_weight)
+        return _multiplied(input, weight, None if self.bias is None else self.bias.to(input.dtype))
+
+    def gradient(self, upstream: Tensor) -> Tensor:
+        """By the inputs, from the gradient by the output; itself without a graph."""
+        lay_out = torch.ops.mkldnn._reorder_linear_weight
+        weight = self.weights_for(
+            "gradient", upstream.dtype, None, lambda weight: lay_out(weight.t().contiguous())
+        )
+        return _multiplied(upstream, weight, None)
+
+
+def _multiplied(input: Tensor, prepacked: Tensor, bias: Tensor | None) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise.default(input, prepacked, bias, "none", [], "")
+    return product
+
+
+class _Product(torch.autograd.Function):
+    """With a gradient by its input alone, for which nothing need be kept."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, layer: PrepackedLinear) -> Tensor:
+        ctx.layer = layer
+        return layer.multiply(input)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (upstream,) = gradients
+        if torch.is_grad_enabled() and upstream.requires_grad:  # a gradient of the gradient
+            return upstream @ ctx.layer.weight.to(upstream.dtype), None
+        return ctx.layer.gradient(upstream), None
+
+
+@functools.cache
+def faster_in_float32() -> bool:
+    """Whether oneDNN multiplies float32 faster than what torch takes: on this machine, measured once."""
+    rows, layer = torch.ones(256, 512), nn.Linear(512, 1024).requires_grad_(False)
+    weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight)
+    turns = [
+        (
+            _seconds(lambda: linear(rows, layer.weight, layer.bias)),
+            _seconds(lambda: _multiplied(rows, weight, layer.bias)),
+        )
+        for _ in range(10)
+    ]
+    usual, ours = map(min, zip(*turns, strict=True))
+    return bool(ours <= PAYS * usual)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began

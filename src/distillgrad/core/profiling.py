@@ -1,0 +1,74 @@
+"""Where the time goes: forward and backward passes, selection, masking, told apart while somebody asks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+import torch
+
+REST = "rest"
+
+
+@dataclass
+class Profile:
+    """Seconds and calls by stage; a stage within another counts only for itself.
+
+    Attributes:
+        seconds: Of each stage, and of the ``"rest"``: they add up to the whole time.
+        calls: How often each stage began.
+    """
+
+    seconds: dict[str, float] = field(default_factory=lambda: {REST: 0.0})
+    calls: dict[str, int] = field(default_factory=lambda: {REST: 1})
+    _inside: list[str] = field(default_factory=lambda: [REST])
+    _since: float = 0.0
+
+    def _switch(self) -> None:
+        """Gives the time since the last switch to the stage that was running."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # or a stage would pay for what an earlier one has started
+        now = time.perf_counter()
+        self.seconds[self._inside[-1]] = self.seconds.get(self._inside[-1], 0.0) + now - self._since
+        self._since = now
+
+
+_running: ContextVar[Profile | None] = ContextVar("_running", default=None)
+
+
+@contextmanager
+def profiled() -> Iterator[Profile]:
+    """Times what happens inside, in this thread; on a GPU each stage is waited for, which slows it down."""
+    profile = Profile()
+    profile._since = time.perf_counter()
+    before = _running.set(profile)
+    try:
+        yield profile
+    finally:
+        profile._switch()
+        _running.reset(before)
+
+
+def is_profiling() -> bool:
+    """Whether somebody asks where this thread's time goes."""
+    return _running.get() is not None
+
+
+@contextmanager
+def timed(name: str) -> Iterator[None]:
+    """Counts its time as that of ``name``, if somebody asks; costs a microsecond otherwise."""
+    profile = _running.get()
+    if profile is None:
+        yield
+        return
+    profile._switch()
+    profile._inside.append(name)
+    profile.calls[name] = profile.calls.get(name, 0) + 1
+    try:
+        yield
+    finally:
+        profile._switch()
+        profile._inside.pop()

@@ -1,0 +1,1 @@
+"""What is computed for one image: its explanation, its distillation, how stable its maps are."""

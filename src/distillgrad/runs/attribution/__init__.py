@@ -1,0 +1,1 @@
+"""Attributions of a whole data set."""

@@ -1,0 +1,113 @@
+"""A run of attributions as Python reads it, finished or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillgrad.core.optional import optional
+from distillgrad.errors import UnknownNameError
+from distillgrad.runs.attribution.request import layout_of, read_manifest
+from distillgrad.runs.attribution.store import (
+    ARRAYS,
+    COMPLETE,
+    ENTRIES,
+    Entry,
+    finished_shards,
+    read_part,
+    read_table,
+)
+from distillgrad.runs.files import file_name_of
+from distillgrad.runs.folders import folder_at
+
+
+@dataclass(frozen=True)
+class AttributionRun:
+    """All of a run by image: place ``i`` of every attribute is the data's image ``i``.
+
+    Attributes:
+        ids, labels: Of every image, also of those that failed; labels as the data has them.
+        explained: ``(N,)`` bool: whether there are maps of it.
+        predicted, targets: ``(N,)`` class with the highest logit, and explained class; -1 if not explained.
+        scores, probabilities: ``(N,)`` the target's logit and softmax probability; NaN if not explained.
+        failures: What failed, with ``stage`` and ``reason``.
+        attributions: By method's label, a Zarr array ``(N, C, H, W)`` that reads what it is asked for:
+            ``run.attributions["dga"][3]``; NaN where not explained.
+        classes: The model's.
+        complete: Whether nothing is missing.
+        manifest: The request and the circumstances.
+    """
+
+    ids: tuple[str, ...]
+    labels: tuple[str | None, ...]
+    explained: NDArray[np.bool_]
+    predicted: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+    failures: tuple[Entry, ...]
+    attributions: Mapping[str, Any]
+    classes: tuple[str, ...]
+    complete: bool
+    manifest: Mapping[str, Any]
+
+    def attribution(self, method: str, image: str | int) -> NDArray[Any]:
+        """One map, ``(C, H, W)``, by the method's label and the image's id or place.
+
+        Raises:
+            UnknownNameError: no such method or image; names the nearest.
+        """
+        if method not in self.attributions:
+            raise UnknownNameError("method of the run", method, self.attributions)
+        if isinstance(image, str):
+            if image not in self.ids:
+                raise UnknownNameError("image", image, self.ids)
+            image = self.ids.index(image)
+        found: NDArray[Any] = self.attributions[method][range(len(self.ids))[image]]
+        return found
+
+
+def open_run(path: str | Path) -> AttributionRun:
+    """The run at a path or URL; of the maps nothing is read yet.
+
+    Raises:
+        SourceError: no run of attributions is there, it is broken, or written by a newer distillgrad.
+    Cost: reads every shard's table of predictions, some 100 bytes per image.
+    """
+    folder = folder_at(path)
+    manifest = read_manifest(folder)
+    complete = folder.has(COMPLETE)  # before the shards are listed: those of a whole run are all there
+    entries = read_table(folder, ENTRIES)
+    n_entries = len(entries)
+    whole = {name: np.full(n_entries, -1, np.int64) for name in ("predicted", "target")}
+    real = {name: np.full(n_entries, np.nan) for name in ("score", "probability")}
+    explained = np.zeros(n_entries, np.bool_)
+    failures = []
+    for shard in sorted(finished_shards(folder)):
+        for entry in read_part(folder, shard)[0]:
+            if entry.stage:
+                failures.append(entry)
+                continue
+            explained[entry.index] = True
+            for name, values in (*whole.items(), *real.items()):
+                values[entry.index] = getattr(entry, name)
+    group = optional("zarr", "scale").open_group(folder.zarr_store(), path=ARRAYS, mode="r")
+    return AttributionRun(
+        ids=tuple(entries["id"].to_pylist()),
+        labels=tuple(entries["label"].to_pylist()),
+        explained=explained,
+        predicted=whole["predicted"],
+        targets=whole["target"],
+        scores=real["score"],
+        probabilities=real["probability"],
+        failures=tuple(failures),
+        attributions={label: group[file_name_of(label)] for label in layout_of(manifest).shapes},
+        classes=tuple(manifest["model"]["classes"]),
+        complete=complete,
+        manifest=manifest,
+    )

@@ -1,0 +1,238 @@
+"""What a run of attributions was asked for, and the manifest that says so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
+from typing import Any, Literal
+
+import torch
+
+from distillgrad._version import __version__
+from distillgrad.core.acceleration.accelerate import Precision
+from distillgrad.core.batch import checked_batch
+from distillgrad.core.batch_size import best_batch_size
+from distillgrad.core.forward import Model
+from distillgrad.errors import InputError, ParameterError, SourceError
+from distillgrad.methods import METHODS
+from distillgrad.runs.attribution.job import Job
+from distillgrad.runs.attribution.store import Layout
+from distillgrad.runs.folders import RunFolder
+from distillgrad.runs.manifest import MANIFEST, UNSAID, parsed_json
+from distillgrad.sources.classifier import LoadedModel
+from distillgrad.sources.models import portable_spec
+from distillgrad.sources.open_data import ImageData
+from distillgrad.sources.weights import fingerprint
+
+FORMAT = 1
+KIND = "attributions"
+SHARD_BYTES = 32 * 2**20
+MOST_PER_SHARD = 256
+PIECE = 1_024
+NUMERIC_PACKAGES = ("torch", "captum", "numpy", "pillow", "torchvision", "timm", "transformers")
+"""Their versions may decide a map's last bits, so that a run is not continued with others."""
+
+
+@dataclass(frozen=True)
+class AttributionRequest:
+    """What is asked for; the same request goes on where an interrupted one ended.
+
+    Attributes:
+        model, data: As :func:`~distillgrad.sources.models.load_model` and ``open_data`` take them.
+        methods: By label, the method's name and parameters.
+        target: What is explained: ``"predicted"``, the image's ``"label"``, or a class's name or number.
+        dtype: Of the maps that are kept.
+        batch_size, shard_size, threads: Explained at once, written at once, used to compute; ``None``: as
+            the run has them that is resumed, or else as suits the model and the machine.
+        precision: Of the faster model, if ``accelerated``; methods that look at layers have the model itself.
+        device: ``cpu``, ``cuda`` or ``mps``.
+    """
+
+    model: str
+    data: str
+    methods: Mapping[str, tuple[str, Mapping[str, Any]]]
+    target: str = "predicted"
+    dtype: Literal["float32", "float16"] = "float32"
+    batch_size: int | None = None
+    shard_size: int | None = None
+    threads: int | None = None
+    seed: int = 0
+    accelerated: bool = True
+    precision: Precision = "float32"
+    device: str = "cpu"
+
+
+def check_request(request: AttributionRequest, data: ImageData) -> None:
+    """Nothing, if the request can be met.
+
+    Raises:
+        ParameterError, InputError: it cannot; says why.
+    """
+    if not len(data):
+        raise InputError(f"{data.name} holds no image")
+    if request.dtype not in ("float32", "float16"):
+        raise ParameterError(f"dtype must be float32 or float16, not {request.dtype!r}")
+    for name in ("batch_size", "shard_size", "threads"):
+        value = getattr(request, name)
+        if value is not None and value < 1:
+            raise ParameterError(f"{name} must be at least 1, not {value}")
+    if request.target == "label" and all(label is None for label in data.labels):
+        raise InputError(
+            f"{data.name} has no labels to explain: sort the images into class folders, add an index.csv, "
+            "or explain what is predicted"
+        )
+
+
+def read_manifest(folder: RunFolder) -> dict[str, Any]:
+    """What a run was asked for.
+
+    Raises:
+        SourceError: no run is there, one of another kind, or of a newer format.
+    """
+    if not folder.has(MANIFEST):
+        raise SourceError(f"no run of attributions at {folder.url}: it has no {MANIFEST}")
+    manifest = parsed_json(folder.get(MANIFEST), f"{folder.url}/{MANIFEST}")
+    if manifest.get("kind") != KIND:
+        raise SourceError(f"{folder.url} holds another kind of run, no attributions of a data set")
+    if manifest.get("format", FORMAT) > FORMAT:
+        raise SourceError(
+            f"{folder.url} was written by a newer distillgrad (format {manifest['format']}; this one reads "
+            f"up to {FORMAT}): upgrade distillgrad"
+        )
+    return manifest
+
+
+def layout_of(manifest: Mapping[str, Any]) -> Layout:
+    """How a run's images are cut into shards."""
+    return Layout(
+        n_entries=manifest["data"]["n_entries"],
+        shard_size=manifest["shard_size"],
+        shapes={label: tuple(each["shape"]) for label, each in manifest["methods"].items()},
+        dtype=manifest["dtype"],
+    )
+
+
+def job_of(manifest: Mapping[str, Any], out: str, strict: bool) -> Job:
+    """What workers need of a run's manifest."""
+    return Job(
+        model=portable_spec(manifest["model"]["from"]),
+        weights=manifest["model"]["weights"],
+        methods={label: (each["name"], each["parameters"]) for label, each in manifest["methods"].items()},
+        target=manifest["target"],
+        layout=layout_of(manifest),
+        batch_size=manifest["batch_size"],
+        threads=manifest["threads"],
+        seed=manifest["seed"],
+        accelerated=manifest["accelerated"],
+        precision=manifest.get("precision", UNSAID["precision"]),
+        device=manifest["device"],
+        out=out,
+        strict=strict,
+    )
+
+
+def manifest_of(
+    loaded: LoadedModel,
+    data: ImageData,
+    request: AttributionRequest,
+    model: Model,
+    default_threads: int,
+    before: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """All that a run's bytes depend on; what is not asked for is taken from the manifest ``before``.
+
+    Args:
+        model: Whose passes are timed, if nobody says how many images to explain at once.
+        default_threads: Of a new run, if nobody says how many.
+    """
+    before = before or {}
+    shapes = {
+        label: loaded.input_size if METHODS[name].result == "features" else (1, *loaded.input_size[1:])
+        for label, (name, _) in request.methods.items()
+    }
+    batch_size = request.batch_size or before.get("batch_size") or suitable_batch_size(loaded, data, model)
+    shard_size = request.shard_size or before.get("shard_size") or _suitable_shard(shapes, batch_size)
+    manifest = {
+        "kind": KIND,
+        "format": FORMAT,
+        "model": {
+            "from": request.model,
+            "weights": fingerprint(loaded.model),
+            "classes": list(loaded.classes),
+            "input_size": list(loaded.input_size),
+        },
+        "data": {"from": request.data, "n_entries": len(data), "fingerprint": _data_fingerprint(data)},
+        "methods": {
+            label: {"name": name, "parameters": dict(parameters), "shape": list(shapes[label])}
+            for label, (name, parameters) in request.methods.items()
+        },
+        "target": request.target,
+        "dtype": request.dtype,
+        "batch_size": batch_size,
+        "shard_size": shard_size,
+        "threads": request.threads or before.get("threads") or default_threads,
+        "seed": request.seed,
+        "accelerated": request.accelerated,
+        "precision": request.precision,
+        "device": request.device,
+        "versions": {"distillgrad": __version__, **_versions(NUMERIC_PACKAGES)},
+        "written_with": {
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            **_versions(("zarr", "pyarrow", "numcodecs")),
+        },
+    }
+    same: dict[str, Any] = json.loads(json.dumps(manifest))
+    return same
+
+
+def suitable_batch_size(loaded: LoadedModel, data: ImageData, model: Model) -> int:
+    """The number of images at which one is explained in the least time, measured with zeros."""
+    device = next((each.device for each in loaded.model.parameters()), torch.device("cpu"))
+    most = min(len(data), 32 if device.type == "cpu" else 256)
+    batch = checked_batch(torch.zeros(most, *loaded.input_size, device=device), 0)
+    return best_batch_size(model, batch, gradients=True)
+
+
+def _suitable_shard(shapes: Mapping[str, Sequence[int]], batch_size: int) -> int:
+    """So many whole batches that a file of maps stays small, and that a kill costs little."""
+    map_bytes = max(4 * int(torch.Size(shape).numel()) for shape in shapes.values())
+    images = min(MOST_PER_SHARD, max(1, SHARD_BYTES // map_bytes))
+    return max(1, images // batch_size) * batch_size
+
+
+def _data_fingerprint(data: ImageData) -> str:
+    """SHA-256 of ids, labels and, where images are files, of their sizes: not of what is in them."""
+    sizes: Iterable[int] = getattr(data.decode, "fingerprint", tuple)()
+    digest = hashlib.sha256(b"[")
+    for place, values in enumerate((data.ids, data.labels, data.classes, sizes)):
+        digest.update(b", " if place else b"")
+        for piece in _json_of(values):
+            digest.update(piece.encode("utf-8", "surrogateescape"))
+    digest.update(b"]")
+    return digest.hexdigest()
+
+
+def _json_of(values: Iterable[Any]) -> Iterator[str]:
+    """A list as JSON in pieces, since all of it would be as long as the data."""
+    rest, between = iter(values), ""
+    yield "["
+    while some := list(islice(rest, PIECE)):
+        yield between + json.dumps(some, ensure_ascii=False)[1:-1]
+        between = ", "
+    yield "]"
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    return found

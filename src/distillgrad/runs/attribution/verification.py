@@ -1,0 +1,198 @@
+"""Whether a run is what it says: nothing missing or twice, no byte changed, maps that come out again."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillgrad.errors import SourceError
+from distillgrad.runs.attribution.job import Job, Shard
+from distillgrad.runs.attribution.reading import AttributionRun, open_run
+from distillgrad.runs.attribution.request import job_of, read_manifest
+from distillgrad.runs.attribution.store import (
+    COMPLETE,
+    ENTRIES,
+    finished_shards,
+    read_part,
+    read_table,
+    sha256,
+)
+from distillgrad.runs.attribution.worker import ShardWorker
+from distillgrad.runs.folders import RunFolder, folder_at
+from distillgrad.runs.manifest import parsed_json
+from distillgrad.sources.classifier import LoadedModel
+from distillgrad.sources.open_data import ImageData
+
+AGREEMENT = 0.8
+"""Least correlation of a map with itself, computed anew: other machines round otherwise, DGA amplifies."""
+
+Part = tuple[list[int], dict[str, str]]
+"""The images of a shard, and the checksums of its maps' files."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found.
+
+    Attributes:
+        faults: In words; none means that all is well.
+        n_files: Whose checksums were recomputed.
+        n_identical, n_maps: Maps that came out again byte for byte, of so many that were computed anew.
+        least_agreement: The lowest correlation among them; 1 if none was computed.
+    """
+
+    faults: tuple[str, ...]
+    n_files: int
+    n_identical: int
+    n_maps: int
+    least_agreement: float
+
+
+def verify(
+    out: str,
+    *,
+    loaded: LoadedModel | None = None,
+    data: ImageData | None = None,
+    n_samples: int = 8,
+    seed: int = 0,
+) -> Verification:
+    """Recomputes the checksums of all files, and the maps of a random sample's batches.
+
+    Args:
+        loaded, data: To explain anew; without them only the files are checked.
+        n_samples: Images that are drawn; the batch of each is explained, since a batch decides last bits.
+    Raises:
+        SourceError: no run is there. What is broken in one is a fault, and so is that it is not finished.
+        ParameterError: the model has other weights.
+    Cost: reads the whole run; explains up to ``n_samples`` batches.
+    """
+    folder = folder_at(out)
+    job = job_of(read_manifest(folder), folder.url, False)
+    parts, faults = _parts(folder, job)
+    damaged, n_files = _damaged(folder, parts)
+    faults += damaged + _miscounted(folder, job, parts)
+    identical, agreements = 0, [1.0]
+    if loaded is not None and data is not None and not faults:
+        run = open_run(out)
+        if data.ids != run.ids:
+            pairs = zip_longest(run.ids, data.ids)
+            was, found = next((one, other) for one, other in pairs if one != other)
+            faults.append(f"{data.name} has other images than the run: {found}, where {was} was")
+        else:
+            identical, agreements, differing = _again(folder, job, run, loaded, data, n_samples, seed)
+            faults += differing
+    return Verification(tuple(faults), n_files, identical, len(agreements) - 1, min(agreements))
+
+
+def _parts(folder: RunFolder, job: Job) -> tuple[dict[int, Part], list[str]]:
+    """The shards that are there; which of them are broken, and whether some are missing."""
+    parts, faults = {}, []
+    shards = sorted(finished_shards(folder))
+    for shard in shards:
+        try:
+            entries, checksums = read_part(folder, shard)
+            parts[shard] = [each.index for each in entries], checksums
+        except SourceError as error:
+            faults.append(str(error))
+    n_shards = job.layout.n_shards
+    missing = n_shards - len(set(shards) & set(range(n_shards)))
+    if missing:
+        faults.append(f"{missing} of {n_shards} shards are missing: the run is not finished")
+    elif not folder.has(COMPLETE):
+        faults.append(f"{COMPLETE} is missing: the run is not finished")
+    return parts, faults
+
+
+def _damaged(folder: RunFolder, parts: Mapping[int, Part]) -> tuple[list[str], int]:
+    """Files that are missing or are not what was written."""
+    expected = {name: each for _, checksums in parts.values() for name, each in checksums.items()}
+    faults = []
+    if folder.has(COMPLETE):
+        try:
+            expected = dict(parsed_json(folder.get(COMPLETE), COMPLETE)["sha256"])
+        except (SourceError, KeyError, TypeError, ValueError) as error:
+            faults.append(f"{COMPLETE} is broken: {error!r}")
+    for name, checksum in expected.items():
+        try:
+            changed = sha256(folder.get(name)) != checksum
+        except SourceError:
+            faults.append(f"{name} is missing")
+            continue
+        if changed:
+            faults.append(f"{name} was changed after it was written")
+    return faults, len(expected)
+
+
+def _miscounted(folder: RunFolder, job: Job, parts: Mapping[int, Part]) -> list[str]:
+    """Images that are missing or twice in the shards that are there."""
+    try:
+        ids = read_table(folder, ENTRIES)["id"].to_pylist()
+    except (SourceError, KeyError) as error:
+        return [f"{ENTRIES} is broken: {error}"]
+    if len(ids) != job.layout.n_entries:
+        return [f"{ENTRIES} has {len(ids)} images, where {job.layout.n_entries} were asked for"]
+    wanted = Counter(place for shard in parts for place in job.layout.places(shard))
+    found = Counter(index for indices, _ in parts.values() for index in indices)
+    faults = [f"image {ids[place]} is missing" for place in sorted(wanted - found)]
+    return faults + [f"image {place} is there more than once" for place in sorted(found - wanted)]
+
+
+def _again(
+    folder: RunFolder,
+    job: Job,
+    run: AttributionRun,
+    loaded: LoadedModel,
+    data: ImageData,
+    n_samples: int,
+    seed: int,
+) -> tuple[int, list[float], list[str]]:
+    """How many of a sample's maps come out again; how well all agree; what does not."""
+    explained = np.flatnonzero(run.explained).tolist()
+    drawn = sorted(random.Random(seed).sample(explained, min(n_samples, len(explained))))  # noqa: S311
+    identical, agreements, faults = 0, [1.0], []
+    with ShardWorker(job, loaded) as worker:
+        for index in drawn:
+            number = index // job.layout.shard_size
+            entries = {each.index: each for each in read_part(folder, number)[0]}
+            # What was decoded is what was cut into batches, whether or not it could be explained then.
+            rows = [place for place, each in sorted(entries.items()) if each.stage in (None, "attribute")]
+            start = rows.index(index) // job.batch_size * job.batch_size
+            shard = Shard(number, data.part(job.layout.places(number)))
+            batch = worker.decoded_at(shard, rows[start : start + job.batch_size])
+            row = rows.index(index) - start
+            if batch[row].entry.pixels != entries[index].pixels:
+                faults.append(f"image {run.ids[index]} is another one than it was")
+                continue
+            if any(each.inputs is None for each in batch):
+                faults.append(f"an image beside {run.ids[index]} cannot be read any more")
+                continue
+            entry, maps = worker.explained(batch)[row]
+            if entry.target != entries[index].target:
+                faults.append(
+                    f"image {run.ids[index]}: class {entry.target}, where {entries[index].target} was"
+                )
+                continue
+            for label, found in maps.items():
+                stored = run.attributions[label][index]
+                identical += stored.tobytes() == found.tobytes()
+                agreements.append(_correlation(stored, found))
+                if agreements[-1] < AGREEMENT:
+                    faults.append(
+                        f"{label} of {run.ids[index]} is another map ({agreements[-1]:.2f} correlated)"
+                    )
+    return identical, agreements, faults
+
+
+def _correlation(one: NDArray[Any], other: NDArray[Any]) -> float:
+    if np.array_equal(one, other):
+        return 1.0
+    a, b = (each.astype(np.float64).ravel() - each.mean(dtype=np.float64) for each in (one, other))
+    scale = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / scale if scale else 0.0

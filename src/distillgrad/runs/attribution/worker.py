@@ -1,0 +1,273 @@
+"""One shard of a data set: decoded, explained, written. Every engine computes it by this and nothing else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from distillgrad.core.forward import logits_of
+from distillgrad.errors import (
+    DistillgradError,
+    MissingExtraError,
+    ModelError,
+    ParameterError,
+    SourceError,
+)
+from distillgrad.methods import METHODS, create_method
+from distillgrad.runs.attribution.decoding import Decoded, Decoder, failed
+from distillgrad.runs.attribution.job import Job, Shard, ShardReport
+from distillgrad.runs.attribution.store import Entry, write_shard
+from distillgrad.runs.engines.engine import Worker
+from distillgrad.runs.folders import folder_at
+from distillgrad.runs.model import equivalent_or_itself, loaded_for
+from distillgrad.sources.classifier import LoadedModel
+
+MANY_PASSES = 10
+"""Of so many, each forward and backward, a forward pass more is at most a twenty-fifth."""
+
+
+class ShardWorker(Worker[Shard, ShardReport]):
+    """Computes shards; holds the model, threads that decode and write, and torch's settings.
+
+    Args:
+        loaded: The job's model, where it is loaded already.
+        fast: Its equivalent, where the job is accelerated and it is made already.
+        on_images: Called with a number of images when they are done.
+    Raises:
+        ParameterError: the model's weights are not those that the run was begun with.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        loaded: LoadedModel | None = None,
+        fast: nn.Module | None = None,
+        on_images: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        loaded = loaded_for(job.model, job.weights, job.device, job.out, loaded)
+        self._job, self._device, self._on_images = job, torch.device(job.device), on_images
+        self._model = loaded.model
+        if job.accelerated:
+            self._model = fast or equivalent_or_itself(loaded, self._device, job.precision)
+        self._methods = {
+            label: create_method(name, loaded.model if METHODS[name].layerwise else self._model, **parameters)
+            for label, (name, parameters) in job.methods.items()
+        }
+        self._first = next(
+            (label for label, (name, _) in job.methods.items() if not METHODS[name].layerwise), None
+        )
+        self._fixed = None
+        if job.target not in ("predicted", "label"):
+            self._fixed = loaded.class_index(job.target)
+        self._folder = folder_at(job.out)
+        self._decoder = Decoder(job, loaded)
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="write")
+        super().__init__(job.threads)
+        self._deterministic_before = torch.backends.cudnn.deterministic
+        torch.backends.cudnn.deterministic = True
+
+    def close(self) -> None:
+        """Writes what is in hand, lets the threads go, and gives torch its settings back."""
+        self._writer.shutdown(wait=True)
+        self._decoder.close()
+        torch.backends.cudnn.deterministic = self._deterministic_before
+        super().close()
+
+    def compute(self, shard: Shard) -> ShardReport:
+        """Computes and writes a shard.
+
+        Raises:
+            SourceError: the run cannot be written; ``strict``, and an image failed.
+            ModelError: not one image of the run's first batch could be explained.
+        """
+        return self._writing(shard, None).result()
+
+    def compute_all(self, units: Sequence[Shard], stopped: threading.Event) -> Iterator[ShardReport]:
+        """As :meth:`compute`; while a shard is computed, the one before is written and the next one read."""
+        before: Future[ShardReport] | None = None
+        for shard, then in zip_longest(units, units[1:]):
+            if stopped.is_set():
+                break
+            writing = self._writing(shard, then)
+            if before is not None:
+                yield before.result()
+            before = writing
+        if before is not None:
+            yield before.result()
+
+    def _writing(self, shard: Shard, then: Shard | None) -> Future[ShardReport]:
+        """A shard that is computed, and is being written."""
+        layout, places = self._job.layout, self._job.layout.places(shard.number)
+        entries: list[Entry] = []
+        maps = {
+            label: np.full((len(places), *shape), np.nan, layout.dtype)
+            for label, shape in layout.shapes.items()
+        }
+        batch: list[Decoded] = []
+        first = shard.first
+
+        def finish() -> None:
+            nonlocal first
+            for entry, rows in self.explained(batch, all_or_error=first):
+                entries.append(self._let_pass(entry))
+                for label, row in rows.items():
+                    maps[label][entry.index - places.start] = row
+            first = False
+            self._on_images(len(batch))
+            batch.clear()
+
+        for decoded in self._decoder.shard(shard, then):
+            if decoded.inputs is None:
+                entries.append(self._let_pass(decoded.entry))
+                self._on_images(1)
+                continue
+            batch.append(decoded)
+            if len(batch) == self._job.batch_size:
+                finish()
+        if batch:
+            finish()
+        entries.sort(key=lambda each: each.index)
+
+        def write() -> ShardReport:
+            write_shard(self._folder, layout, shard.number, entries, maps)
+            failures = tuple(each for each in entries if each.stage)
+            return ShardReport(shard.number, len(entries) - len(failures), failures)
+
+        return self._writer.submit(write)
+
+    def decoded_at(self, shard: Shard, indices: Sequence[int]) -> list[Decoded]:
+        """The images of these indices, to be explained."""
+        start = self._job.layout.places(shard.number).start
+        return [self._decoder.image(shard.data, index - start, index) for index in indices]
+
+    def explained(
+        self, batch: Sequence[Decoded], *, all_or_error: bool = False
+    ) -> list[tuple[Entry, dict[str, NDArray[Any]]]]:
+        """Each image's entry and maps; where the batch fails, its images are tried one by one.
+
+        Raises:
+            ModelError: ``all_or_error``, and all of them failed.
+        """
+        try:
+            return self._explained_together(batch)
+        except (MissingExtraError, ParameterError):
+            raise
+        except DistillgradError as error:
+            if len(batch) == 1:
+                if all_or_error:
+                    raise ModelError(f"image {batch[0].entry.id}: {error}") from error
+                return [(failed(batch[0].entry, "attribute", error), {})]
+        found = [self.explained([each])[0] for each in batch]
+        if all_or_error and all(entry.stage for entry, _ in found):
+            raise ModelError(f"none of the first {len(batch)} images can be explained: {found[0][0].reason}")
+        return found
+
+    def _explained_together(self, batch: Sequence[Decoded]) -> list[tuple[Entry, dict[str, NDArray[Any]]]]:
+        inputs = torch.stack([each.inputs for each in batch if each.inputs is not None]).to(self._device)
+        torch.manual_seed(self._job.seed)  # for models that draw; methods have seeds of their own
+        target = None
+        if self._fixed is not None:
+            target = torch.full((len(batch),), self._fixed, device=self._device)
+        elif self._job.target == "label":
+            target = torch.tensor([each.entry.label_index for each in batch], device=self._device)
+        maps: dict[str, NDArray[Any]] = {}
+        logits = None
+        watched = self._watched(inputs)
+        if watched is not None:  # it calls the model on the inputs themselves, at least if untargeted
+            with _logits_at(self._model, inputs) as found_logits:
+                try:
+                    maps[watched] = self._map(watched, inputs, target)
+                except DistillgradError:
+                    raise
+                except Exception:
+                    self._logits(inputs)  # raises what concerns these images, if it is the model that fails
+                    raise
+            logits = found_logits[0] if found_logits else None
+        logits = self._logits(inputs) if logits is None else logits
+        if logits.ndim != 2 or not bool(logits.isfinite().all()):
+            raise ModelError("the model's logits are not finite numbers of several classes")
+        predicted = logits.argmax(1)
+        target = predicted if target is None else target
+        probabilities = logits.softmax(1)
+        for label in self._methods:
+            if label not in maps:
+                maps[label] = self._map(label, inputs, target)
+        found = []
+        for row, decoded in enumerate(batch):
+            chosen = int(target[row])
+            entry = replace(
+                decoded.entry,
+                predicted=int(predicted[row]),
+                target=chosen,
+                score=float(logits[row, chosen]),
+                probability=float(probabilities[row, chosen]),
+            )
+            found.append((entry, {label: values[row] for label, values in maps.items()}))
+        return found
+
+    def _watched(self, inputs: Tensor) -> str | None:
+        """The method off whose passes the predictions are read, if they are to cost none of their own.
+
+        A hook keeps a method's rows in one thread (:mod:`~distillgrad.core.row_independence`): of many passes
+        that costs more than the one it saves.
+        """
+        if self._first is None or not inputs.is_cpu or len(inputs) == 1:
+            return self._first
+        return self._first if self._methods[self._first].n_passes < MANY_PASSES else None
+
+    def _logits(self, inputs: Tensor) -> Tensor:
+        try:
+            with torch.no_grad():
+                return logits_of(self._model(inputs)).double()
+        except DistillgradError:
+            raise
+        except Exception as error:  # the model's own code
+            raise ModelError(f"the model fails: {type(error).__name__}: {error}") from error
+
+    def _map(self, label: str, inputs: Tensor, target: Tensor | None) -> NDArray[Any]:
+        try:
+            values = self._methods[label].attribute(inputs, target)
+        except MissingExtraError:
+            raise
+        except DistillgradError as error:
+            raise ModelError(f"{label}: {error}") from error
+        stored: NDArray[Any] = values.detach().float().cpu().numpy().astype(self._job.layout.dtype)
+        expected = self._job.layout.shapes[label]
+        if stored.shape[1:] != expected:
+            raise ModelError(f"{label}: maps of shape {stored.shape[1:]}, where {expected} was expected")
+        if not np.isfinite(stored).all():
+            raise ModelError(f"{label}: values beyond float16; ask for float32")
+        return stored
+
+    def _let_pass(self, entry: Entry) -> Entry:
+        if entry.stage and self._job.strict:
+            raise SourceError(f"{entry.id}: {entry.reason} (--strict)")
+        return entry
+
+
+@contextmanager
+def _logits_at(model: nn.Module, inputs: Tensor) -> Iterator[list[Tensor]]:
+    """Collects the model's logits at ``inputs`` when something calls it there: no pass is made for them."""
+    found: list[Tensor] = []
+
+    def watch(_: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+        if found or not arguments or arguments[0].dtype != inputs.dtype:
+            return
+        if torch.equal(arguments[0], inputs):
+            found.append(logits_of(output).detach().double())
+
+    handle = model.register_forward_hook(watch)
+    try:
+        yield found
+    finally:
+        handle.remove()

@@ -1,0 +1,1 @@
+"""Methods measured on a whole data set."""

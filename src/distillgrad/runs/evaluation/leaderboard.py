@@ -1,0 +1,77 @@
+"""Methods compared by what an evaluation measured: means with intervals, and paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillgrad.errors import UnknownNameError
+from distillgrad.metrics.registry import METRICS
+from distillgrad.metrics.statistics import Comparison, Interval, bootstrap_mean, compare
+from distillgrad.runs.evaluation.record import Evaluation
+
+ARROWS = {"higher": "↑", "lower": "↓"}
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Methods compared by each metric, over the samples of an evaluation.
+
+    Attributes:
+        methods: From the best to the worst by the first metric.
+        comparisons: By metric; of a metric with several values per sample, of their mean.
+        along: By metric with several values per sample and by method, an interval for each of them.
+        evaluation: What was measured.
+    """
+
+    methods: tuple[str, ...]
+    comparisons: Mapping[str, Comparison]
+    along: Mapping[str, Mapping[str, tuple[Interval, ...]]]
+    evaluation: Evaluation
+
+
+def leaderboard_of(evaluation: Evaluation, *, reference: str | None = None) -> Leaderboard:
+    """Means with 95 % bootstrap intervals over samples, and paired differences to the best.
+
+    Args:
+        reference: The method that the others are compared to, instead of each metric's best.
+    Raises:
+        UnknownNameError: no such method in the evaluation.
+    """
+    metrics = [name for name in METRICS if name in evaluation.values]
+    methods = tuple(next(iter(evaluation.values.values())))
+    if reference is not None and reference not in methods:
+        raise UnknownNameError("method", reference, methods)
+    comparisons = {
+        metric: compare(
+            {name: per_sample(values) for name, values in evaluation.values[metric].items()},
+            better=METRICS[metric].better,
+            reference=reference,
+        )
+        for metric in metrics
+    }
+    along = {
+        metric: {
+            name: tuple(bootstrap_mean(column, n_resamples=1000) for column in values.T)
+            for name, values in evaluation.values[metric].items()
+        }
+        for metric, axis in evaluation.axes.items()
+        if axis
+    }
+    ranking = comparisons[metrics[0]].ranking if metrics else methods
+    return Leaderboard(ranking, comparisons, along, evaluation)
+
+
+def per_sample(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean over the axis that a metric may have; NaN only where nothing on it is defined."""
+    if values.ndim == 1:
+        return values
+    defined = np.isfinite(values)
+    counts = defined.sum(1)
+    sums = np.where(defined, values, 0).sum(1)
+    means = np.full(len(values), np.nan)
+    np.divide(sums, counts, out=means, where=counts > 0)
+    return means

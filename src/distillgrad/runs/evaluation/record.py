@@ -1,0 +1,172 @@
+"""What an evaluation is on disk: its request, and each batch's values in a file of their own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distillgrad.core.acceleration.accelerate import Precision
+from distillgrad.errors import InputError, SourceError
+from distillgrad.metrics.registry import Protocol
+from distillgrad.runs.manifest import MANIFEST, read_json
+from distillgrad.sources.classifier import LoadedModel
+from distillgrad.sources.open_data import ImageData
+from distillgrad.sources.weights import fingerprint
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for; the same request goes on where an interrupted one ended.
+
+    Attributes:
+        methods: By label, the method's name and parameters.
+        metrics: Names in ``METRICS``.
+        only_correct: Leave out what the model gets wrong; needs labels.
+        batch_size: Images that are explained together, and lost together when a run is killed.
+        accelerated: Whether an equivalent, faster model is used, which rounds otherwise.
+        precision: That model's; methods that look at layers have the model itself.
+    """
+
+    model: str
+    data: str
+    methods: Mapping[str, tuple[str, Mapping[str, Any]]]
+    metrics: tuple[str, ...] = ("lerf", "morf", "area_between")
+    protocol: Protocol = field(default_factory=Protocol)
+    only_correct: bool = False
+    batch_size: int = 8
+    accelerated: bool = False
+    precision: Precision = "float32"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that was measured.
+
+    Attributes:
+        ids: Of the samples, in the data's order.
+        targets: The explained (predicted) classes.
+        labels: The true ones, ``None`` where unknown.
+        skipped: Id and reason of each sample that was left out.
+        values: By metric (or curve) and method, ``(B,)`` or ``(B, len(axis))``; NaN where undefined.
+        axes: By metric, the fractions, strengths or stages along its values' second axis.
+        seconds: By method, of attribution per image on the machine that ran it.
+        manifest: The request and the circumstances.
+    """
+
+    ids: tuple[str, ...]
+    targets: tuple[int, ...]
+    labels: tuple[int | None, ...]
+    skipped: tuple[tuple[str, str], ...]
+    values: Mapping[str, Mapping[str, NDArray[np.float64]]]
+    axes: Mapping[str, tuple[float | str, ...]]
+    seconds: Mapping[str, float]
+    manifest: Mapping[str, Any]
+
+
+def read_evaluation(run: Path) -> Evaluation:
+    """What a run has measured so far, from its folder.
+
+    Raises:
+        SourceError: no run is there, or a part of it is broken.
+    """
+    manifest = read_json(run / MANIFEST)
+    return assembled(sorted((run / "parts").glob("*.json")), manifest)
+
+
+def part_of(out: Path, places: range) -> Path:
+    """The file of a batch's values."""
+    return out / "parts" / f"{places.start:08d}-{places.stop:08d}.json"
+
+
+def manifest_of(loaded: LoadedModel, data: ImageData, request: Request) -> dict[str, Any]:
+    """All that a run's numbers depend on, as JSON reads it back."""
+    protocol = asdict(request.protocol)
+    if isinstance(request.protocol.baseline, Tensor):
+        protocol["baseline"] = listed(request.protocol.baseline)
+    manifest = {
+        "format": FORMAT,
+        "model": request.model,
+        "weights": fingerprint(loaded.model),
+        "data": {
+            "from": request.data,
+            "n_samples": len(data),
+            "ids": hashlib.sha256("\n".join(data.ids).encode()).hexdigest(),
+        },
+        "methods": {label: [name, dict(settings)] for label, (name, settings) in request.methods.items()},
+        "metrics": list(request.metrics),
+        "protocol": protocol,
+        "only_correct": request.only_correct,
+        "batch_size": request.batch_size,
+        "accelerated": request.accelerated,
+        "precision": request.precision,
+    }
+    same: dict[str, Any] = json.loads(json.dumps(manifest))  # tuples are lists on disk
+    return same
+
+
+def assembled(paths: Sequence[Path], manifest: Mapping[str, Any]) -> Evaluation:
+    """The parts end to end.
+
+    Raises:
+        InputError: no sample is in them.
+        SourceError: one of them is broken.
+    """
+    try:
+        return _put_together([read_json(path) for path in paths], manifest)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise SourceError(f"{paths[0].parent} holds a part in another layout: {error!r}") from error
+
+
+def _put_together(parts: Sequence[Mapping[str, Any]], manifest: Mapping[str, Any]) -> Evaluation:
+    samples = [row for part in parts for row in part["samples"]]
+    skipped = tuple((name, reason) for part in parts for name, reason in part["skipped"])
+    if not samples:
+        reason = f"; the first: {skipped[0][0]} ({skipped[0][1]})" if skipped else ""
+        raise InputError(f"no sample is left to evaluate: {len(skipped)} were left out{reason}")
+    filled = [part for part in parts if part["samples"]]
+    values: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for metric, content in filled[0]["values"].items():
+        values[metric] = {
+            label: np.array(
+                [row for part in filled for row in part["values"][metric]["methods"][label]], np.float64
+            )
+            for label in content["methods"]
+        }
+    return Evaluation(
+        ids=tuple(row["id"] for row in samples),
+        targets=tuple(row["target"] for row in samples),
+        labels=tuple(row["label"] for row in samples),
+        skipped=skipped,
+        values=values,
+        axes={metric: tuple(content["axis"]) for metric, content in filled[0]["values"].items()},
+        seconds={
+            label: sum(part["seconds"][label] for part in filled) / len(samples)
+            for label in filled[0]["seconds"]
+        },
+        manifest=manifest,
+    )
+
+
+def listed(values: Tensor) -> list[Any]:
+    """Numbers as JSON has them: what is not finite is null."""
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, list):
+            return [finite(each) for each in value]
+        return value if math.isfinite(value) else None
+
+    found: list[Any] = finite(values.detach().double().cpu().tolist())
+    return found

@@ -1,0 +1,1 @@
+"""The explorer: explanations in the browser."""

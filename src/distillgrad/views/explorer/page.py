@@ -1,0 +1,31 @@
+"""The explorer: a page on which a picture is dropped, explained, and its explanation doubted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from distillgrad.core.optional import optional
+from distillgrad.views.explorer.image_tab import image_tab
+from distillgrad.views.explorer.run_tab import run_tab
+from distillgrad.views.explorer.session import Models
+from distillgrad.views.html.page import fragment
+
+
+def page_of(models: Models, run: Path | None = None) -> Any:
+    """The page as a ``gradio.Blocks``, not launched yet."""
+    gr = optional("gradio", "explorer")
+    with gr.Blocks(title="distillgrad explorer", analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        gr.HTML(
+            fragment(
+                '<h1>What did the model look at?</h1><p class="quiet">Drop a picture; Distilled Gradient '
+                "Aggregation and other methods show what speaks for the predicted class.</p>"
+            )
+        )
+        with gr.Tabs():
+            if run is not None:
+                run_tab(gr, run, models)
+            with gr.Tab("Explain an image"):
+                image_tab(gr, models)
+    page.queue(default_concurrency_limit=1, max_size=64)
+    return page

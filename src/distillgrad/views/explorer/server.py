@@ -1,0 +1,124 @@
+"""Serving the explorer: to this machine only unless told otherwise, asking nothing of anyone, leaving nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from distillgrad.core.optional import optional
+from distillgrad.errors import SourceError
+from distillgrad.views.explorer.page import page_of
+from distillgrad.views.explorer.session import MAX_BYTES, Models
+from distillgrad.views.html.page import script, stylesheet
+
+Result = TypeVar("Result")
+
+PAGE_CSS = """
+.gradio-container { max-width: 1360px !important; margin: 0 auto; width: 100%; }
+.dg table { border: 0 !important; }
+.dg > h2:first-child { margin-top: 0 !important; }
+#model input, #order input, #target input, #versus input { padding-right: 1.6rem; text-overflow: ellipsis; }
+.gradio-container .prose, .gradio-container .dg { font-size: 15px; }
+.gradio-container .tab-container { flex-wrap: wrap; height: auto !important; }
+.gradio-container .tab-wrapper { height: auto !important; }
+footer { display: none !important; }
+button[role="tab"][aria-selected="true"] { color: var(--dg-accent) !important; }
+"""
+
+
+@contextlib.contextmanager
+def launched(run: Path | None, offered: tuple[str, ...], host: str, port: int) -> Iterator[tuple[str, Any]]:
+    """A running server: its address and the page. Its uploads live in a private folder and go with it.
+
+    Raises:
+        MissingExtraError: gradio is not installed.
+        SourceError: the address cannot be had, or ``run`` is no run.
+    """
+    with contextlib.ExitStack() as undone:
+        for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):
+            undone.callback(_set_environment, name, os.environ.get(name))
+        folder = tempfile.mkdtemp(prefix="distillgrad-explorer-")
+        undone.callback(shutil.rmtree, folder, ignore_errors=True)
+        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False")
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+        gr = optional("gradio", "explorer")
+        models = Models(offered)
+        models.load(models.offered[0])
+        page = _while_a_loop_runs(lambda: page_of(models, run))
+        undone.callback(page.close)
+        try:
+            _while_a_loop_runs(lambda: page.launch(
+                _frontend=False,  # or gradio asks itself for the page, and on a busy machine gives up too early
+                server_name=host, server_port=port or None, prevent_thread_lock=True, quiet=True,
+                inbrowser=False, share=False, show_error=True, max_file_size=MAX_BYTES, footer_links=[],
+                run_history=False, enable_monitoring=False, ssr_mode=False, mcp_server=False,
+                state_session_capacity=50, theme=_theme(gr), css=stylesheet() + PAGE_CSS,
+                head=f"<script>{script()}</script>",
+            ))  # fmt: skip
+        except OSError as error:
+            raise SourceError(f"cannot serve at {host}:{port}: {error}; give another --port") from error
+        yield page.local_url, page
+
+
+def _while_a_loop_runs(work: Callable[[], Result]) -> Result:
+    """What ``work`` returns: where no event loop runs, gradio makes one for each of its locks and closes none."""
+
+    async def within() -> Result:
+        return work()
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        with contextlib.closing(asyncio.new_event_loop()) as loop:  # asyncio.run would put Ctrl-C off
+            return loop.run_until_complete(within())
+    return work()
+
+
+def _set_environment(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
+
+
+def _theme(gr: Any) -> Any:
+    fonts = ["system-ui", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif"]
+    return gr.themes.Default(
+        primary_hue="orange", neutral_hue="slate", font=fonts, font_mono=["ui-monospace", "monospace"]
+    ).set(
+        button_primary_background_fill="#b43a09", button_primary_background_fill_dark="#b43a09",
+        button_primary_background_fill_hover="#9a3412", button_primary_text_color="white",
+        block_label_text_color="#3f4654", block_info_text_color="#5b6270",
+        block_info_text_color_dark="#a9b0be", body_text_color_subdued="#5b6270",
+        body_text_color_subdued_dark="#a9b0be", input_placeholder_color="#5b6270",
+    )  # fmt: skip
+
+
+def serve(
+    run: Path | None,
+    offered: tuple[str, ...],
+    host: str,
+    port: int,
+    *,
+    browser: bool,
+    on_ready: Callable[[str], None],
+) -> None:
+    """Serves until it is interrupted or asked to end; either way nothing is left behind."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with launched(run, offered, host, port) as (url, page):
+            on_ready(url)
+            if browser:
+                import webbrowser
+
+                webbrowser.open(url)
+            page.block_thread()
+    finally:
+        signal.signal(signal.SIGTERM, before)

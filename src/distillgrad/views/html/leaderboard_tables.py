@@ -1,0 +1,55 @@
+"""A leaderboard as HTML: means with their intervals, and means along the axis of a metric that has one."""
+
+from __future__ import annotations
+
+import math
+
+from distillgrad.metrics.registry import METRICS
+from distillgrad.runs.evaluation.leaderboard import ARROWS, Leaderboard
+from distillgrad.views.figures.leaderboard_figures import AXES
+from distillgrad.views.html.page import Cell, table, text
+from distillgrad.views.html.vector_curves import chart, interval, key_of
+from distillgrad.views.numbers import decimal
+
+
+def leaderboard_table(board: Leaderboard) -> str:
+    """Means with their intervals, and what is significantly worse than the best."""
+    heads = [
+        "method",
+        *(f"{metric} {ARROWS[METRICS[metric].better]}" for metric in board.comparisons),
+        "s/image",
+    ]
+    rows = []
+    for method in board.methods:
+        cells = [Cell(text(method))]
+        for comparison in board.comparisons.values():
+            mean, difference = comparison.means[method], comparison.differences.get(method)
+            known = [
+                end
+                for each in comparison.means.values()
+                for end in (each.low, each.high)
+                if math.isfinite(end)
+            ]
+            ends = (min(known), max(known)) if known else (math.nan, math.nan)
+            mark = "*" if difference is not None and difference.significant else ""
+            words = f"{decimal(mean.mean)}{mark} <small>[{decimal(mean.low)}, {decimal(mean.high)}]</small>"
+            cells.append(Cell(words + interval(mean.low, mean.mean, mean.high, ends), mean.mean))
+        seconds = board.evaluation.seconds[method]
+        rows.append([*cells, Cell(f"{seconds:.2g}", seconds)])
+    return (
+        f'{table(heads, rows, "Leaderboard")}<p class="quiet">Mean and 95 % bootstrap interval over images; '
+        "* significantly worse than the best (paired sign-flip test, Holm-adjusted p &lt; 0.05).</p>"
+    )
+
+
+def along_charts(board: Leaderboard) -> str:
+    """Means along the axis of each metric that has one in numbers."""
+    charts = ""
+    for metric, by_method in board.along.items():
+        axis = board.evaluation.axes[metric]
+        if not all(isinstance(each, float | int) for each in axis) or metric not in AXES:
+            continue
+        title, below, beside = AXES[metric]
+        curves = {method: [each.mean for each in by_method[method]] for method in board.evaluation.seconds}
+        charts += chart(title, below, beside, [float(each) for each in axis], curves)
+    return f'{key_of(board.evaluation.seconds)}<div class="sides">{charts}</div>' if charts else ""

@@ -1,0 +1,1 @@
+"""Finished and unfinished runs, opened to be looked at."""

@@ -1,0 +1,160 @@
+"""A run of ``attribute`` as it is looked at: what was explained, what failed, its images and their maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from distillgrad.errors import InputError, SourceError
+from distillgrad.runs.attribution.reading import AttributionRun, open_run
+from distillgrad.runs.attribution.store import Entry, finished_shards, read_part
+from distillgrad.runs.folders import folder_at
+from distillgrad.sources.open_data import ImageData, open_data
+from distillgrad.views.html.page import Cell, facts, table, text
+from distillgrad.views.opened_runs.run_images import RunSample, RunView, as_maps, explainable_of
+
+FAILURES_SHOWN = 200
+STAGES = {"decode": "reading it", "label": "finding its class", "attribute": "explaining it"}
+
+
+def attributions_view(run: Path, model: str | None = None, named: Collection[str] = ()) -> RunView:
+    """The run of attributions in a folder, finished or not.
+
+    Raises:
+        SourceError: it is broken, newer, or in another layout.
+        InputError: it has not explained anything yet.
+    """
+    name = run.resolve().name
+    try:
+        opened = open_run(run)
+        entries = _entries(run)
+        manifest = opened.manifest
+        made = _facts(manifest)
+        methods = {
+            label: (str(each["name"]), dict(each["parameters"]))
+            for label, each in manifest["methods"].items()
+        }
+        spec, weights = str(manifest["model"]["from"]), manifest["model"]["weights"]
+        data = str(manifest["data"]["from"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise SourceError(f"{name} holds attributions in another layout: {error!r}") from error
+    if not opened.explained.any():
+        raise InputError(
+            f"{name} has explained no image yet: let 'distillgrad attribute' go on with it"
+            if not opened.complete
+            else f"{name} holds no map: all of its {len(opened.ids)} images failed"
+        )
+    found = explainable_of(
+        partial(_images, opened, data), spec, weights, "Maps are not laid over the images",
+        model=model, named=named, classes=opened.classes,
+    )  # fmt: skip
+    samples = tuple(_sample(each) for each in entries if each.stage is None)
+    return RunView(
+        name=name,
+        model=spec,
+        question=f"What did {spec.partition('@')[0]} look at?",
+        count=_count(opened, samples),
+        above="",
+        below=f"{_failures(opened)}<h2>How it was made</h2>{facts(made)}",
+        samples=samples,
+        methods=methods,
+        maps=partial(_stored_maps, opened),
+        orders=("disagreement", "wrong", "position"),
+        explainable=found,
+    )
+
+
+def _entries(run: Path) -> list[Entry]:
+    folder = folder_at(run)
+    return [each for shard in sorted(finished_shards(folder)) for each in read_part(folder, shard)[0]]
+
+
+def _sample(entry: Entry) -> RunSample:
+    predicted, target = entry.predicted, entry.target
+    if predicted is None or target is None:
+        raise SourceError(f"image {entry.id} has a map but no class")
+    return RunSample(
+        id=entry.id,
+        position=entry.index,
+        target=target,
+        predicted=predicted,
+        probability=math.nan if entry.probability is None else entry.probability,
+        label=entry.label,
+        wrong=None if entry.label_index is None else entry.label_index != predicted,
+        pixels=entry.pixels,
+    )
+
+
+def _images(opened: AttributionRun, place: str) -> ImageData:
+    data = open_data(place, limit=len(opened.ids), keep_broken=True)
+    if not set(opened.ids) <= set(data.ids):
+        raise SourceError("the images are not those of the run")
+    return data
+
+
+def _stored_maps(opened: AttributionRun, sample: RunSample) -> dict[str, Tensor]:
+    try:
+        found = {label: each[sample.position] for label, each in opened.attributions.items()}
+    except Exception as error:  # of torn files Zarr and its codecs raise almost anything
+        raise SourceError(
+            f"the maps of {sample.id} cannot be read ({type(error).__name__}); 'distillgrad verify' says more"
+        ) from error
+    maps = as_maps(found)
+    if not maps:
+        raise SourceError(f"the maps of {sample.id} are not there; 'distillgrad verify' says more")
+    return maps
+
+
+def _count(opened: AttributionRun, samples: Collection[RunSample]) -> str:
+    n_images, n_failed = len(opened.ids), len(opened.failures)
+    words = f"{len(samples)} of {n_images} images explained"
+    words += f", {n_failed} failed" if n_failed else ""
+    n_waiting = n_images - len(samples) - n_failed
+    if not opened.complete:
+        words += f", {n_waiting} not yet: the run is not finished"
+    known = [each for each in samples if each.wrong is not None]
+    if known:
+        n_right = sum(not each.wrong for each in known)
+        words += f"; the model is right about {n_right} of the {len(known)} whose class is known"
+    return words
+
+
+def _failures(opened: AttributionRun) -> str:
+    if not opened.failures:
+        return ""
+    rows = [
+        [
+            Cell(text(each.id)),
+            Cell(text(STAGES.get(each.stage or "", each.stage))),
+            Cell(text(each.reason)),
+        ]
+        for each in opened.failures[:FAILURES_SHOWN]
+    ]
+    n_more = len(opened.failures) - len(rows)
+    more = f'<p class="quiet">and {n_more} more, in failures.parquet</p>' if n_more else ""
+    return f"<h2>What failed</h2>{table(('image', 'while', 'because'), rows, 'Failures')}{more}"
+
+
+def _facts(manifest: Mapping[str, Any]) -> dict[str, object]:
+    settings = {
+        label: ", ".join(f"{key}={value}" for key, value in each["parameters"].items()) or "as by default"
+        for label, each in manifest["methods"].items()
+    }
+    return {
+        "data": manifest["data"]["from"],
+        "explained class": manifest["target"],
+        **settings,
+        "precision of the maps": manifest["dtype"],
+        "accelerated": manifest.get("precision", "float32") if manifest["accelerated"] else "no",
+        "seed": manifest["seed"],
+        "device": manifest["device"],
+        "SHA-256 of the weights": manifest["model"]["weights"],
+        **{name: found for name, found in manifest["versions"].items() if found != "absent"},
+    }

@@ -1,0 +1,160 @@
+"""An evaluation as it is looked at: its leaderboard, its curves, its images with maps made anew."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from distillgrad.errors import SourceError
+from distillgrad.explanations.explanation import seen_by
+from distillgrad.methods import METHODS, create_method
+from distillgrad.metrics.registry import METRICS
+from distillgrad.runs.evaluation.leaderboard import leaderboard_of, per_sample
+from distillgrad.runs.evaluation.record import FORMAT, Evaluation, read_evaluation
+from distillgrad.runs.manifest import MANIFEST, read_json
+from distillgrad.sources.open_data import ImageData, open_data
+from distillgrad.views.html.leaderboard_tables import along_charts, leaderboard_table
+from distillgrad.views.html.page import facts
+from distillgrad.views.opened_runs.run_images import Explainable, RunSample, RunView, explainable_of
+from distillgrad.views.records import versions
+
+
+def _is_data(found: Any) -> bool:
+    kinds = {"from": str, "n_samples": int, "ids": str}
+    return isinstance(found, dict) and all(isinstance(found.get(key), kind) for key, kind in kinds.items())
+
+
+def _is_methods(found: Any) -> bool:
+    return isinstance(found, dict) and all(
+        isinstance(each, list) and [type(part) for part in each] == [str, dict] for each in found.values()
+    )
+
+
+LAYOUT: Mapping[str, Callable[[Any], bool]] = {
+    "model": lambda found: isinstance(found, str),
+    "data": _is_data,
+    "methods": _is_methods,
+    "metrics": lambda found: isinstance(found, list) and all(isinstance(each, str) for each in found),
+    "protocol": lambda found: isinstance(found, dict),
+}
+"""What a manifest's parts must be for the pages to read them."""
+
+
+def evaluation_view(run: Path, model: str | None = None, named: Collection[str] = ()) -> RunView:
+    """The evaluation in a folder.
+
+    Raises:
+        SourceError: the folder holds no evaluation, a newer one, or a broken one.
+        InputError: it has not measured anything yet.
+    """
+    evaluation = open_evaluation(run)
+    manifest, board = evaluation.manifest, leaderboard_of(evaluation)
+    found = explainable_of(
+        partial(_images, evaluation), manifest["model"], manifest.get("weights"), "Maps are not shown",
+        model=model, named=named,
+    )  # fmt: skip
+    skipped = f", {len(evaluation.skipped)} left out" if evaluation.skipped else ""
+    made = {
+        "data": manifest["data"]["from"],
+        "methods": ", ".join(manifest["methods"]),
+        **{key: value for key, value in manifest["protocol"].items() if not isinstance(value, list)},
+        "SHA-256 of the weights": manifest.get("weights", "unknown"),
+        **versions(),
+    }
+    return RunView(
+        name=run.resolve().name,
+        model=manifest["model"],
+        question=f"Which explanation of {manifest['model'].partition('@')[0]} can be trusted?",
+        count=f"{len(evaluation.ids)} images{skipped}",
+        above=f"<h2>Leaderboard</h2>{leaderboard_table(board)}{along_charts(board)}",
+        below=f"<h2>How it was made</h2>{facts(made)}",
+        samples=tuple(_samples(evaluation, found)),
+        methods={label: (name, settings) for label, (name, settings) in manifest["methods"].items()},
+        maps=partial(_maps_anew, manifest["methods"], found),
+        orders=("faithfulness", "disagreement", "wrong", "position"),
+        explainable=found,
+    )
+
+
+def open_evaluation(run: Path) -> Evaluation:
+    """What an evaluation has measured so far; raises as :func:`evaluation_view` does."""
+    name = run.resolve().name
+    manifest = read_json(run / MANIFEST)
+    missing = [
+        each for each in ("format", "model", "data", "methods", "metrics", "protocol") if each not in manifest
+    ]
+    if missing:
+        raise SourceError(f"{name} holds no evaluation: its manifest lacks {', '.join(missing)}")
+    if not isinstance(manifest["format"], int) or manifest["format"] > FORMAT:
+        raise SourceError(
+            f"{name} was written in format {manifest['format']}, this distillgrad reads up to {FORMAT}: "
+            "upgrade it"
+        )
+    if not any((run / "parts").glob("*.json")):
+        raise SourceError(f"{name} has no finished part yet: let 'distillgrad evaluate' go on")
+    wrong = [each for each, is_right in LAYOUT.items() if not is_right(manifest[each])]
+    if wrong:
+        raise SourceError(f"{name} holds a manifest in another layout: {', '.join(wrong)}")
+    found = read_evaluation(run)
+    if not all(found.values.values()) or not found.values:
+        raise SourceError(f"{name} holds no values: 'distillgrad evaluate' makes a run that does")
+    return found
+
+
+def _samples(evaluation: Evaluation, found: Explainable) -> list[RunSample]:
+    values = {
+        metric: {name: per_sample(each) for name, each in evaluation.values[metric].items()}
+        for metric in METRICS
+        if metric in evaluation.values
+    }
+    samples = []
+    for place, (name, target, label) in enumerate(
+        zip(evaluation.ids, evaluation.targets, evaluation.labels, strict=True)
+    ):
+        of_sample = {
+            metric: {method: float(each[place]) for method, each in by_method.items()}
+            for metric, by_method in values.items()
+        }
+        known = [each for each in next(iter(of_sample.values()), {}).values() if np.isfinite(each)]
+        samples.append(
+            RunSample(
+                id=name,
+                position=place,
+                target=target,
+                predicted=target,
+                label=None if label is None else found.class_name(label),
+                wrong=None if label is None else label != target,
+                spread=max(known) - min(known) if known else float("nan"),
+                values=of_sample,
+            )
+        )
+    return samples
+
+
+def _images(evaluation: Evaluation) -> ImageData:
+    made_from = evaluation.manifest["data"]
+    data = open_data(made_from["from"])
+    if not set(evaluation.ids) <= set(data.ids):
+        ids = "\n".join(data.ids[: made_from["n_samples"]])
+        known = hashlib.sha256(ids.encode()).hexdigest() == made_from["ids"]
+        raise SourceError("images are missing" if known else "the images are not those of the run")
+    return data
+
+
+def _maps_anew(methods: Mapping[str, Any], found: Explainable, sample: RunSample) -> dict[str, Tensor]:
+    """The attribution by each method of the run. Cost: an explanation by each."""
+    image = found.image(sample)
+    if image is None or found.loaded is None:
+        raise SourceError(found.reason or f"the image {sample.id} is not what it was, or gone")
+    inputs = seen_by(found.loaded, image)
+    return {
+        label: create_method(name, found.loaded.model, **settings).attribute(inputs, sample.target)[0].cpu()
+        for label, (name, settings) in methods.items()
+        if name in METHODS  # others are of a newer distillgrad
+    }

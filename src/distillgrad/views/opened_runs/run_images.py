@@ -1,0 +1,228 @@
+"""A run as it is looked at, whatever wrote it: what it says, and its images with their maps, in an order."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from distillgrad.core.ranking import pixel_attributions
+from distillgrad.errors import DistillgradError, SourceError
+from distillgrad.explanations.explanation import seen_by
+from distillgrad.metrics.similarity import spearman
+from distillgrad.sources.classifier import LoadedModel
+from distillgrad.sources.models import load_model
+from distillgrad.sources.open_data import ImageData
+from distillgrad.sources.weights import fingerprint
+
+ORDERS = {
+    "disagreement": "where the methods' maps disagree most",
+    "faithfulness": "where the methods' faithfulness differs most",
+    "wrong": "where the model is wrong first",
+    "position": "as in the data",
+}
+NAMED_WEIGHTS = ("cifar10-cnn", "cifar10-resnet20", "torchvision:", "timm:")
+"""Models whose loading never runs code that a run's folder could name."""
+COMPARED = 200
+"""So many images' maps are compared at most to find where they disagree; the rest follows."""
+
+
+@dataclass(frozen=True)
+class RunSample:
+    """One image of a run.
+
+    Attributes:
+        position: In the data.
+        target, predicted: The explained class, and the model's.
+        probability: The model's, for the explained class; NaN where the run does not say.
+        label: The true class's name, ``None`` where the data does not say.
+        wrong: Whether the model is; ``None`` where the data does not say.
+        spread: Between the best and the worst method by the run's first metric; NaN where there is none.
+        values: By metric and method.
+        pixels: BLAKE2 of the decoded image; ``None`` where the run does not say.
+    """
+
+    id: str
+    position: int
+    target: int
+    predicted: int
+    probability: float = math.nan
+    label: str | None = None
+    wrong: bool | None = None
+    spread: float = math.nan
+    values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    pixels: str | None = None
+
+
+@dataclass(frozen=True)
+class Explainable:
+    """A run's images and model, as they were when it ran; ``reason`` says why there are none."""
+
+    data: ImageData | None
+    loaded: LoadedModel | None
+    reason: str = ""
+    classes: tuple[str, ...] = ()
+
+    def class_name(self, index: int | None) -> str:
+        """A class's name, where it is known."""
+        classes = self.loaded.classes if self.loaded is not None else self.classes
+        if index is None:
+            return "unknown"
+        return classes[index] if 0 <= index < len(classes) else f"class {index}"
+
+    def image(self, sample: RunSample) -> Image.Image | None:
+        """The sample's image, if it can still be had and is what it was."""
+        if self.data is None or sample.id not in self.data.ids:
+            return None
+        try:
+            found = self.data[self.data.ids.index(sample.id)].image
+        except SourceError:
+            return None  # the caller shows that there is none
+        digest = hashlib.blake2b(found.tobytes(), digest_size=16).hexdigest()
+        return found if sample.pixels in (None, digest) else None
+
+    def seen(self, image: Image.Image) -> Tensor | None:
+        """What the model sees of an image, ``(H, W, 3)`` in [0, 1]."""
+        if self.loaded is None:
+            return None
+        inputs = seen_by(self.loaded, image)[0].cpu()
+        return self.loaded.displayable(inputs).permute(1, 2, 0).expand(-1, -1, 3)
+
+
+@dataclass(frozen=True)
+class RunView:
+    """What a page shows of a run: HTML that says what was found, and images with their maps between.
+
+    Attributes:
+        name, model: The folder's, and the model as the run names it.
+        question, count: What the page answers, and from how much.
+        above, below: HTML before and after the images.
+        samples: In the data's order.
+        methods: By label, name and parameters.
+        maps: By label, a sample's attributions ``(C, H, W)``; raises a SourceError where there are none.
+        orders: Those of ``ORDERS`` that the run has; the first is the usual one.
+        explainable: Its images and model.
+    """
+
+    name: str
+    model: str
+    question: str
+    count: str
+    above: str
+    below: str
+    samples: tuple[RunSample, ...]
+    methods: Mapping[str, tuple[str, Mapping[str, object]]]
+    maps: Callable[[RunSample], dict[str, Tensor]]
+    orders: tuple[str, ...]
+    explainable: Explainable
+
+
+def explainable_of(
+    images_of: Callable[[], ImageData],
+    spec: str,
+    weights: str | None,
+    without_model: str,
+    *,
+    model: str | None = None,
+    named: Collection[str] = (),
+    classes: tuple[str, ...] = (),
+) -> Explainable:
+    """A run's images and model, if they are still what they were.
+
+    Args:
+        images_of: Opens the images; raises where they are not those of the run.
+        spec, weights: The model and its fingerprint, as the run has them.
+        without_model: What is not shown if the model cannot be had, in words.
+        model: The model's name as the user gave it; without, one that runs a module's code is not loaded,
+            since a folder from elsewhere may name any.
+        named: Further models that the user allowed.
+        classes: The model's, where the run names them.
+    """
+    images, reason = None, ""
+    try:
+        images = images_of()
+    except DistillgradError as error:
+        reason = f"The pictures are not shown: {error}"
+    wanted = model or spec
+    loaded, why_not = None, ""
+    if model is None and not wanted.startswith(NAMED_WEIGHTS) and wanted not in named:
+        why_not = f"the run's model is {spec!r}, which may run code; name it with --model to load it"
+    else:
+        try:
+            loaded = load_model(wanted)
+        except DistillgradError as error:
+            why_not = str(error)
+        else:
+            if fingerprint(loaded.model) != weights:
+                loaded, why_not = None, f"{wanted} has other weights than when the run was made"
+    return Explainable(images, loaded, reason or (why_not and f"{without_model}: {why_not}"), classes)
+
+
+def disagreement_of(maps: Mapping[str, Tensor]) -> float:
+    """1 less the mean rank correlation (Spearman) of each pair of methods' maps of the pixels, from 0 to 2.
+
+    NaN where there are no two maps of the same size that rank anything. Cost: two sorts for each pair.
+    """
+    pixels = [pixel_attributions(each[None].double()) for each in maps.values()]
+    found = [
+        float(spearman(one, other))
+        for one, other in combinations(pixels, 2)
+        if one.shape == other.shape and bool(one.isfinite().all() and other.isfinite().all())
+    ]
+    known = [each for each in found if math.isfinite(each)]
+    return 1 - sum(known) / len(known) if known else math.nan
+
+
+def in_order(view: RunView, order: str, disagreements: Mapping[int, float]) -> list[RunSample]:
+    """The samples, in one of ``ORDERS``; what an order cannot tell apart stays as in the data.
+
+    Args:
+        disagreements: By position, where they are known.
+    """
+    unknown = math.inf
+
+    def highest(value: float) -> float:
+        return -value if math.isfinite(value) else unknown
+
+    samples = list(view.samples)
+    if order == "disagreement":
+        samples.sort(key=lambda each: highest(disagreements.get(each.position, math.nan)))
+    elif order == "faithfulness":
+        samples.sort(key=lambda each: highest(each.spread))
+    elif order == "wrong":
+        samples.sort(key=lambda each: (not each.wrong, highest(each.spread)))
+    return samples
+
+
+def disagreements(
+    view: RunView,
+    known: Mapping[int, float] | None = None,
+    on_sample: Callable[[], None] = lambda: None,
+) -> dict[int, float]:
+    """How far the maps disagree, by position, for the first ``COMPARED`` samples.
+
+    Args:
+        known: What need not be found again.
+    Cost: the maps of each sample, read or computed.
+    """
+    found = dict(known or {})
+    for sample in view.samples[:COMPARED]:
+        if sample.position not in found:
+            try:
+                found[sample.position] = disagreement_of(view.maps(sample))
+            except SourceError:
+                found[sample.position] = math.nan  # its card says why
+        on_sample()
+    return found
+
+
+def as_maps(found: Mapping[str, object]) -> dict[str, Tensor]:
+    """Arrays as tensors, without those that hold nothing."""
+    maps = {label: torch.as_tensor(each).float() for label, each in found.items()}
+    return {label: each for label, each in maps.items() if bool(each.isfinite().all())}

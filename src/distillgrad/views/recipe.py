@@ -1,0 +1,85 @@
+"""The Python and the command line that give the arrays that are shown."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from distillgrad.explanations.explanation import Explanation
+
+SAMPLE = "chelsea.png"
+_SAMPLE_IN_PYTHON = "sample_photograph()"
+_SAMPLE_IN_SHELL = (
+    "\"$(python -c 'from distillgrad.sources.images import sample_photograph as s; print(s())')\""
+)
+
+
+def python_for(
+    explanation: Explanation, image: str | None, model: str, sides: Sequence[Explanation] = ()
+) -> str:
+    """A script that leaves the attributions in ``maps``; ``image`` of ``None`` is the sample photograph.
+
+    Args:
+        sides: Explanations of single classes, which it leaves in ``alone``, by class and method.
+    """
+    named = _SAMPLE_IN_PYTHON if image is None else repr(image)
+    imports = ["import distillgrad as dg"]
+    target, name = str(explanation.target), explanation.target_name
+    if explanation.versus is not None:
+        imports.append("from distillgrad.core.forward import logit_difference")
+        target = f"logit_difference({explanation.target}, {explanation.versus})"
+        name = f"{name} rather than {explanation.versus_name}"
+    if image is None:
+        imports.append("from distillgrad.sources.images import sample_photograph")
+    name = " ".join(name.split())  # a comment ends where its line does
+    lines = [
+        *imports,
+        "",
+        f"loaded = dg.load_model({model!r})",
+        f"inputs = loaded.preprocess(dg.read_image({named}))[None]",
+        f"target = {target}  # {name}",
+        "maps = {}",
+    ]
+    lines += [
+        f"maps[{method!r}] = {_call(explanation, method)}.attribute(inputs, target)"
+        for method in explanation.parameters
+    ]
+    if sides:
+        lines += ["alone = {}", f"for each in {tuple(side.target for side in sides)}:"]
+        lines += [
+            f"    alone[each, {method!r}] = {_call(explanation, method)}.attribute(inputs, each)"
+            for method in explanation.parameters
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def commands_for(
+    explanation: Explanation, image: str | None, model: str, sides: Sequence[Explanation] = ()
+) -> str:
+    """The commands that write the same arrays, those of ``sides`` into folders of their own."""
+    lines = [command_for(explanation, image, model)]
+    lines += [f"{command_for(side, image, model)} --out explanations/class-{side.target}" for side in sides]
+    return "\n".join(lines)
+
+
+def command_for(explanation: Explanation, image: str | None, model: str) -> str:
+    """The command that writes the same arrays into the folder ``explanations``."""
+    first, *others = explanation.parameters
+    if image is not None and image.startswith("-"):
+        image = f"./{image}"  # it would be taken for an option
+    words = ["distillgrad explain", _SAMPLE_IN_SHELL if image is None else shlex.quote(image)]
+    words += [f"--model {shlex.quote(model)}", f"--target {explanation.target}", f"--method {first}"]
+    if explanation.versus is not None:
+        words.append(f"--versus {explanation.versus}")
+    if others:
+        words.append(f"--compare {','.join(others)}")
+    dga: Mapping[str, Any] = explanation.parameters.get("dga", {})
+    options = {"n_steps": "steps", "epc_quantile": "epc-quantile", "negative_scale": "negative-scale"}
+    words += [f"--{option} {dga[name]}" for name, option in options.items() if name in dga]
+    return " ".join(words)
+
+
+def _call(explanation: Explanation, method: str) -> str:
+    words = "".join(f", {key}={value!r}" for key, value in explanation.parameters[method].items())
+    return f"dg.create_method({method!r}, loaded.model{words})"

@@ -156,11 +156,6 @@ def load(spec: str, device: str, seed: int) -> LoadedModel:
     return loaded
 
 
-def device_of(loaded: LoadedModel) -> Any:
-    """Where the model is."""
-    return next((each.device for each in loaded.model.parameters()), "cpu")
-
-
 def faster(loaded: LoadedModel, wanted: bool, precision: Any = "float32") -> nn.Module:
     """An equivalent of the model that takes less time, if wanted and there is one; else the model itself.
 
@@ -176,4 +171,4 @@ def faster(loaded: LoadedModel, wanted: bool, precision: Any = "float32") -> nn.
         return loaded.model
     from distillgrad.runs.model import equivalent_or_itself
 
-    return equivalent_or_itself(loaded, device_of(loaded), precision)
+    return equivalent_or_itself(loaded, loaded.device, precision)

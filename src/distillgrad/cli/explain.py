@@ -19,7 +19,6 @@ from distillgrad.cli.application import (
     Steps,
     Target,
     command,
-    device_of,
     dga_parameters,
     load,
 )
@@ -87,7 +86,7 @@ def explain(
     loaded = load(model, device, seed)
     chosen = None if target is None else loaded.class_index(target)
     other = None if versus is None else loaded.class_index(versus)
-    request = {"model": model, "seed": seed, "device": str(device_of(loaded))}
+    request = {"model": model, "seed": seed, "device": str(loaded.device)}
     results: list[dict[str, Any]] = []
     with progress_of("explaining", len(read) * passes) as advance:
         for name, (path, image) in zip(_stems(images), read, strict=True):
@@ -147,7 +146,7 @@ def distill(
             epc_quantile=epc_quantile,
             on_pass=advance,
         )
-    request = {"image": str(path), "model": model, "seed": seed, "device": str(device_of(loaded))}
+    request = {"image": str(path), "model": model, "seed": seed, "device": str(loaded.device)}
     result = save_distillation(distilled, out, _stems([image])[0], request, columns)
     if as_json:
         print_json([result])

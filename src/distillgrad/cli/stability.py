@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from distillgrad.cli.application import Debug, Device, Json, Seed, command, device_of, load
+from distillgrad.cli.application import Debug, Device, Json, Seed, command, load
 from distillgrad.errors import ParameterError
 from distillgrad.views.terminal import complain, print_json, print_rows, progress_of, say
 
@@ -59,7 +59,7 @@ def stability(
     write_page(out, subjects, chosen)
     records = {}
     for spec, subject in zip(specs, subjects, strict=True):
-        inputs = subject.inputs.to(device_of(subject.loaded))
+        inputs = subject.inputs.to(subject.loaded.device)
         missing = {label: each for label, each in chosen.items() if label not in subject.found}
         try:
             with progress_of(f"explaining {spec}", len(missing), "methods") as advance:

@@ -14,7 +14,7 @@ from distillgrad.core.batch import TargetLike
 from distillgrad.core.forward import logit_difference, logits_of
 from distillgrad.core.profiling import Profile, profiled
 from distillgrad.errors import InputError, TargetError
-from distillgrad.methods import METHODS, create_method
+from distillgrad.methods import create_method, find_method
 from distillgrad.sources.classifier import LoadedModel
 
 
@@ -79,14 +79,13 @@ def cost_in_passes(methods: Sequence[str], parameters: Mapping[str, Mapping[str,
 
 def seen_by(loaded: LoadedModel, image: Image.Image) -> Tensor:
     """The model's input for a photograph, ``(1, C, H, W)``, on the model's device."""
-    device = next((each.device for each in loaded.model.parameters()), torch.device("cpu"))
     inputs = loaded.preprocess(image)[None]
     if inputs.ndim != 4 or inputs.shape[1] not in (1, 3):
         raise InputError(
             f"{loaded.name} takes {tuple(inputs.shape[1:])}; only images (C, H, W) of one or three "
             "channels can be shown"
         )
-    return inputs.to(device)
+    return inputs.to(loaded.device)
 
 
 def predict(loaded: LoadedModel, inputs: Tensor) -> Tensor:
@@ -142,7 +141,7 @@ def explain(
         if known is not None:
             attributions[name], profiles[name] = known, Profile()
             continue
-        whole = METHODS[name].needs_module
+        whole = find_method(name).needs_module
         method = create_method(name, loaded.model if whole else counted, **used[name])
         with profiled() as profiles[name]:
             attributions[name] = method.attribute(inputs, target=asked)[0].cpu()

@@ -58,6 +58,17 @@ METHODS: dict[str, type[Method]] = {
 }
 
 
+def find_method(name: str) -> type[Method]:
+    """Return the class of the method of that name.
+
+    Raises:
+        UnknownNameError: no such method; names the nearest.
+    """
+    if name not in METHODS:
+        raise UnknownNameError("method", name, METHODS)
+    return METHODS[name]
+
+
 def create_method(name: str, model: Model, **parameters: Any) -> Method:
     """The method of that name for ``model``.
 

@@ -118,7 +118,7 @@ class Setting:
     @property
     def device(self) -> torch.device:
         """Where the classifier is."""
-        return next((each.device for each in self.loaded.model.parameters()), torch.device("cpu"))
+        return self.loaded.device
 
     def images(self, suitable: int) -> ImageData:
         """The data's first images: as many as were asked for, or else as many as suit."""

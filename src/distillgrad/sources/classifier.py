@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from distillgrad.errors import TargetError, UnknownNameError
@@ -35,6 +36,11 @@ class LoadedModel:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     name: str = ""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next((each.device for each in self.model.parameters()), torch.device("cpu"))
 
     def class_index(self, wanted: str) -> int:
         """The number of the class that is named, or numbered, ``wanted``.

@@ -91,7 +91,7 @@ def has(*operations: str) -> bool:
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether oneDNN lays weights out in bfloat16 on this processor: not on one without AVX-512 or its like."""
+    """Whether oneDNN lays weights out in bfloat16 on this processor, which takes AVX-512 or its like."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

@@ -19,7 +19,7 @@ from distillgrad.core.batch import checked_batch
 from distillgrad.core.batch_size import best_batch_size
 from distillgrad.core.forward import Model
 from distillgrad.errors import InputError, ParameterError, SourceError
-from distillgrad.methods import METHODS
+from distillgrad.methods import find_method
 from distillgrad.runs.attribution.job import Job
 from distillgrad.runs.attribution.store import Layout
 from distillgrad.runs.folders import RunFolder
@@ -152,7 +152,7 @@ def manifest_of(
     """
     before = before or {}
     shapes = {
-        label: loaded.input_size if METHODS[name].result == "features" else (1, *loaded.input_size[1:])
+        label: loaded.input_size if find_method(name).result == "features" else (1, *loaded.input_size[1:])
         for label, (name, _) in request.methods.items()
     }
     batch_size = request.batch_size or before.get("batch_size") or suitable_batch_size(loaded, data, model)
@@ -193,9 +193,8 @@ def manifest_of(
 
 def suitable_batch_size(loaded: LoadedModel, data: ImageData, model: Model) -> int:
     """The number of images at which one is explained in the least time, measured with zeros."""
-    device = next((each.device for each in loaded.model.parameters()), torch.device("cpu"))
-    most = min(len(data), 32 if device.type == "cpu" else 256)
-    batch = checked_batch(torch.zeros(most, *loaded.input_size, device=device), 0)
+    most = min(len(data), 32 if loaded.device.type == "cpu" else 256)
+    batch = checked_batch(torch.zeros(most, *loaded.input_size, device=loaded.device), 0)
     return best_batch_size(model, batch, gradients=True)
 
 

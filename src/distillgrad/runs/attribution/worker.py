@@ -23,7 +23,7 @@ from distillgrad.errors import (
     ParameterError,
     SourceError,
 )
-from distillgrad.methods import METHODS, create_method
+from distillgrad.methods import create_method, find_method
 from distillgrad.runs.attribution.decoding import Decoded, Decoder, failed
 from distillgrad.runs.attribution.job import Job, Shard, ShardReport
 from distillgrad.runs.attribution.store import Entry, write_shard
@@ -60,11 +60,13 @@ class ShardWorker(Worker[Shard, ShardReport]):
         if job.accelerated:
             self._model = fast or equivalent_or_itself(loaded, self._device, job.precision)
         self._methods = {
-            label: create_method(name, loaded.model if METHODS[name].layerwise else self._model, **parameters)
+            label: create_method(
+                name, loaded.model if find_method(name).layerwise else self._model, **parameters
+            )
             for label, (name, parameters) in job.methods.items()
         }
         self._first = next(
-            (label for label, (name, _) in job.methods.items() if not METHODS[name].layerwise), None
+            (label for label, (name, _) in job.methods.items() if not find_method(name).layerwise), None
         )
         self._fixed = None
         if job.target not in ("predicted", "label"):

@@ -179,10 +179,9 @@ def _predicted(
     skipped: list[tuple[str, str]],
 ) -> tuple[list[dict[str, Any]], Tensor]:
     """What the model says about each sample, and its inputs; wrong ones go to ``skipped`` if asked for."""
-    device = next((each.device for each in loaded.model.parameters()), torch.device("cpu"))
     if not samples:
-        return [], torch.empty(0, device=device)
-    inputs = torch.stack([loaded.preprocess(each.image) for each in samples]).to(device)
+        return [], torch.empty(0, device=loaded.device)
+    inputs = torch.stack([loaded.preprocess(each.image) for each in samples]).to(loaded.device)
     with torch.no_grad():
         probabilities = logits_of(model(inputs)).float().softmax(1)
     rows, kept = [], []

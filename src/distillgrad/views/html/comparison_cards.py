@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distillgrad.explanations.explanation import Explanation
-from distillgrad.methods import METHODS
+from distillgrad.methods import find_method
 from distillgrad.views.figures.explanation_figures import heat_map, shared_scale
 from distillgrad.views.html.map_cards import NUMBERS, card, controls, legend, unit_of
 from distillgrad.views.html.page import text
@@ -57,7 +57,7 @@ def comparison_panel(
             card(rather.shown, title, words[title], f"{name}, {title}", pixels, scale, fraction)
             for title, pixels in maps.items()
         )
-        below = legend(scale, NUMBERS.format(unit_of(METHODS[name].multiplies_by_inputs)))
+        below = legend(scale, NUMBERS.format(unit_of(find_method(name).multiplies_by_inputs)))
         small = f" <small>{text(settings)}</small>" if settings else ""
         rows += (
             f'<h3>{text(name)}{small}</h3><div class="cards four">{cards}</div>'

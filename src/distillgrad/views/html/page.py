@@ -28,13 +28,13 @@ def text(words: object) -> str:
 @cache
 def stylesheet() -> str:
     """The one stylesheet."""
-    return files("distillgrad.views").joinpath("page.css").read_text("utf-8")
+    return files("distillgrad.views.html").joinpath("page.css").read_text("utf-8")
 
 
 @cache
 def script() -> str:
     """The one script; pages work without it, they only do not move."""
-    return files("distillgrad.views").joinpath("page.js").read_text("utf-8")
+    return files("distillgrad.views.html").joinpath("page.js").read_text("utf-8")
 
 
 def document(title: str, body: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from distillgrad.core.norm_gradients import mend_norm_gradients
 from distillgrad.core.profiling import timed
 from distillgrad.core.row_threads import abandon_if_unwanted
 from distillgrad.errors import ModelError, TargetError
@@ -76,12 +77,18 @@ def within_classes(target: Tensor, logits: Tensor) -> None:
 
 
 def select(output: Any, target: Target, n_samples: int) -> Tensor:
-    """The target's score ``(N,)`` in the model's output.
+    """Return the target's score ``(N,)`` in the model's output; its gradient is right through norms, too.
 
     Raises:
         TargetError: a class outside the output, or a callable that does not return one scalar per sample.
         ModelError: an output that is not ``(N,)`` or ``(N, classes)``, for a target that is no callable.
     """
+    score = _selected(output, target, n_samples)
+    mend_norm_gradients(score)
+    return score
+
+
+def _selected(output: Any, target: Target, n_samples: int) -> Tensor:
     if callable(target):
         score = target(output)
         if not isinstance(score, Tensor) or score.shape != (n_samples,):

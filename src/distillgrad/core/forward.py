@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -33,7 +33,9 @@ def must_be_callable(model: object) -> None:
 
 
 def logits_of(output: Any) -> Tensor:
-    """The logits within whatever a classifier returned: a tensor, ``.logits``, a mapping or a sequence.
+    """Return the logits within what a classifier returned: a tensor, ``.logits``, a mapping or a sequence.
+
+    Of a sequence the first, unless these are probabilities and others have them as their softmax.
 
     Raises:
         ModelError: nothing in ``output`` is a floating-point tensor of logits.
@@ -45,7 +47,7 @@ def logits_of(output: Any) -> Tensor:
     elif not isinstance(output, Tensor) and hasattr(output, "logits"):
         logits = output.logits
     elif isinstance(output, tuple | list) and output:
-        logits = output[0]
+        logits = _logits_among(output)
     if not isinstance(logits, Tensor):
         holds = f" with {', '.join(map(repr, output))}" if isinstance(output, Mapping) else ""
         raise ModelError(
@@ -53,6 +55,27 @@ def logits_of(output: Any) -> Tensor:
             "give a callable target that makes one scalar per sample of it"
         )
     return _real(logits)
+
+
+def _logits_among(outputs: Sequence[Any]) -> Any:
+    """Return the first of the outputs, or where that is the softmax of another, such as it, the other."""
+    first = outputs[0]
+    if (
+        not isinstance(first, Tensor)
+        or first.ndim != 2
+        or first.shape[1] == 1
+        or not first.is_floating_point()
+    ):
+        return first
+    others = [each for each in outputs[1:] if isinstance(each, Tensor) and each.shape == first.shape]
+    probabilities = first.detach()
+    if not others or bool((probabilities < 0).any()):
+        return first
+    coarse = torch.finfo(first.dtype).eps ** 0.5
+    for other in others:
+        if torch.allclose(other.detach().softmax(1).to(first.dtype), probabilities, rtol=coarse, atol=coarse):
+            return other
+    return first
 
 
 def predictions(output: Any, n_samples: int) -> Tensor | None:

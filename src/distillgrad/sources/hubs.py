@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from distillgrad.core.optional import optional
 from distillgrad.errors import ModelError, SourceError, UnknownNameError
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.preprocess import IMAGENET_MEAN, IMAGENET_STD
-from distillgrad.sources.weights import load_weights, read_weights
+from distillgrad.sources.weights import load_weights, named_as_in, read_weights
 
 OFFLINE = "the bundled --model cifar10-cnn needs no download"
 
@@ -50,7 +51,9 @@ def torchvision_model(name: str, weights_file: str, pretrained: bool) -> LoadedM
     if pretrained:
         state = read_weights(weights_file) if weights_file else _downloaded(own.url)
     model = models.get_model(name, weights=None, **extra)
-    n_classes = _head_size(model, state) if weights_file and pretrained else len(categories)
+    n_classes = len(categories)
+    if weights_file and pretrained:
+        n_classes = _head_size(model, named_as_in(model, state, weights_file))
     if n_classes != len(categories):
         model = models.get_model(name, weights=None, num_classes=n_classes, **extra)
     if pretrained:
@@ -79,7 +82,7 @@ def timm_model(name: str, weights_file: str, pretrained: bool) -> LoadedModel:
     except Exception as error:  # the hub's client raises its own kinds for every way to be out of reach
         raise _out_of_reach(f"timm:{name}", error) from error
     if weights_file and pretrained:
-        state = read_weights(weights_file)
+        state = named_as_in(model, read_weights(weights_file), weights_file)
         n_classes = _head_size(model, state)
         if n_classes != model.num_classes:
             model.reset_classifier(n_classes)
@@ -105,7 +108,9 @@ def huggingface_model(name: str, pretrained: bool) -> LoadedModel:
     transformers = optional("transformers", "huggingface")
     try:
         if pretrained:
-            model = transformers.AutoModelForImageClassification.from_pretrained(name, use_safetensors=True)
+            model, loading = transformers.AutoModelForImageClassification.from_pretrained(
+                name, use_safetensors=True, output_loading_info=True
+            )
         else:
             model = transformers.AutoModelForImageClassification.from_config(
                 transformers.AutoConfig.from_pretrained(name)
@@ -113,6 +118,8 @@ def huggingface_model(name: str, pretrained: bool) -> LoadedModel:
         processor = transformers.AutoImageProcessor.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise _out_of_reach(f"hf:{name}", error) from error
+    if pretrained:
+        _expect_all_weights(f"hf:{name}", loading)
 
     def preprocess(image: Any) -> Tensor:
         pixels: Tensor = processor(images=image, return_tensors="pt")["pixel_values"][0]
@@ -132,6 +139,21 @@ def huggingface_model(name: str, pretrained: bool) -> LoadedModel:
         std=tuple(getattr(processor, "image_std", None) or IMAGENET_STD),
         name=f"hf:{name}",
     )
+
+
+def _expect_all_weights(spec: str, loading: Mapping[str, Any]) -> None:
+    """Check that every parameter came from the file: transformers begins the others at random.
+
+    Raises:
+        SourceError: some did not, as the head of a backbone or of CLIP; names them.
+    """
+    new = sorted(loading["missing_keys"]) + sorted(str(each[0]) for each in loading["mismatched_keys"])
+    if new:
+        named = ", ".join(new[:4]) + (f" and {len(new) - 4} more" if len(new) > 4 else "")
+        raise SourceError(
+            f"{spec} has no weights for {named}, which would be random: it is no trained classifier; name "
+            "one with a trained head, or load it in a function of your own, package.module:function"
+        )
 
 
 def _downloaded(url: str) -> dict[str, Tensor]:

@@ -40,6 +40,16 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
         assert np.array_equal(pixels(saved(tmp_path / name, deep))[..., 0], RAMP)
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+def test_sensors_of_fewer_bits_in_files_of_sixteen_are_told_by_their_values(tmp_path, bits):
+    values = np.arange(2**bits, dtype=np.uint16).reshape(2 ** (bits // 2), -1)
+    path = saved(tmp_path / "ct.png", Image.fromarray(values))
+    with pytest.warns(UserWarning, match=f"its values take {bits}"):
+        found = pixels(path)[..., 0]
+    assert len(np.unique(found)) == 256
+    assert found.max() == 255
+
+
 def test_palette_grey_and_cmyk_are_converted(tmp_path):
     flat = Image.fromarray(COLOUR).quantize(16)
     assert np.array_equal(pixels(saved(tmp_path / "a.png", flat)), np.asarray(flat.convert("RGB")))
@@ -130,13 +140,13 @@ def test_threads_that_decode_leave_the_warning_filters_as_they_were(tmp_path, mo
     second_is_in, first_is_out = threading.Event(), threading.Event()
     convert = images._to_rgb
 
-    def at_its_time(image):
+    def at_its_time(image, levels):
         if image.width == 11:
             assert second_is_in.wait(10)
         else:
             second_is_in.set()
             assert first_is_out.wait(10)
-        return convert(image)
+        return convert(image, levels)
 
     monkeypatch.setattr(images, "_to_rgb", at_its_time)
     paths = [saved(tmp_path / f"{width}.png", Image.new("RGB", (width, 9))) for width in (11, 12)]

@@ -19,6 +19,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF
 MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 80_000_000
 """Above this a file is taken for a decompression bomb: 240 MB of RGB."""
+DEPTHS = (8, 10, 12, 14)
+"""Bits of sensors whose values are written into files of 16."""
 MIN_SIDE = 2
 MAX_ASPECT = 200
 """Classifiers scale the shorter side to some 256 pixels: a thinner strip would become gigantic."""
@@ -59,6 +61,8 @@ def read_image(path: str | os.PathLike[str]) -> Image.Image:
     """The image in a file: mode RGB, turned as its EXIF data says, the first frame of an animation.
 
     16-bit greyscale is scaled to 8 bits, transparency is laid over white, palettes and CMYK are converted.
+    A 16-bit file whose values would fit 8, 10, 12 or 14 bits, as scanners and cameras write them, is taken for
+    one of so many, with a warning.
 
     Raises:
         SourceError: the file is missing, unreadable, not an image, truncated, a single pixel wide or
@@ -98,7 +102,9 @@ def decode_image(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> 
                 raise SourceError(
                     f"{name} has floating-point pixels, which have no agreed range; save them as 8 or 16 bits"
                 )
-            return _to_rgb(upright)
+            levels = _levels(upright)
+            guessed = 0 < levels < 65535 and (upright.mode, levels) != ("I", 255)
+            converted = _to_rgb(upright, levels)
     except SourceError:
         raise
     except UnidentifiedImageError as error:
@@ -107,6 +113,13 @@ def decode_image(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> 
         raise SourceError(f"{name} would decode to too many pixels; make it smaller: {error}") from error
     except Exception as error:  # decoders of hostile files raise almost anything
         raise SourceError(f"{name} is broken or truncated: {error}") from error
+    if guessed:
+        warnings.warn(
+            f"{name} has 16 bits, of which its values take {levels.bit_length()}: it is shown from 0 to "
+            f"{levels}; scale it to all 16 bits if that is wrong",
+            stacklevel=2,
+        )
+    return converted
 
 
 def sample_photograph() -> Path:
@@ -137,12 +150,19 @@ def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
         )
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
+def _levels(image: Image.Image) -> int:
+    """Return the largest value that the fewest bits can hold which hold those of a deep picture; 0 for others."""
+    if not image.mode.startswith("I"):
+        return 0
+    largest = int(np.asarray(image).max(initial=0))
+    return next((2**bits - 1 for bits in DEPTHS if largest < 2**bits), 65535)
+
+
+def _to_rgb(image: Image.Image, levels: int) -> Image.Image:
+    if levels:
         # Pillow would clip 16 bits to 255 instead of scaling them.
-        levels = np.asarray(image).astype(np.int64)
-        top = 65535 if levels.max(initial=0) > 255 or image.mode != "I" else 255
-        return Image.fromarray((levels.clip(0, top) * 255 // top).astype(np.uint8)).convert("RGB")
+        values = np.asarray(image).astype(np.int64)
+        return Image.fromarray((values.clip(0, levels) * 255 // levels).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         ground = Image.new("RGBA", layer.size, "white")

@@ -61,8 +61,8 @@ def read_image(path: str | os.PathLike[str]) -> Image.Image:
     """The image in a file: mode RGB, turned as its EXIF data says, the first frame of an animation.
 
     16-bit greyscale is scaled to 8 bits, transparency is laid over white, palettes and CMYK are converted.
-    A 16-bit file whose values would fit 8, 10, 12 or 14 bits, as scanners and cameras write them, is taken for
-    one of so many, with a warning.
+    A 16-bit file whose values would fit 8, 10, 12 or 14 bits, as scanners and cameras write them, is taken
+    for one of so many, with a warning.
 
     Raises:
         SourceError: the file is missing, unreadable, not an image, truncated, a single pixel wide or
@@ -151,7 +151,7 @@ def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
 
 
 def _levels(image: Image.Image) -> int:
-    """Return the largest value that the fewest bits can hold which hold those of a deep picture; 0 for others."""
+    """Return the largest value of as many bits as the values of a deep picture need; 0 for others."""
     if not image.mode.startswith("I"):
         return 0
     largest = int(np.asarray(image).max(initial=0))

@@ -91,7 +91,9 @@ def test_values_are_torch_s_own_up_to_rounding(kernel, stride, padding, dilation
             assert one.dtype == other.dtype
             assert one.stride() == other.stride()
             assert apart(one, other) < (1e-2 if bfloat16 else 1e-6)
-    assert prepacked_uses(packed) == ({"output", "gradient"} if not bfloat16 or multiplies_bfloat16() else set())
+    assert prepacked_uses(packed) == (
+        {"output", "gradient"} if not bfloat16 or multiplies_bfloat16() else set()
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -127,7 +129,9 @@ def test_products_are_torch_s_own_up_to_rounding(shape, bias, bfloat16):
             assert one.dtype == other.dtype
             assert apart(one, other) < (1e-2 if bfloat16 else 1e-6)
         assert torch.equal(without_graph, found[0])
-    assert prepacked_uses(packed) == ({"output", "gradient"} if not bfloat16 or multiplies_bfloat16() else set())
+    assert prepacked_uses(packed) == (
+        {"output", "gradient"} if not bfloat16 or multiplies_bfloat16() else set()
+    )
 
 
 @pytest.mark.parametrize(

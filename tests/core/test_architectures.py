@@ -19,7 +19,7 @@ REFUSED = {
 }
 
 BY_LAYERS = ["guided_backprop", *(name for name, method in dg.METHODS.items() if method.layerwise)]
-"""Methods for which the kinds of layers matter, which differ between architectures; to others it is a function."""
+"""Methods for which the kinds of layers matter, which differ between architectures."""
 EVERYWHERE = ["dga", "rise", *BY_LAYERS]
 
 pytestmark = pytest.mark.usefixtures("few_segments")

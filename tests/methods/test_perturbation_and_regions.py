@@ -69,8 +69,7 @@ def test_rows_chunks_targets_and_random_numbers(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [name for name in MADE if name != "random"])
-def test_callables_single_outputs_and_classes_outside(name, monkeypatch):
-    monkeypatch.setattr(xrai, "SCALES", (50, 1200))
+def test_callables_single_outputs_and_classes_outside(name, few_segments):
     inner, x = convolutional(), images()
     score = MADE[name](inner).attribute(x, lambda logits: logits[:, 2])
     for target in (None, 0):

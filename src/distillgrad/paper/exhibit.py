@@ -23,6 +23,7 @@ from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.open_data import ImageData, open_data
 from distillgrad.sources.photographs import NAME as PHOTOGRAPHS
 from distillgrad.sources.photographs import photographs
+from distillgrad.views.markdown import markdown_table
 
 RECORD = "exhibit.json"
 
@@ -136,7 +137,8 @@ def save_exhibit(exhibit: Exhibit, folder: Path, circumstances: Mapping[str, Any
     contents = {RECORD: json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)}
     for place, table in enumerate(exhibit.tables, start=1):
         stem = "table" if len(exhibit.tables) == 1 else f"table-{place}"
-        contents[f"{stem}.md"] = f"{table.caption}\n\n" + "\n".join(markdown_table(table)) + "\n"
+        lines = [table.caption, "", *markdown_table(table.heads, table.rows)]
+        contents[f"{stem}.md"] = "\n".join(lines) + "\n"
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([table.heads, *table.rows])
         contents[f"{stem}.csv"] = text.getvalue()
@@ -170,12 +172,6 @@ def read_exhibit(folder: Path) -> tuple[Exhibit, dict[str, Any]]:
     except (KeyError, TypeError) as error:
         raise SourceError(f"{folder / RECORD} is in another layout: {error!r}; make it anew") from error
     return exhibit, circumstances
-
-
-def markdown_table(table: Table) -> list[str]:
-    """Its lines."""
-    rows = (table.heads, ["---"] * len(table.heads), *table.rows)
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
 
 
 def defined(value: Any) -> Any:

@@ -11,11 +11,12 @@ from typing import Any
 
 from distillgrad.errors import SourceError
 from distillgrad.paper.claims import CLAIMS, Claim
-from distillgrad.paper.exhibit import RECORD, Exhibit, Table, markdown_table, read_exhibit
+from distillgrad.paper.exhibit import RECORD, Exhibit, Table, read_exhibit
 from distillgrad.paper.published import CITATION
 from distillgrad.paper.registry import EXHIBITS
 from distillgrad.runs.files import written_whole
 from distillgrad.sources.photographs import NAME as PHOTOGRAPHS
+from distillgrad.views.markdown import markdown_table
 
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#22252b}"
@@ -113,7 +114,8 @@ def save_page(folder: Path, page: Path) -> None:
     """
     made = made_below(folder)
     lines = ["# The paper, made anew", "", CITATION + ".", "", "## Claims", ""]
-    lines += [*markdown_table(claims_table(made)), ""]
+    claims = claims_table(made)
+    lines += [*markdown_table(claims.heads, claims.rows), ""]
     for each in made:
         lines += [
             f"## {_heading(each)}",
@@ -127,7 +129,7 @@ def save_page(folder: Path, page: Path) -> None:
         ]
         lines += [f"- {words}" for words in each.exhibit.findings]
         for table in each.exhibit.tables:
-            lines += ["", table.caption, "", *markdown_table(table)]
+            lines += ["", table.caption, "", *markdown_table(table.heads, table.rows)]
         for picture in each.exhibit.pictures:
             if picture.shows_images and each.circumstances["data"] != PHOTOGRAPHS:
                 lines += ["", f"*Not shown, because it shows images of the data: {picture.caption}*"]

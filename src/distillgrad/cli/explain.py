@@ -81,7 +81,8 @@ def explain(
     from distillgrad.views.stability import HEADS, stability_record, stability_rows
 
     parameters = {"dga": dga_parameters(steps, epc_quantile, negative_scale)}
-    passes = cost_in_passes(methods, parameters)  # and a wrong request ends here
+    specs = {name: (name, parameters.get(name, {})) for name in methods}
+    passes = cost_in_passes(specs)  # and a wrong request ends here
     read = _read(images)
     loaded = load(model, device, seed)
     chosen = None if target is None else loaded.class_index(target)
@@ -93,17 +94,15 @@ def explain(
             explanation = explain_image(
                 loaded,
                 image,
-                methods,
+                specs,
                 target=chosen,
                 versus=other,
-                parameters=parameters,
                 on_pass=advance,
             )
             agreement = {}
             if stability:
-                asked = {label: (label, parameters.get(label, {})) for label in methods}
                 inputs = seen_by(loaded, image)
-                agreement = stability_of_methods(loaded, inputs, asked, explanation.asked)
+                agreement = stability_of_methods(loaded, inputs, specs, explanation.scored_target)
             extra = {"stability": stability_record(agreement)} if stability else {}
             results.append(save_explanation(explanation, out, name, {"image": str(path), **request, **extra}))
             if not as_json:

@@ -91,13 +91,13 @@ def _image_page(
     from distillgrad.views.report import image_report
 
     names = list(dict.fromkeys(filter(None, methods.replace(" ", "").split(","))))
-    settings = {"dga": parameters}
-    passes = cost_in_passes(names, settings)
+    specs = {name: (name, parameters if name == "dga" else {}) for name in names}
+    passes = cost_in_passes(specs)
     image = read_image(path)
     loaded = load(model, device, seed)
     chosen = None if target is None else loaded.class_index(target)
     with progress_of("explaining", passes) as advance:
-        explanation = explain(loaded, image, names, target=chosen, parameters=settings, on_pass=advance)
+        explanation = explain(loaded, image, specs, target=chosen, on_pass=advance)
     inputs = seen_by(loaded, image)
     steps = None
     if "dga" in names:

@@ -1,4 +1,4 @@
-"""One photograph distilled, under the weak mask alone and under both (the paper's Figure 4)."""
+"""The distillation of one photograph, under the weak mask alone and under both (the paper's Figure 4)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from distillgrad.core.forward import counted
 from distillgrad.explanations.explanation import predict, seen_by
 from distillgrad.methods.dga import Distillation, DistilledGradientAggregation, Masks
 from distillgrad.sources.classifier import LoadedModel
@@ -18,10 +19,10 @@ SEQUENCES: Mapping[str, Masks] = {"WC": "weak", "WC + EPC": "both"}
 
 @dataclass(frozen=True)
 class Distilled:
-    """The sequences of one photograph, by name, and what they are of.
+    """The sequences of one photograph, by name, and the class they are of.
 
     Attributes:
-        display: From the model's inputs ``(C, H, W)`` to what is shown of them, in [0, 1].
+        display: Turns the model's inputs ``(C, H, W)`` into a picture in [0, 1].
     """
 
     sequences: Mapping[str, Distillation]
@@ -40,18 +41,13 @@ def distil(
     epc_quantile: float = 0.9,
     on_pass: Callable[[], None] = lambda: None,
 ) -> Distilled:
-    """Both sequences for ``target``, by default the prediction. Cost: 2(N+1) gradient passes."""
+    """Return both sequences for ``target``, by default the prediction. Cost: 2(N+1) gradient passes."""
     inputs = seen_by(loaded, image)
     chosen = int(predict(loaded, inputs).argmax()) if target is None else target
 
-    def counted(*arguments: Any) -> Any:
-        on_pass()
-        return loaded.model(*arguments)
-
+    model = counted(loaded.model, on_pass)
     sequences = {
-        name: DistilledGradientAggregation(counted, n_steps, epc_quantile, masks=masks).distill(
-            inputs, chosen
-        )
+        name: DistilledGradientAggregation(model, n_steps, epc_quantile, masks=masks).distill(inputs, chosen)
         for name, masks in SEQUENCES.items()
     }
     return Distilled(

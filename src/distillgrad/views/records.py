@@ -49,7 +49,7 @@ def save_explanation(
         "versus": None
         if explanation.versus is None
         else {"class": explanation.versus, "name": explanation.versus_name},
-        "methods": {method: dict(used) for method, used in explanation.parameters.items()},
+        "methods": {method: dict(used) for method, (_, used) in explanation.methods.items()},
         "seconds": {method: dict(profiles.seconds) for method, profiles in explanation.profiles.items()},
         "files": {
             "figure": str(figure),

@@ -20,6 +20,7 @@ from distillgrad.views.terminal import complain, say, status
 if TYPE_CHECKING:
     from torch import nn
 
+    from distillgrad.metrics.removal import Baseline
     from distillgrad.sources.classifier import LoadedModel
 
 
@@ -193,6 +194,22 @@ def all_layerwise(words: str) -> bool:
     from distillgrad.methods.parsing import parse_methods
 
     return all(find_method(name).layerwise for name, _ in parse_methods(words).values())
+
+
+def baseline_of(words: str) -> Baseline:
+    """Return the stand-in for removed pixels that is named.
+
+    Raises:
+        ParameterError: neither a number nor the name of one.
+    """
+    from distillgrad.metrics.removal import IMPUTATIONS
+
+    try:
+        return next((each for each in IMPUTATIONS if each == words), None) or float(words)
+    except ValueError as error:
+        raise ParameterError(
+            f"baseline must be a number or one of {', '.join(IMPUTATIONS)}, not {words!r}"
+        ) from error
 
 
 def torch_device(name: str) -> Any:

@@ -25,6 +25,7 @@ from distillgrad.cli.application import (
     PrecisionName,
     RunFolder,
     Seed,
+    baseline_of,
     command,
     faster,
     load,
@@ -39,13 +40,10 @@ from distillgrad.cli.engines import (
     engine_of,
     kind_of_device,
 )
-from distillgrad.errors import ParameterError
 from distillgrad.views.terminal import complain, print_json, print_rows, progress_of, say, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from distillgrad.metrics.removal import Baseline
 
 N_PER_BATCH = 8
 CURVES = ("lerf", "morf", "area_between")
@@ -144,7 +142,7 @@ def evaluate(
         methods=parse_methods(methods),
         metrics=_names(metrics),
         protocol=Protocol(
-            n_steps=n_steps, baseline=_baseline(baseline), element=element, n_masks=n_masks, seed=seed
+            n_steps=n_steps, baseline=baseline_of(baseline), element=element, n_masks=n_masks, seed=seed
         ),
         only_correct=only_correct,
         batch_size=batch_size or N_PER_BATCH,
@@ -192,14 +190,3 @@ def evaluate(
 def _names(words: str) -> tuple[str, ...]:
     """Return the names between the commas, each once."""
     return tuple(dict.fromkeys(filter(None, words.replace(" ", "").split(","))))
-
-
-def _baseline(words: str) -> Baseline:
-    from distillgrad.metrics.removal import IMPUTATIONS
-
-    try:
-        return next((each for each in IMPUTATIONS if each == words), None) or float(words)
-    except ValueError as error:
-        raise ParameterError(
-            f"baseline must be a number or one of {', '.join(IMPUTATIONS)}, not {words!r}"
-        ) from error

@@ -17,6 +17,7 @@ from distillgrad.cli.application import (
     PrecisionName,
     RunFolder,
     Seed,
+    baseline_of,
     command,
 )
 from distillgrad.cli.engines import (
@@ -69,7 +70,6 @@ def roar(
 ) -> None:
     """Remove the pixels that explanations name, retrain, and see what was lost (the paper's Figure 5)."""
     from distillgrad.methods.parsing import parse_methods
-    from distillgrad.metrics.removal import IMPUTATIONS
     from distillgrad.runs.manifest import MANIFEST, read_json
     from distillgrad.runs.roar.runner import RoarRequest, n_units
     from distillgrad.runs.roar.runner import roar as roar_run
@@ -78,9 +78,6 @@ def roar(
 
     if precision not in ("float32", "bfloat16"):
         raise UnknownNameError("precision", precision, ("float32", "bfloat16"))
-    replacement = next((each for each in IMPUTATIONS if each == baseline), None)
-    if replacement is None:
-        raise ParameterError(f"baseline must be one of {', '.join(IMPUTATIONS)}, not {baseline!r}")
     request = RoarRequest(
         data=data,
         methods=parse_methods(methods),
@@ -88,7 +85,7 @@ def roar(
         n_trials=trials,
         seed=seed,
         n_epochs=epochs,
-        replacement=replacement,
+        replacement=baseline_of(baseline),
         keep=keep,
         retrain=retrain,
         bfloat16=precision == "bfloat16",

@@ -161,7 +161,9 @@ BatchSize = Annotated[
     int | None, typer.Option(min=1, help="Images explained at a time; measured where no default is shown.")
 ]
 CurveSteps = Annotated[int, typer.Option("--n-steps", min=1, help="Steps of the MoRF and LeRF curves.")]
-Masks = Annotated[int, typer.Option("--n-masks", min=2, help="Masks per share of the pixels in sensitivity-n.")]
+Masks = Annotated[
+    int, typer.Option("--n-masks", min=2, help="Masks per share of the pixels in sensitivity-n.")
+]
 
 ACCELERATED = Condition(
     lambda request: request["accelerate"],

@@ -68,9 +68,7 @@ def attribute(
     methods: Methods = "dga",
     target: Annotated[
         str,
-        typer.Option(
-            help="Class to explain, by name or number; predicted, or label: each image's own."
-        ),
+        typer.Option(help="Class to explain, by name or number; predicted, or label: each image's own."),
     ] = "predicted",
     out: Annotated[
         str, typer.Option(help="Folder of the run, or its fsspec URL; the same request goes on in it.")

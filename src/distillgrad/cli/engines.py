@@ -23,9 +23,7 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Ray workers (default: 
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads per worker (default: all; 1 on Ray).")]
 Gpus = Annotated[float, typer.Option(min=0, help="GPUs, or a part of one, for each Ray worker.")]
 
-RAY = Condition(
-    lambda request: request["engine"] == "ray", "the engine is {engine}", "add --engine ray"
-)
+RAY = Condition(lambda request: request["engine"] == "ray", "the engine is {engine}", "add --engine ray")
 
 
 def engine_of(name: str, address: str | None, workers: int | None, gpus: float) -> Engine:

@@ -115,7 +115,9 @@ def explain(
             stabilities = {}
             if stability:
                 inputs = seen_by(loaded, image)
-                stabilities = stability_of_methods(loaded, inputs, chosen, explanation.scored_target, fast=fast)
+                stabilities = stability_of_methods(
+                    loaded, inputs, chosen, explanation.scored_target, fast=fast
+                )
             extra = {"stability": stability_record(stabilities)} if stability else {}
             results.append(save_explanation(explanation, out, name, {"image": str(path), **request, **extra}))
             if not as_json:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from distillgrad.core.acceleration.accelerated import Accelerated
 from distillgrad.core.batch import TargetLike
 from distillgrad.core.forward import counted, logit_difference, logits_of
 from distillgrad.core.profiling import Profile, profiled
@@ -41,6 +43,7 @@ class Explanation:
         attributions: By label, ``(C, H, W)`` or ``(1, H, W)``, on the CPU.
         profiles: By label, where the time went; empty for attributions that were recalled.
         versus, versus_name: The class against which ``target`` is explained, if any.
+        acceleration: The settings of ``dg.accelerate`` where a faster equivalent was explained.
     """
 
     picture: Tensor
@@ -53,6 +56,7 @@ class Explanation:
     profiles: Mapping[str, Profile]
     versus: int | None = None
     versus_name: str = ""
+    acceleration: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def question(self) -> str:
@@ -160,6 +164,7 @@ def explain(
         profiles=profiles,
         versus=versus,
         versus_name="" if versus is None else loaded.classes[versus],
+        acceleration=fast.settings if isinstance(fast, Accelerated) else {},
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distillgrad.explanations.explanation import Explanation
+from distillgrad.methods import find_method
 
 SAMPLE = "chelsea.png"
 _SAMPLE_IN_PYTHON = "sample_photograph()"
@@ -39,8 +40,11 @@ def python_for(
         f"loaded = dg.load_model({model!r})",
         f"inputs = loaded.preprocess(dg.read_image({named}))[None]",
         f"target = {target}  # {name}",
-        "maps = {}",
     ]
+    if explanation.acceleration:
+        settings = "".join(f", {key}={value!r}" for key, value in explanation.acceleration.items())
+        lines.append(f"fast = dg.accelerate(loaded.model, inputs{settings})")
+    lines.append("maps = {}")
     lines += [
         f"maps[{method!r}] = {_call(explanation, method)}.attribute(inputs, target)"
         for method in explanation.methods
@@ -73,6 +77,8 @@ def command_for(explanation: Explanation, image: str | None, model: str) -> str:
     words.append(f"--methods {shlex.quote(methods)}")
     if explanation.versus is not None:
         words.append(f"--versus {explanation.versus}")
+    if explanation.acceleration:
+        words += ["--accelerate", f"--precision {explanation.acceleration['precision']}"]
     return " ".join(words)
 
 
@@ -85,4 +91,5 @@ def _named(method: str, parameters: Mapping[str, Any]) -> str:
 def _call(explanation: Explanation, method: str) -> str:
     name, parameters = explanation.methods[method]
     words = "".join(f", {key}={value!r}" for key, value in parameters.items())
-    return f"dg.create_method({name!r}, loaded.model{words})"
+    model = "fast" if explanation.acceleration and not find_method(name).layerwise else "loaded.model"
+    return f"dg.create_method({name!r}, {model}{words})"

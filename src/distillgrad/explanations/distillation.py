@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from distillgrad.core.forward import counted
 from distillgrad.explanations.explanation import predict, seen_by
@@ -39,13 +39,18 @@ def distil(
     target: int | None = None,
     n_steps: int = 30,
     epc_quantile: float = 0.9,
+    fast: nn.Module | None = None,
     on_pass: Callable[[], None] = lambda: None,
 ) -> Distilled:
-    """Return both sequences for ``target``, by default the prediction. Cost: 2(N+1) gradient passes."""
+    """Return both sequences for ``target``, by default the prediction.
+
+    Args:
+        fast: An equivalent of the model to distil with.
+    Cost: 2(N+1) gradient passes.
+    """
     inputs = seen_by(loaded, image)
     chosen = int(predict(loaded, inputs).argmax()) if target is None else target
-
-    model = counted(loaded.model, on_pass)
+    model = counted(fast or loaded.model, on_pass)
     sequences = {
         name: DistilledGradientAggregation(model, n_steps, epc_quantile, masks=masks).distill(inputs, chosen)
         for name, masks in SEQUENCES.items()

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from distillgrad.core.acceleration.accelerated import Accelerated
 from distillgrad.core.batch import TargetLike
 from distillgrad.core.forward import counted, logit_difference, logits_of
 from distillgrad.core.profiling import Profile, profiled
 from distillgrad.errors import InputError, TargetError
 from distillgrad.methods import create_method, find_method
+from distillgrad.methods.base import Method
 from distillgrad.methods.parsing import MethodSpecs
 from distillgrad.sources.classifier import LoadedModel
 
@@ -40,6 +43,7 @@ class Explanation:
         attributions: By label, ``(C, H, W)`` or ``(1, H, W)``, on the CPU.
         profiles: By label, where the time went; empty for attributions that were recalled.
         versus, versus_name: The class against which ``target`` is explained, if any.
+        acceleration: The settings of ``dg.accelerate`` where a faster equivalent was explained.
     """
 
     picture: Tensor
@@ -52,6 +56,7 @@ class Explanation:
     profiles: Mapping[str, Profile]
     versus: int | None = None
     versus_name: str = ""
+    acceleration: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def question(self) -> str:
@@ -106,6 +111,7 @@ def explain(
     *,
     target: int | None = None,
     versus: int | None = None,
+    fast: nn.Module | None = None,
     on_pass: Callable[[], None] = lambda: None,
     recall: Callable[[str, int, int | None], Tensor | None] = lambda *_: None,
 ) -> Explanation:
@@ -114,6 +120,7 @@ def explain(
     Args:
         methods: By label, the method's name and parameters.
         versus: Another class: explain what speaks for ``target`` rather than for it (difference of logits).
+        fast: An equivalent of the model for the methods that do not look at layers.
         on_pass: Called at each pass through the model, for a display of progress.
         recall: Returns the known attributions of a label, target and ``versus``, ``None`` for unknown ones.
     Raises:
@@ -133,15 +140,15 @@ def explain(
             f"{loaded.classes[chosen]} cannot be explained against itself; choose another class"
         )
     scored = _scored_target(chosen, versus)
-    counting = counted(loaded.model, on_pass)
     attributions, profiles = {}, {}
     for label, (name, parameters) in methods.items():
         known = recall(label, chosen, versus)
         if known is not None:
             attributions[label], profiles[label] = known, Profile()
             continue
-        whole = find_method(name).needs_module
-        method = create_method(name, loaded.model if whole else counting, **parameters)
+        kind = find_method(name)
+        whole, model = kind.needs_module, model_for(kind, loaded, fast)
+        method = create_method(name, model if whole else counted(model, on_pass), **parameters)
         with profiled() as profiles[label]:
             attributions[label] = method.attribute(inputs, target=scored)[0].cpu()
         for _ in range(method.n_passes if whole else 0):
@@ -157,7 +164,13 @@ def explain(
         profiles=profiles,
         versus=versus,
         versus_name="" if versus is None else loaded.classes[versus],
+        acceleration=fast.settings if isinstance(fast, Accelerated) else {},
     )
+
+
+def model_for(method: type[Method], loaded: LoadedModel, fast: nn.Module | None) -> nn.Module:
+    """Return the faster equivalent, or for a method that looks at layers the model as it was made."""
+    return loaded.model if fast is None or method.layerwise else fast
 
 
 def _scored_target(target: int, versus: int | None) -> TargetLike:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from distillgrad.core.acceleration.accelerate import Precision
 from distillgrad.core.forward import Model
 from distillgrad.errors import SourceError
 from distillgrad.paper.verdicts import Verdict
@@ -84,6 +85,7 @@ class Setting:
         limit: The number of images; ``None``: as many as suit the exhibit.
         methods: As for ``evaluate``; "": the paper's.
         target: The class of Figure 4; ``None``: the predicted one.
+        precision: That of the faster equivalent.
         roar_data: As for ``roar``.
         roar_run: The folder of a finished ``roar`` run to take instead of making one.
         roar_device: The device that its networks are trained on; ``None``: the CPU.
@@ -100,6 +102,7 @@ class Setting:
     roar_run: Path | None = None
     n_steps: int = 20
     n_masks: int = 100
+    precision: Precision = "float32"
     seed: int = 0
     roar_device: torch.device | None = None
 

@@ -115,6 +115,7 @@ def measure(
         ),
         batch_size=max(1, min(32, FEATURES_AT_A_TIME // n_features)),
         accelerated=setting.fast is not setting.loaded.model,
+        precision=setting.precision,
     )
     out: Path = setting.folder(exhibit) / run
     evaluation = evaluate(setting.loaded, images, request, out, fast=setting.fast, known=KNOWN)

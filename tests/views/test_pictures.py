@@ -88,15 +88,14 @@ def test_an_explanation_shows_what_was_computed(loaded, photograph):
     made = explain(
         loaded,
         dg.read_image(photograph),
-        ["dga", "saliency"],
+        {"two steps": ("dga", {"n_steps": 2}), "saliency": ("saliency", {})},
         target=3,
-        parameters={"dga": {"n_steps": 2}},
         on_pass=lambda: passes.append(1),
     )
     assert len(passes) == 3 + 1
     inputs = loaded.preprocess(dg.read_image(photograph))[None]
     expected = dg.DGA(loaded.model, n_steps=2).attribute(inputs, 3)[0]
-    torch.testing.assert_close(made.attributions["dga"], expected)
+    torch.testing.assert_close(made.attributions["two steps"], expected)
     assert made.target_name == "cat"
     assert sum(made.prediction.probabilities) <= 1
     figure = explanation_figure(made)

@@ -166,10 +166,9 @@ def test_the_shown_python_and_command_give_the_librarys_arrays(photograph, tmp_p
     name = "a cat's [picture] $(x).png"
     (tmp_path / name).write_bytes(photograph.read_bytes())
     loaded = dg.load_model("cifar10-cnn")
-    parameters = {"dga": {"n_steps": 3, "epc_quantile": 0.8, "negative_scale": 0.5}}
-    made = explain(
-        loaded, dg.read_image(name), ("dga", "smoothgrad"), target=3, versus=5, parameters=parameters
-    )
+    parameters = {"n_steps": 3, "epc_quantile": 0.8, "negative_scale": 0.5}
+    methods = {"dga": ("dga", parameters), "smoothgrad": ("smoothgrad", {})}
+    made = explain(loaded, dg.read_image(name), methods, target=3, versus=5)
     space = {}
     exec(python_for(made, name, "cifar10-cnn"), space)  # noqa: S102
     result = run(*shlex.split(command_for(made, name, "cifar10-cnn"))[1:], "--json")
@@ -179,9 +178,7 @@ def test_the_shown_python_and_command_give_the_librarys_arrays(photograph, tmp_p
         np.testing.assert_array_equal(space["maps"][method][0].numpy(), expected.numpy())
         np.testing.assert_array_equal(np.load(files[method]), expected.numpy())
     logits = loaded.model(space["inputs"])
-    own = dg.DGA(loaded.model, **parameters["dga"]).attribute(
-        space["inputs"], lambda each: each[:, 3] - each[:, 5]
-    )
+    own = dg.DGA(loaded.model, **parameters).attribute(space["inputs"], lambda each: each[:, 3] - each[:, 5])
     assert logits.shape == (1, 10)
     np.testing.assert_array_equal(own[0].numpy(), made.attributions["dga"].numpy())
 
@@ -203,7 +200,7 @@ def between_two():
     from distillgrad.sources.images import sample_photograph
 
     image = dg.read_image(sample_photograph())
-    return explain(dg.load_model("cifar10-cnn"), image, ("saliency",), target=3, versus=5)
+    return explain(dg.load_model("cifar10-cnn"), image, {"saliency": ("saliency", {})}, target=3, versus=5)
 
 
 def test_names_do_not_become_options_or_lines_of_code(between_two):

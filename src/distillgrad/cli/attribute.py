@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distillgrad.cli.application import (
+    ACCELERATED,
     Accelerate,
+    BatchSize,
+    Condition,
+    Data,
     Debug,
     Device,
     Json,
+    Limit,
+    Methods,
     ModelName,
     PrecisionName,
     Seed,
@@ -22,7 +28,16 @@ from distillgrad.cli.application import (
     faster,
     load,
 )
-from distillgrad.cli.engines import Address, EngineName, Gpus, Threads, Workers, engine_of, kind_of_device
+from distillgrad.cli.engines import (
+    RAY,
+    Address,
+    EngineName,
+    Gpus,
+    Threads,
+    Workers,
+    engine_of,
+    kind_of_device,
+)
 from distillgrad.errors import SourceError
 from distillgrad.views.terminal import complain, print_json, run_progress, say
 
@@ -30,36 +45,46 @@ if TYPE_CHECKING:
     from distillgrad.runs.attribution.runner import Progress
 
 
-@command(epilog="Example: distillgrad attribute photos --model torchvision:resnet18 --out run")
+WRITTEN = Condition(lambda request: not request["dry_run"], "--dry-run writes no run", "leave --dry-run out")
+RAY_AT_WORK = Condition(
+    lambda request: RAY.holds(request) and WRITTEN.holds(request),
+    "only workers on Ray are placed, and --dry-run starts none",
+    "take --engine ray without --dry-run",
+)
+ATTRIBUTE = {
+    "out": WRITTEN,
+    "strict": WRITTEN,
+    "address": RAY_AT_WORK,
+    "workers": RAY_AT_WORK,
+    "gpus": RAY_AT_WORK,
+    "precision": ACCELERATED,
+}
+
+
+@command(ATTRIBUTE, epilog="Example: distillgrad attribute photos --model torchvision:resnet18 --out run")
 def attribute(
-    data: Annotated[
-        str, typer.Argument(help="A folder, class folders, an index.csv, a Parquet file.", show_default=False)
-    ],
+    data: Data,
     model: ModelName = "cifar10-cnn",
-    method: Annotated[
-        str,
-        typer.Option(
-            "--method",
-            "--methods",
-            help="Separated by commas, with parameters if need be: dga,rise(n_masks=500).",
-        ),
-    ] = "dga",
+    methods: Methods = "dga",
     target: Annotated[
-        str, typer.Option(help="What is explained: predicted, label, or a class by name or number.")
+        str,
+        typer.Option(help="Class to explain, by name or number; predicted, or label: each image's own."),
     ] = "predicted",
     out: Annotated[
-        str, typer.Option(help="Folder or fsspec URL of the run; the same request goes on in it.")
+        str, typer.Option(help="Folder of the run, or its fsspec URL; the same request goes on in it.")
     ] = "run",
     engine: EngineName = "local",
     address: Address = None,
     workers: Workers = None,
     gpus: Gpus = 0.0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None,
+    limit: Limit = None,
     dtype: Annotated[
-        str, typer.Option(help="Of the maps: float32, or float16 at half the size.")
+        str, typer.Option(help="Type of the maps: float32, or float16 at half the size.")
     ] = "float32",
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Explained at a time; measured.")] = None,
-    shard_size: Annotated[int | None, typer.Option(min=1, help="Images written at a time.")] = None,
+    batch_size: BatchSize = None,
+    shard_size: Annotated[
+        int | None, typer.Option(min=1, help="Images written at a time (default: as suits the maps' size).")
+    ] = None,
     threads: Threads = None,
     strict: Annotated[bool, typer.Option("--strict", help="End at the first image that fails.")] = False,
     dry_run: Annotated[
@@ -82,7 +107,7 @@ def attribute(
     request = AttributionRequest(
         model=model,
         data=data,
-        methods=parse_methods(method),
+        methods=parse_methods(methods),
         target=target,
         dtype=dtype,  # type: ignore[arg-type]  # checked there
         batch_size=batch_size,
@@ -170,11 +195,18 @@ def _event(kind: str, content: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-@command(epilog="Example: distillgrad verify run")
+VERIFY = {
+    "data": Condition(
+        lambda request: request["sample"] > 0, "no image is explained anew", "take a --sample above 0"
+    )
+}
+
+
+@command(VERIFY, epilog="Example: distillgrad verify run")
 def verify(
     run: Annotated[str, typer.Argument(help="Folder or URL of a run of attribute.", show_default=False)],
     data: Annotated[
-        str | None, typer.Option(help="Where its images are now; default: where they were.")
+        str | None, typer.Option(help="Place of its images now (default: where they were).")
     ] = None,
     sample: Annotated[int, typer.Option(min=0, help="Images that are explained anew; 0: none.")] = 8,
     seed: Seed = 0,

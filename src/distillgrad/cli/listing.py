@@ -26,7 +26,7 @@ def methods(as_json: Json = False, debug: Debug = False) -> None:
 @command(epilog="Example: distillgrad models resnet")
 def models(
     pattern: Annotated[
-        str, typer.Argument(help="List torchvision's and timm's models with this in their name.")
+        str, typer.Argument(help="Part of the names of torchvision's and timm's models to list.")
     ] = "",
     as_json: Json = False,
     debug: Debug = False,

@@ -31,6 +31,16 @@ def must_be_callable(model: object) -> None:
         raise ModelError(f"a {type(model).__name__} cannot be called on inputs; give {mend}")
 
 
+def counted(model: Model, on_pass: Callable[[], None]) -> Model:
+    """Return ``model`` as a callable that calls ``on_pass`` at each of its passes."""
+
+    def model_pass(*arguments: Any, **named: Any) -> Any:
+        on_pass()
+        return model(*arguments, **named)
+
+    return model_pass
+
+
 def logits_of(output: Any) -> Tensor:
     """The logits within whatever a classifier returned: a tensor, ``.logits``, a mapping or a sequence.
 

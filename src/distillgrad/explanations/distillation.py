@@ -1,4 +1,4 @@
-"""One photograph distilled, under the weak mask alone and under both (the paper's Figure 4)."""
+"""The distillation of one photograph, under the weak mask alone and under both (the paper's Figure 4)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
+from distillgrad.core.forward import counted
 from distillgrad.explanations.explanation import predict, seen_by
 from distillgrad.methods.dga import Distillation, DistilledGradientAggregation, Masks
 from distillgrad.sources.classifier import LoadedModel
@@ -18,10 +19,10 @@ SEQUENCES: Mapping[str, Masks] = {"WC": "weak", "WC + EPC": "both"}
 
 @dataclass(frozen=True)
 class Distilled:
-    """The sequences of one photograph, by name, and what they are of.
+    """The sequences of one photograph, by name, and the class they are of.
 
     Attributes:
-        display: From the model's inputs ``(C, H, W)`` to what is shown of them, in [0, 1].
+        display: Turns the model's inputs ``(C, H, W)`` into a picture in [0, 1].
     """
 
     sequences: Mapping[str, Distillation]
@@ -38,20 +39,20 @@ def distil(
     target: int | None = None,
     n_steps: int = 30,
     epc_quantile: float = 0.9,
+    fast: nn.Module | None = None,
     on_pass: Callable[[], None] = lambda: None,
 ) -> Distilled:
-    """Both sequences for ``target``, by default the prediction. Cost: 2(N+1) gradient passes."""
+    """Return both sequences for ``target``, by default the prediction.
+
+    Args:
+        fast: An equivalent of the model to distil with.
+    Cost: 2(N+1) gradient passes.
+    """
     inputs = seen_by(loaded, image)
     chosen = int(predict(loaded, inputs).argmax()) if target is None else target
-
-    def counted(*arguments: Any) -> Any:
-        on_pass()
-        return loaded.model(*arguments)
-
+    model = counted(fast or loaded.model, on_pass)
     sequences = {
-        name: DistilledGradientAggregation(counted, n_steps, epc_quantile, masks=masks).distill(
-            inputs, chosen
-        )
+        name: DistilledGradientAggregation(model, n_steps, epc_quantile, masks=masks).distill(inputs, chosen)
         for name, masks in SEQUENCES.items()
     }
     return Distilled(

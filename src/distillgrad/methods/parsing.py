@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 from torch import nn
 
 from distillgrad.errors import ParameterError
 from distillgrad.methods import create_method
+
+MethodSpecs: TypeAlias = Mapping[str, tuple[str, Mapping[str, Any]]]
+"""By label, a method's name and parameters."""
 
 _CALL = re.compile(r"\s*([\w-]+)\s*(?:\(([^()]*)\))?\s*(?:,|$)")
 

@@ -14,7 +14,7 @@ import numpy as np
 import distillgrad
 from distillgrad.explanations.distillation import Distilled
 from distillgrad.explanations.explanation import Explanation
-from distillgrad.runs.files import written_whole
+from distillgrad.runs.files import file_name_of, written_whole
 from distillgrad.views.figures.explanation_figures import distillation_figure, explanation_figure, save_figure
 
 
@@ -26,7 +26,7 @@ def save_explanation(
     Args:
         request: What was asked for, kept in the record (image, model, seed, device).
     """
-    arrays = {method: folder / f"{name}.{method}.npy" for method in explanation.attributions}
+    arrays = {method: folder / f"{name}.{file_name_of(method)}.npy" for method in explanation.attributions}
     figure = folder / f"{name}.png"
     for method, attribution in explanation.attributions.items():
         with written_whole(arrays[method]) as file:
@@ -49,7 +49,7 @@ def save_explanation(
         "versus": None
         if explanation.versus is None
         else {"class": explanation.versus, "name": explanation.versus_name},
-        "methods": {method: dict(used) for method, used in explanation.parameters.items()},
+        "methods": {method: dict(used) for method, (_, used) in explanation.methods.items()},
         "seconds": {method: dict(profiles.seconds) for method, profiles in explanation.profiles.items()},
         "files": {
             "figure": str(figure),

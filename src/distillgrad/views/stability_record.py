@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from distillgrad.errors import ParameterError, SourceError
 from distillgrad.metrics.stability import Stability
@@ -26,11 +26,17 @@ FORMAT = "distillgrad stability 1"
 
 @dataclass
 class Subject:
-    """A network, its inputs, and what is known of methods on them, by label."""
+    """A network, its inputs, and what is known of methods on them, by label.
+
+    Attributes:
+        fast, precision: The faster equivalent that is explained, and its precision; "" without one.
+    """
 
     loaded: LoadedModel
     inputs: Tensor
     found: dict[str, Stability | str]
+    fast: nn.Module | None = None
+    precision: str = ""
 
 
 class StabilityRecord:
@@ -77,7 +83,7 @@ class StabilityRecord:
             SourceError: the file cannot be written.
         """
         empty: dict[str, Any] = {"model": subject.loaded.name, "methods": {}}
-        table = self._tables.setdefault(key_of(subject.loaded, subject.inputs), empty)
+        table = self._tables.setdefault(key_of(subject.loaded, subject.inputs, subject.precision), empty)
         table["methods"][label] = _written(subject.found[label])
         with written_whole(self.path) as file:
             file.write(json.dumps({"format": FORMAT, "tables": self._tables}, ensure_ascii=False).encode())
@@ -99,10 +105,14 @@ def write_page(page: Path, subjects: Sequence[Subject], methods: Iterable[str]) 
         file.write("\n".join(parts).encode())
 
 
-def key_of(loaded: LoadedModel, inputs: Tensor) -> str:
-    """What an agreement depends on beside the method: the weights and the inputs."""
+def key_of(loaded: LoadedModel, inputs: Tensor, precision: str = "") -> str:
+    """Return a digest of the weights and the inputs, on which a stability depends beside the method.
+
+    Args:
+        precision: That of the faster equivalent that is explained; "" without one.
+    """
     digest = hashlib.sha256(fingerprint(loaded.model).encode())
-    digest.update(f"{loaded.name} {tuple(inputs.shape)}".encode())
+    digest.update(f"{loaded.name} {tuple(inputs.shape)}{precision and f' accelerated {precision}'}".encode())
     digest.update(inputs.contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 

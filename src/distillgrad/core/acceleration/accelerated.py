@@ -39,6 +39,11 @@ class Accelerated(nn.Module):
         self.applied, self.skipped = tuple(applied), tuple(skipped)
         super().train(False)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments of ``dg.accelerate`` that make it anew."""
+        return {"precision": "bfloat16" if self.autocast else "float32", "channels_last": self.channels_last}
+
     def train(self, mode: bool = True) -> Accelerated:
         """Stays in eval mode: what is folded cannot be trained as the original can."""
         return super().train(False)

@@ -43,7 +43,7 @@ def sequence_tab(gr: Any, models: Models, shown: Any) -> Any:
         try:
             made = _expect(made)
             loaded = models.load(made.model)
-            total = 1 + made.explanation.parameters.get("dga", {}).get("n_steps", 0)
+            total = 1 + made.explanation.methods.get("dga", ("dga", {}))[1].get("n_steps", 0)
             steps = sequence(loaded, made, Counter(progress, total, "distilling"))
             return fragment(sequence_panel(steps, loaded.displayable, made.explanation.score))
         except Exception as error:  # noqa: BLE001  # whatever it is, the visitor is told and the page goes on

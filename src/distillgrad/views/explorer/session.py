@@ -13,10 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from distillgrad.core.forward import counted
 from distillgrad.errors import InputError, SourceError, UnknownNameError
 from distillgrad.explanations.explanation import Explanation, cost_in_passes, explain, seen_by
 from distillgrad.methods import create_method
 from distillgrad.methods.dga import Distillation
+from distillgrad.methods.parsing import MethodSpecs
 from distillgrad.metrics.pixel_perturbation import MorfAndLerf, morf_and_lerf
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.images import decode_image, sample_photograph
@@ -139,7 +141,7 @@ class Settings:
     """The page's settings, checked."""
 
     methods: tuple[str, ...]
-    parameters: dict[str, dict[str, Any]]
+    specs: MethodSpecs
     n_passes: int
 
 
@@ -159,7 +161,8 @@ def asked(methods: Sequence[str], n_steps: float, epc_quantile: float, negative_
         "negative_scale": float(negative_scale),
     }
     parameters = {"dga": dga} if "dga" in methods else {}
-    return Settings(methods, parameters, cost_in_passes(methods, parameters))
+    specs = {name: (name, parameters.get(name, {})) for name in methods}
+    return Settings(methods, specs, cost_in_passes(specs))
 
 
 def class_of(loaded: LoadedModel, words: str | None) -> int | None:
@@ -204,12 +207,12 @@ def explained(
     used: dict[Key, Tensor] = {}
 
     def key(method: str, target: int, versus: int | None) -> Key:
-        return digest, wanted, method, target, versus, repr(request.parameters.get(method, {}))
+        return digest, wanted, method, target, versus, repr(request.specs[method][1])
 
     def explain_class(target: int | None, versus: int | None) -> Explanation:
         found = explain(
-            loaded, image, request.methods, target=target, versus=versus,
-            parameters=request.parameters, on_pass=on_pass, recall=lambda *asked: kept.get(key(*asked)),
+            loaded, image, request.specs, target=target, versus=versus, on_pass=on_pass,
+            recall=lambda *asked: kept.get(key(*asked)),
         )  # fmt: skip
         used.update({key(name, found.target, versus): each for name, each in found.attributions.items()})
         return found
@@ -234,15 +237,14 @@ def _remembered(kept: Mapping[Key, Tensor], used: Mapping[Key, Tensor]) -> dict[
 
 def sequence(loaded: LoadedModel, shown: Displayed, on_pass: Callable[[], None]) -> Distillation:
     """The distillation sequence behind the DGA map that is shown."""
-    if "dga" not in shown.explanation.parameters:
+    if "dga" not in shown.explanation.methods:
         raise InputError("the sequence is DGA's: choose dga among the methods and explain again")
 
-    def counted(*arguments: Any) -> Any:
-        on_pass()
-        return loaded.model(*arguments)
-
-    method: Any = create_method("dga", counted, **shown.explanation.parameters["dga"])
-    found: Distillation = method.distill(seen_by(loaded, shown.picture.image), shown.explanation.asked)
+    model = counted(loaded.model, on_pass)
+    method: Any = create_method("dga", model, **shown.explanation.methods["dga"][1])
+    found: Distillation = method.distill(
+        seen_by(loaded, shown.picture.image), shown.explanation.scored_target
+    )
     return found
 
 
@@ -251,11 +253,15 @@ def faithfulness(
 ) -> dict[str, MorfAndLerf]:
     """MoRF and LeRF of the maps that are shown; of two classes, for the probability of the first."""
 
-    def counted(inputs: torch.Tensor, *extra: Any) -> Any:
+    def with_progress(inputs: torch.Tensor, *extra: Any) -> Any:
         on_rows(len(inputs))
         return loaded.model(inputs, *extra)
 
     attributions = {name: each[None] for name, each in shown.explanation.attributions.items()}
     return morf_and_lerf(
-        counted, seen_by(loaded, shown.picture.image), shown.explanation.target, attributions, n_steps=n_steps
+        with_progress,
+        seen_by(loaded, shown.picture.image),
+        shown.explanation.target,
+        attributions,
+        n_steps=n_steps,
     )

@@ -129,7 +129,7 @@ def explanation_figure(explanation: Explanation, title: str = "") -> Figure:
     n_methods = len(explanation.attributions)
     figure = Figure(figsize=(2.9 * (n_methods + 1), 9.4), layout="constrained", dpi=150)
     axes = figure.subplots(3, n_methods + 1, squeeze=False)
-    picture = explanation.shown
+    picture = explanation.picture
     _image(axes[0, 0], picture.numpy(), "what the model sees")
     _prediction(axes[1, 0], explanation)
     _words(axes[2, 0], explanation)
@@ -227,7 +227,7 @@ def _prediction(axis: Axes, explanation: Explanation) -> None:
 
 def _words(axis: Axes, explanation: Explanation) -> None:
     lines = [f"explained: {explanation.target_name} ({explanation.probability:.1%})", ""]
-    for name, parameters in explanation.parameters.items():
+    for name, parameters in explanation.methods.values():
         settings = ", ".join(f"{key}={value}" for key, value in parameters.items())
         lines.append(f"{name}({settings})")
     axis.text(0, 0.98, "\n".join(lines), fontsize=7, color=QUIET, va="top", wrap=True)

@@ -52,9 +52,9 @@ def comparison_panel(
     rows = ""
     for name, maps in by_method.items():
         scale = every if raw_numbers else shared_scale(list(maps.values()))
-        settings = ", ".join(f"{each}={value}" for each, value in rather.parameters[name].items())
+        settings = ", ".join(f"{each}={value}" for each, value in rather.methods[name][1].items())
         cards = "".join(
-            card(rather.shown, title, words[title], f"{name}, {title}", pixels, scale, fraction)
+            card(rather.picture, title, words[title], f"{name}, {title}", pixels, scale, fraction)
             for title, pixels in maps.items()
         )
         below = legend(scale, NUMBERS.format(unit_of(find_method(name).multiplies_by_inputs)))

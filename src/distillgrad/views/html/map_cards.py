@@ -69,12 +69,12 @@ def map_panel(
     scales = [shared_scale(together)] * len(maps) if raw_numbers else own_scales(together)
     cards = ""
     for (name, pixels), scale in zip(maps.items(), scales, strict=True):
-        settings = ", ".join(f"{each}={value}" for each, value in explanation.parameters[name].items())
+        settings = ", ".join(f"{each}={value}" for each, value in explanation.methods[name][1].items())
         method = METHODS.get((kinds or {}).get(name, name))
         unit = unit_of(method is not None and method.multiplies_by_inputs)
         about = f"{name}, {explanation.question}"
         ends = f'<p class="ends">{unit if raw_numbers else f"{_ends(scale)}, {unit}"}</p>'
-        cards += card(explanation.shown, name, settings, about, pixels, scale, fraction, ends)
+        cards += card(explanation.picture, name, settings, about, pixels, scale, fraction, ends)
     below = legend(scales[0], RAW) if raw_numbers else legend(Scale(0, 1, scales[0].signed), SHARES)
     return (
         f'<section class="maps" aria-label="{text(explanation.question)}">{controls(key, fraction)}'

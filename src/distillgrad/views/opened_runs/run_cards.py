@@ -90,13 +90,16 @@ def sample_panel(view: RunView, sample: RunSample, key: str) -> str:
         return f'<div class="large">{sample_card(view, sample)}</div>'
     name = view.explainable.class_name(sample.target)
     explanation = Explanation(
-        shown=seen,
+        picture=seen,
         prediction=Prediction((sample.target,), (name,), (sample.probability,)),
         target=sample.target,
         target_name=name,
         probability=sample.probability,
         attributions=maps,
-        parameters={label: {} if "(" in label else view.methods[label][1] for label in maps},  # it says them
+        methods={
+            label: (view.methods[label][0], {} if "(" in label else view.methods[label][1])  # it says them
+            for label in maps
+        },
         profiles={},
     )
     kinds = {label: view.methods[label][0] for label in maps}

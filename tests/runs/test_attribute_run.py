@@ -38,7 +38,7 @@ from distillgrad.sources.open_data import open_data
 from distillgrad.sources.resnet20 import resnet20_model
 
 SMALL = (
-    "--method",
+    "--methods",
     "gradient_x_input,dga(n_steps=3)",
     "--batch-size",
     "4",
@@ -105,7 +105,7 @@ def test_the_run_is_what_the_methods_return(images, undisturbed):
 
 
 def test_in_bfloat16_maps_are_those_of_the_accelerated_model(images, tmp_path):
-    options = ("--method", "saliency", "--limit", 2, "--batch-size", 2, "--precision", "bfloat16")
+    options = ("--methods", "saliency", "--limit", 2, "--batch-size", 2, "--precision", "bfloat16")
     assert run(images, *options, "--out", tmp_path / "run").exit_code == 0
     loaded = dg.load_model("cifar10-cnn")
     inputs = torch.stack([loaded.preprocess(dg.read_image(images / f"{each}.png")) for each in (0, 1)])
@@ -167,7 +167,7 @@ def test_ctrl_c_finishes_the_shard_and_says_how_to_go_on(images, undisturbed, tm
 
 def test_events_for_machines_and_a_second_start_of_a_whole_run(images, undisturbed):
     before = contents(undisturbed)
-    result = run(images, "--method", "gradient_x_input,dga(n_steps=3)", "--out", undisturbed, "--json")
+    result = run(images, "--methods", "gradient_x_input,dga(n_steps=3)", "--out", undisturbed, "--json")
     assert result.exit_code == 0, result.stderr
     events = [json.loads(line) for line in result.stdout.splitlines()]
     assert events[-1]["event"] == "end"
@@ -178,7 +178,7 @@ def test_events_for_machines_and_a_second_start_of_a_whole_run(images, undisturb
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--method", "saliency"), "its methods differs"),
+        (("--methods", "saliency"), "its methods differs"),
         (("--target", "cat"), 'its target differs (target: "predicted" there, "cat" asked for)'),
         (("--dtype", "float16"), "its dtype differs"),
         (("--limit", "10"), "its data differs"),
@@ -201,7 +201,7 @@ def resnet20_weights(path, shift=0.0):
 
 def test_other_weights_are_refused(images, tmp_path):
     weights = resnet20_weights(tmp_path / "w.safetensors")
-    words = (images, "--model", f"cifar10-resnet20@{weights}", "--method", "saliency", "--limit", 4)
+    words = (images, "--model", f"cifar10-resnet20@{weights}", "--methods", "saliency", "--limit", 4)
     assert run(*words, "--out", tmp_path / "run").exit_code == 0
     resnet20_weights(weights, shift=0.01)
     result = run(*words, "--out", tmp_path / "run")
@@ -273,11 +273,11 @@ def test_names_that_are_no_text_and_a_run_without_any_explanation(tmp_path):
         with open(folder + name, "wb") as file:
             file.write(b"no image")
     data = os.fsdecode(folder)
-    result = run(data, "--method", "saliency", "--out", tmp_path / "run")
+    result = run(data, "--methods", "saliency", "--out", tmp_path / "run")
     assert (result.exit_code, "not one of the 2 images" in " ".join(result.stderr.split())) == (1, True)
     with open(folder + b"/\xfd.png", "wb") as file:
         file.write(encoded((32, 32)))
-    result = run(data, "--method", "saliency", "--out", tmp_path / "other", "--json")
+    result = run(data, "--methods", "saliency", "--out", tmp_path / "other", "--json")
     assert result.exit_code == 0, result.stderr
     found = dg.open_run(tmp_path / "other")
     assert (found.ids, found.explained.tolist()) == (("\\xfd.png", "\\xfe.png"), [True, False])
@@ -360,7 +360,7 @@ def test_an_image_of_a_large_run_takes_little_memory(tmp_path):
 
 
 def test_a_method_that_cannot_explain_the_model_is_a_wrong_request(images, tmp_path):
-    result = run(images, "--method", "gradcam(layer='nowhere')", "--out", tmp_path / "run")
+    result = run(images, "--methods", "gradcam(layer='nowhere')", "--out", tmp_path / "run")
     assert (result.exit_code, "nowhere" in result.stderr) == (2, True)
 
 
@@ -442,7 +442,7 @@ def test_a_package_that_labels_need_is_asked_for(images, tmp_path, monkeypatch):
     for number in range(2):
         (tmp_path / "cat").mkdir(exist_ok=True)
         (tmp_path / "cat" / f"{number}.png").write_bytes((images / f"{number}.png").read_bytes())
-    words = (tmp_path, "--method", "saliency", "--out")
+    words = (tmp_path, "--methods", "saliency", "--out")
     result = run(*words, tmp_path / ".label", "--target", "label")
     assert (result.exit_code, "distillgrad[vision]" in "".join(result.stderr.split())) == (2, True)
     assert run(*words, tmp_path / ".predicted").exit_code == 0
@@ -500,7 +500,7 @@ def test_a_thousand_images_with_fifty_kinds_of_broken_ones(images, tmp_path):
             broken(number, whole)
         )
     (folder / "zeppelin" / "1.png").write_bytes(whole)
-    words = ("--method", "saliency", "--target", "label", "--batch-size", 32, "--out", tmp_path / "run")
+    words = ("--methods", "saliency", "--target", "label", "--batch-size", 32, "--out", tmp_path / "run")
     result = run(folder, *words, "--json")
     assert result.exit_code == 0, result.stderr
     found = dg.open_run(tmp_path / "run")

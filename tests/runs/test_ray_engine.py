@@ -210,7 +210,7 @@ def one_thread():
 def test_an_evaluation_is_the_same_on_both_engines_and_goes_on_on_the_other(
     cluster, images, one_thread, tmp_path
 ):
-    words = ("--data", images, "--methods", "saliency,random", "--limit", 6, "--batch-size", 2)
+    words = (images, "--methods", "saliency,random", "--limit", 6, "--batch-size", 2)
     words += ("--n-steps", 3, "--metrics", "lerf", "--threads", 1)
     for engine in ("local", "ray"):
         invoked("evaluate", *words, "--engine", engine, "--out", tmp_path / engine)
@@ -242,7 +242,7 @@ def test_roar_leaves_the_same_bytes_on_both_engines_also_when_it_goes_on(
 
 
 def test_options_of_ray_need_ray(images, tmp_path):
-    for command, words in (("attribute", [images]), ("evaluate", ["--data", images]), ("roar", [])):
+    for command, words in (("attribute", [images]), ("evaluate", [images]), ("roar", [])):
         out = tmp_path / command
         result = CliRunner().invoke(app, [command, *map(str, words), "--workers", "2", "--out", str(out)])
         assert (result.exit_code, "add --engine ray" in " ".join(result.stderr.split())) == (2, True)

@@ -43,7 +43,7 @@ def run(tmp_path_factory):
         )
     result = CliRunner().invoke(
         app,
-        ["evaluate", "--data", str(folder / "images"), "--methods", "saliency,random", "--n-steps", "3",
+        ["evaluate", str(folder / "images"), "--methods", "saliency,random", "--n-steps", "3",
          "--out", str(folder / "run")],
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr

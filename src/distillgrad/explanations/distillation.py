@@ -10,9 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from distillgrad.core.forward import counted
-from distillgrad.explanations.explanation import predict, seen_by
+from distillgrad.explanations.explanation import seen_by
 from distillgrad.methods.dga import Distillation, DistilledGradientAggregation, Masks
 from distillgrad.sources.classifier import LoadedModel
+from distillgrad.sources.model_inputs import class_probabilities
 
 SEQUENCES: Mapping[str, Masks] = {"WC": "weak", "WC + EPC": "both"}
 
@@ -43,7 +44,7 @@ def distil(
 ) -> Distilled:
     """Return both sequences for ``target``, by default the prediction. Cost: 2(N+1) gradient passes."""
     inputs = seen_by(loaded, image)
-    chosen = int(predict(loaded, inputs).argmax()) if target is None else target
+    chosen = int(class_probabilities(loaded.model, inputs)[0].argmax()) if target is None else target
 
     model = counted(loaded.model, on_pass)
     sequences = {

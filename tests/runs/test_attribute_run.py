@@ -30,7 +30,7 @@ from distillgrad.methods.parsing import parse_methods
 from distillgrad.runs.attribution import decoding
 from distillgrad.runs.attribution.job import ShardReport
 from distillgrad.runs.attribution.request import AttributionRequest
-from distillgrad.runs.attribution.runner import attribute_data
+from distillgrad.runs.attribution.runner import run_attribution
 from distillgrad.runs.attribution.store import ENTRIES, Entry, finished_shards
 from distillgrad.runs.engines.local import LocalEngine
 from distillgrad.runs.folders import LocalFolder
@@ -91,7 +91,7 @@ def test_the_run_is_what_the_methods_return(images, undisturbed):
     assert found.complete
     assert found.ids == tuple(f"{number}.png" for number in range(50))
     assert [each.id for each in found.failures] == ["17.png", "30.png"]
-    assert [each.stage for each in found.failures] == ["decode", "decode"]
+    assert [each.failed_at for each in found.failures] == ["decode", "decode"]
     loaded = dg.load_model("cifar10-cnn")
     inputs = loaded.preprocess(dg.read_image(images / "42.png"))[None]
     expected = dg.GradientXInput(loaded.model).attribute(inputs)[0].numpy()
@@ -314,7 +314,7 @@ def test_what_workers_are_given_does_not_depend_on_where_they_work(images, tmp_p
     spec = f"cifar10-resnet20@{weights.name}"
     loaded, data = dg.load_model(spec), open_data("images", limit=2)
     request = AttributionRequest(spec, "images", parse_methods("saliency"), batch_size=1)
-    attribute_data(loaded, data, request, os.path.relpath(tmp_path / "run"), Elsewhere())
+    run_attribution(loaded, data, request, os.path.relpath(tmp_path / "run"), Elsewhere())
     assert all(os.path.isabs(each) for each in seen)
     assert len(seen) == 3
 
@@ -347,7 +347,7 @@ def test_an_image_of_a_large_run_takes_little_memory(tmp_path):
         tracemalloc.start()
         try:
             data = open_data(folder, keep_broken=True)
-            summary = attribute_data(loaded, data, request, str(tmp_path / f"run-{n_images}"), Failing())
+            summary = run_attribution(loaded, data, request, str(tmp_path / f"run-{n_images}"), Failing())
             peaks.append(tracemalloc.get_traced_memory()[1])
         finally:
             tracemalloc.stop()
@@ -395,7 +395,7 @@ def test_whatever_a_models_own_code_raises_concerns_its_image_alone(tmp_path):
         "x", str(tmp_path), parse_methods("saliency"), batch_size=4, threads=1, accelerated=False
     )
     data = open_data(tmp_path, keep_broken=True)
-    attribute_data(loaded, data, request, str(tmp_path / "run"), LocalEngine())
+    run_attribution(loaded, data, request, str(tmp_path / "run"), LocalEngine())
     found = dg.open_run(tmp_path / "run")
     assert found.explained.tolist() == [True, False, True, True, False]
     assert ["KeyError" in found.failures[0].reason, "thirty-three" in found.failures[1].reason] == [True] * 2
@@ -427,7 +427,7 @@ def test_predictions_cost_a_pass_only_where_that_lets_rows_part(
         "x", str(images), parse_methods(method), batch_size=4, threads=2, accelerated=False
     )
     data = open_data(images, limit=8)
-    attribute_data(loaded, data, request, str(tmp_path / "run"), LocalEngine())
+    run_attribution(loaded, data, request, str(tmp_path / "run"), LocalEngine())
     shows_that_rows_may_part = 4 * aside
     assert sum(rows for _, rows in calls) == 8 * passes + shows_that_rows_may_part
     assert aside == any(name.startswith("distillgrad-stream") for name, _ in calls)
@@ -506,7 +506,7 @@ def test_a_thousand_images_with_fifty_kinds_of_broken_ones(images, tmp_path):
     found = dg.open_run(tmp_path / "run")
     assert (len(found.ids), int(found.explained.sum()), len(found.failures)) == (1000, 950, 50)
     assert all(each.reason and each.id for each in found.failures)
-    stages = {each.id: each.stage for each in found.failures}
+    stages = {each.id: each.failed_at for each in found.failures}
     assert stages.pop("zeppelin/1.png") == "label"
     assert set(stages.values()) == {"decode"}
     assert {f"cat/{name}" for name in others} <= set(stages)

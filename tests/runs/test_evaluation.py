@@ -17,8 +17,8 @@ import distillgrad as dg
 from distillgrad.cli import app
 from distillgrad.methods.parsing import parse_methods
 from distillgrad.metrics.statistics import bootstrap_mean
-from distillgrad.runs.evaluation.record import Request, read_evaluation
-from distillgrad.runs.evaluation.runner import evaluate
+from distillgrad.runs.evaluation.record import EvaluationRequest, read_evaluation
+from distillgrad.runs.evaluation.runner import run_evaluation
 from distillgrad.sources.open_data import open_data
 
 METHODS = "gradient_x_input,random,saliency"
@@ -228,10 +228,10 @@ def test_boxes_become_masks_of_what_the_model_sees(tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(dg.METHODS, "left", LeftHalf)
-        request = Request(
+        request = EvaluationRequest(
             "cifar10-cnn", str(tmp_path), parse_methods("left"), metrics=("pointing_game", "mass_inside")
         )
-        found = evaluate(loaded, open_data(tmp_path), request, tmp_path / "run")
+        found = run_evaluation(loaded, open_data(tmp_path), request, tmp_path / "run")
     assert seen
     assert found.values["pointing_game"]["left"].tolist() == [1]
     assert found.values["mass_inside"]["left"][0] == pytest.approx(1)

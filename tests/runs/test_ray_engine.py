@@ -22,7 +22,7 @@ from distillgrad.cli import app
 from distillgrad.errors import ModelError, ParameterError
 from distillgrad.methods.parsing import parse_methods
 from distillgrad.runs.attribution.request import AttributionRequest
-from distillgrad.runs.attribution.runner import attribute_data
+from distillgrad.runs.attribution.runner import run_attribution
 from distillgrad.runs.attribution.worker import ShardWorker
 from distillgrad.runs.engines import ray as engine_of_ray
 from distillgrad.runs.engines.engine import Worker
@@ -69,7 +69,7 @@ def attributed(images, out, engine, on_progress=lambda _: None):
         "cifar10-cnn", str(images), parse_methods("dga(n_steps=5)"), batch_size=2, shard_size=2, threads=1
     )
     loaded, data = dg.load_model("cifar10-cnn"), open_data(images, keep_broken=True)
-    summary = attribute_data(loaded, data, request, str(out), engine, on_progress=on_progress)
+    summary = run_attribution(loaded, data, request, str(out), engine, on_progress=on_progress)
     assert (summary.complete, summary.n_explained, summary.n_failed) == (True, 39, 1)
     return contents(out)
 

@@ -130,13 +130,12 @@ def evaluate(
     from distillgrad.methods.parsing import parse_methods
     from distillgrad.metrics.registry import Protocol
     from distillgrad.runs.evaluation.leaderboard import leaderboard_of
-    from distillgrad.runs.evaluation.record import Request
-    from distillgrad.runs.evaluation.runner import evaluate as evaluate_run
-    from distillgrad.runs.evaluation.runner import n_units
+    from distillgrad.runs.evaluation.record import EvaluationRequest
+    from distillgrad.runs.evaluation.runner import n_units, run_evaluation
     from distillgrad.sources.open_data import open_data
     from distillgrad.views.leaderboard import leaderboard_record, leaderboard_rows, save_leaderboard
 
-    request = Request(
+    request = EvaluationRequest(
         model=model,
         data=data,
         methods=parse_methods(methods),
@@ -156,7 +155,7 @@ def evaluate(
     fast = faster(loaded, accelerate, precision)
     try:
         with progress_of("evaluating", n_units(request, len(images)), "explanations and measurements") as on:
-            evaluation = evaluate_run(
+            evaluation = run_evaluation(
                 loaded,
                 images,
                 request,

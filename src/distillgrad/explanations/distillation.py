@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from distillgrad.core.forward import counted
 from distillgrad.errors import InputError
-from distillgrad.explanations.explanation import Explanation, predict, seen_by
+from distillgrad.explanations.explanation import Explanation, seen_by
 from distillgrad.methods import create_method
 from distillgrad.methods.dga import Distillation, DistilledGradientAggregation, Masks
 from distillgrad.sources.classifier import LoadedModel
+from distillgrad.sources.model_inputs import class_probabilities
 
 SEQUENCES: Mapping[str, Masks] = {"WC": "weak", "WC + EPC": "both"}
 
@@ -51,7 +52,7 @@ def distil(
     Cost: 2(N+1) gradient passes.
     """
     inputs = seen_by(loaded, image)
-    chosen = int(predict(loaded, inputs).argmax()) if target is None else target
+    chosen = int(class_probabilities(loaded.model, inputs)[0].argmax()) if target is None else target
     model = counted(fast or loaded.model, on_pass)
     sequences = {
         name: DistilledGradientAggregation(model, n_steps, epc_quantile, masks=masks).distill(inputs, chosen)

@@ -10,7 +10,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from distillgrad.core.forward import counted
-from distillgrad.explanations.explanation import seen_by
+from distillgrad.errors import InputError
+from distillgrad.explanations.explanation import Explanation, seen_by
+from distillgrad.methods import create_method
 from distillgrad.methods.dga import Distillation, DistilledGradientAggregation, Masks
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.model_inputs import class_probabilities
@@ -63,3 +65,38 @@ def distil(
         parameters={"n_steps": n_steps, "epc_quantile": epc_quantile},
         display=loaded.displayable,
     )
+
+
+def distillation(
+    loaded: LoadedModel,
+    image: Image.Image,
+    explanation: Explanation,
+    *,
+    fast: nn.Module | None = None,
+    on_pass: Callable[[], None] | None = None,
+) -> Distillation:
+    """Return the sequence of the explanation's first DGA map.
+
+    Args:
+        fast: An equivalent of the model to distil with.
+    Raises:
+        InputError: DGA is not among the explanation's methods.
+    Cost: N+1 gradient passes.
+    """
+    parameters = _dga_parameters(explanation)
+    if parameters is None:
+        raise InputError("the sequence is DGA's: choose dga among the methods and explain again")
+    model = fast or loaded.model
+    method: Any = create_method("dga", counted(model, on_pass) if on_pass else model, **parameters)
+    sequence: Distillation = method.distill(seen_by(loaded, image), explanation.scored_target)
+    return sequence
+
+
+def n_anchors(explanation: Explanation) -> int:
+    """Return the number of anchors of the explanation's first DGA map, 0 if there is none."""
+    parameters = _dga_parameters(explanation)
+    return 0 if parameters is None else create_method("dga", nn.Identity(), **parameters).n_passes
+
+
+def _dga_parameters(explanation: Explanation) -> Mapping[str, Any] | None:
+    return next((parameters for name, parameters in explanation.methods.values() if name == "dga"), None)

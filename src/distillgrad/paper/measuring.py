@@ -1,4 +1,4 @@
-"""How exhibits measure: an evaluation of some methods on the setting's images, kept and resumable."""
+"""The measurements of exhibits: an evaluation of some methods on the setting's images, kept and resumable."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Methods: TypeAlias = Mapping[str, tuple[str, Mapping[str, Any]]]
 PAPERS = (
     "gradient_x_input,guided_backprop,integrated_gradients(n_steps=31),fullgrad,guided_ig(n_steps=31),dga"
 )
-"""The paper's six; those that average gradients have as many of them as DGA."""
+"""The paper's six methods; those that average gradients have as many of them as DGA."""
 FEATURES_AT_A_TIME = 4 * 3 * 224 * 224
 SUBJECT = "dga"
 FOR_SOME = ("guided_backprop",)
@@ -40,14 +40,14 @@ FOR_SOME = ("guided_backprop",)
 
 
 @dataclass(frozen=True)
-class Measured:
-    """An evaluation and what it says.
+class Measurement:
+    """An evaluation of some methods, and the comparison of them with DGA.
 
     Attributes:
         board: Everything compared to ``subject``.
-        methods: Those that were measured.
+        methods: The methods that could explain the model.
         subject: The label of DGA.
-        left_out: By label, why a method could not explain this model.
+        left_out: By label, the reason why a method could not explain this model.
     """
 
     board: Leaderboard
@@ -62,15 +62,15 @@ class Measured:
 
     @property
     def n_images(self) -> int:
-        """How many were explained."""
+        """The number of explained images."""
         return len(self.evaluation.ids)
 
     def labels_of(self, names: Sequence[str]) -> list[str]:
-        """The labels of the methods of these names, in the order of the request."""
+        """Return the labels of the methods of these names, in the order of the request."""
         return [label for label, (name, _) in self.methods.items() if name in names]
 
     def comparison(self, metric: str, labels: Sequence[str], reference: str | None = None) -> Comparison:
-        """Some methods only: Holm's correction is for as many as a claim compares."""
+        """Return the comparison of some methods: Holm's correction is for as many as a claim compares."""
         values = self.evaluation.values[metric]
         return compare(
             {label: per_sample(values[label]) for label in labels},
@@ -79,11 +79,11 @@ class Measured:
         )
 
 
-def asked_for(setting: Setting, default: str) -> Methods:
-    """The setting's methods, or the default.
+def methods_of(setting: Setting, default: str) -> Methods:
+    """Return the setting's methods, or the default.
 
     Raises:
-        ParameterError: DGA is not among them, of which all claims are.
+        ParameterError: DGA is not among them, though every claim is about it.
     """
     methods = parse_methods(setting.methods or default)
     if all(name != SUBJECT for name, _ in methods.values()):
@@ -91,7 +91,7 @@ def asked_for(setting: Setting, default: str) -> Methods:
     return methods
 
 
-def measured(
+def measure(
     setting: Setting,
     exhibit: str,
     methods: Methods,
@@ -101,8 +101,8 @@ def measured(
     subject: str | None = None,
     element: bool = False,
     run: str = "run",
-) -> Measured:
-    """Evaluates the methods, those left out that cannot explain this model, into the exhibit's folder."""
+) -> Measurement:
+    """Evaluate those of the methods that can explain this model, into the exhibit's folder."""
     usable, left_out = explainable(setting, methods, images)
     n_features = int(np.prod(setting.loaded.input_size))
     request = EvaluationRequest(
@@ -122,11 +122,11 @@ def measured(
     label = subject or next(each for each, (name, _) in usable.items() if name == SUBJECT)
     board = leaderboard_of(evaluation, reference=label)
     save_leaderboard(board, out)
-    return Measured(board, usable, label, left_out)
+    return Measurement(board, usable, label, left_out)
 
 
 def explainable(setting: Setting, methods: Methods, images: ImageData) -> tuple[Methods, dict[str, str]]:
-    """The methods that can explain this model, and by label why the others cannot.
+    """Return the methods that can explain this model, and by label the reason why the others cannot.
 
     Only methods that look at layers, or at activations, are tried, on one image: rules that do not reach
     a layer, or an extra that is not installed, should not cost the whole table.
@@ -148,12 +148,12 @@ def explainable(setting: Setting, methods: Methods, images: ImageData) -> tuple[
 
 
 def omissions(left_out: Mapping[str, str]) -> list[str]:
-    """A finding for each method that could not explain the model."""
+    """Return a finding for each method that could not explain the model."""
     return [f"{label} is left out: {why}" for label, why in left_out.items()]
 
 
 def first_images(setting: Setting, images: ImageData, count: int) -> tuple[list[str], Tensor, Tensor]:
-    """Ids, inputs ``(B, C, H, W)`` and predicted classes of the first images that can be read.
+    """Return ids, inputs ``(B, C, H, W)`` and predicted classes of the first images that can be read.
 
     Raises:
         InputError: none can.
@@ -178,7 +178,7 @@ def first_images(setting: Setting, images: ImageData, count: int) -> tuple[list[
 
 
 def method_for(setting: Setting, label: str, methods: Methods) -> Method:
-    """The method of that label for the setting's model, on the fast equivalent where it may be."""
+    """Return the method of that label for the setting's model, on the fast equivalent where it may be."""
     name, parameters = methods[label]
     kind = KNOWN[name]
     whole = kind.layerwise or kind.needs_module
@@ -186,9 +186,9 @@ def method_for(setting: Setting, label: str, methods: Methods) -> Method:
 
 
 def papers_labels(methods: Methods) -> dict[str, str]:
-    """The label of each of the paper's six methods that is there, by its name in our registry."""
-    found: dict[str, str] = {}
+    """Return the label of each of the paper's six methods that is there, by its name in our registry."""
+    labels: dict[str, str] = {}
     for label, (name, _) in methods.items():
         if name in published.METHODS:
-            found.setdefault(name, label)
-    return found
+            labels.setdefault(name, label)
+    return labels

@@ -21,12 +21,12 @@ NEEDS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """What there is to know of an exhibit before it is made.
+    """The facts of an exhibit that are known before it is made.
 
     Attributes:
         source: Its place in the paper; "" for what goes beyond it.
         reads: The settings on which it depends, beside those of its needs, the seed and the device.
-        needs: ``"images"``: of the data, and the model; ``"roar data"``; ``"nothing"``.
+        needs: ``"images"`` of the data, and the model; ``"roar data"``; ``"nothing"``.
     """
 
     name: str
@@ -36,13 +36,18 @@ class Entry:
     needs: str = "images"
 
     @property
+    def heading(self) -> tuple[str, str, str]:
+        """The first fields of an exhibit: its name, its title and its source."""
+        return self.name, self.title, self.source
+
+    @property
     def settings(self) -> tuple[str, ...]:
         """All settings on which it depends, beside the seed and the device."""
         return (*NEEDS[self.needs], *self.reads)
 
     @property
     def make(self) -> Callable[[Setting], Exhibit]:
-        """Makes it, and writes its pictures into the setting's folder of that name."""
+        """The function that makes it, and writes its pictures into the setting's folder of that name."""
         module = import_module(f"distillgrad.paper.{self.name.replace('-', '_')}")
         made: Callable[[Setting], Exhibit] = module.make
         return made

@@ -46,14 +46,14 @@ class WithLocal(DistilledGradientAggregation):
         settings = {PASSES[local]: n_local}
 
         def attribution(explained: Model, inputs: Tensor, target: Any) -> Tensor:
-            found: Tensor = create_method(local, explained, **settings).attribute(inputs, target)
-            return found
+            attributions: Tensor = create_method(local, explained, **settings).attribute(inputs, target)
+            return attributions
 
         super().__init__(model, n_steps, local_attribution=attribution)
 
     @property
     def n_passes(self) -> int:
-        """``n_local`` for each anchor."""
+        """The passes for one image: ``n_local`` for each anchor."""
         return (self.n_steps + 1) * self.n_local
 
 
@@ -62,4 +62,4 @@ KNOWN: Mapping[str, type[Method]] = {
     "dga_from_first_anchor": FromFirstAnchor,
     "dga_with_local": WithLocal,
 }
-"""What the exhibits' evaluations know."""
+"""The methods that exhibits evaluate, by name."""

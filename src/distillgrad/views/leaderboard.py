@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from distillgrad.runs.evaluation.record import Evaluation
 from distillgrad.runs.files import written_whole
 from distillgrad.views.figures.explanation_figures import save_figure
 from distillgrad.views.figures.leaderboard_figures import curves_figure, intervals_figure
+from distillgrad.views.markdown import markdown_table
 from distillgrad.views.numbers import decimal
 
 LEADERBOARD_HEADS = (
@@ -111,12 +112,12 @@ def leaderboard_markdown(board: Leaderboard) -> str:
         "",
     ]
     heads, rows = leaderboard_rows(board)
-    lines += _table(heads, rows)
+    lines += markdown_table(heads, rows)
     for metric in board.comparisons:
         if metric in board.along:
             axis = [f"{each:g}" if isinstance(each, float) else str(each) for each in evaluation.axes[metric]]
             lines += ["", f"{metric}, along its axis:", ""]
-            lines += _table(
+            lines += markdown_table(
                 ("method", *axis),
                 [
                     (method, *(decimal(each.mean) for each in board.along[metric][method]))
@@ -124,10 +125,6 @@ def leaderboard_markdown(board: Leaderboard) -> str:
                 ],
             )
     return "\n".join(lines) + "\n"
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(each) + " |" for each in (heads, ["---"] * len(heads), *rows)]
 
 
 def save_leaderboard(board: Leaderboard, folder: Path) -> dict[str, str]:

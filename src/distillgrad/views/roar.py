@@ -16,6 +16,7 @@ from distillgrad.metrics.roar import Roar
 from distillgrad.runs.files import written_whole
 from distillgrad.views.figures.explanation_figures import save_figure
 from distillgrad.views.figures.leaderboard_figures import labelled, legend, panels, styles_of
+from distillgrad.views.markdown import markdown_table
 
 
 def roar_rows(found: Mapping[str, Roar]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -67,11 +68,10 @@ def save_roar(
     for name, each in found.items():
         for fraction, accuracies in zip(each.fractions.tolist(), each.accuracies.tolist(), strict=True):
             writer.writerows((name, fraction, trial, value) for trial, value in enumerate(accuracies))
-    table = ["| " + " | ".join(row) + " |" for row in (heads, ("---",) * len(heads), *rows)]
     contents = {
         "roar.json": json.dumps(roar_record(found, request), indent=2),
         "roar.csv": text.getvalue(),
-        "roar.md": "\n".join(table) + "\n",
+        "roar.md": "\n".join(markdown_table(heads, rows)) + "\n",
     }
     for name, content in contents.items():
         with written_whole(folder / name) as file:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from distillgrad.metrics.stability import Stability
 from distillgrad.metrics.statistics import bootstrap_mean
+from distillgrad.views.markdown import markdown_table
 from distillgrad.views.numbers import decimal
 
 MEASURES = {"overlap": "top-10 % overlap", "spearman": "Spearman", "ssim": "SSIM"}
@@ -54,8 +55,7 @@ def stability_rows(found: Mapping[str, Stability | str], *, intervals: bool = Fa
 
 def stability_markdown(found: Mapping[str, Stability | str]) -> str:
     """The rows as a Markdown table, and what the methods that refused said."""
-    table = (HEADS, ("---",) * len(HEADS), *stability_rows(found, intervals=True))
-    lines = ["| " + " | ".join(row) + " |" for row in table]
+    lines = markdown_table(HEADS, stability_rows(found, intervals=True))
     refusals = [f"- `{name}`: {words}" for name, words in found.items() if isinstance(words, str)]
     return "\n".join([*lines, *([""] if refusals else []), *refusals]) + "\n"
 

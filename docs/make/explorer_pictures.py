@@ -70,7 +70,7 @@ def main() -> None:
             if not sample.id.startswith(NOT_FREE):
                 sample.image.save(data / f"{sample.id}.png")
         app(
-            ["attribute", str(data), "--model", arguments.model, "--method", METHODS, "--out", str(run)],
+            ["attribute", str(data), "--model", arguments.model, "--methods", METHODS, "--out", str(run)],
             standalone_mode=False,
         )
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])

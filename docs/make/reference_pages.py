@@ -99,7 +99,7 @@ def method_example(name: str) -> str:
 === "Command line"
 
     ```sh
-    distillgrad explain cat.jpg --method {name}
+    distillgrad explain cat.jpg --methods {name}
     ```
 """
 

@@ -30,7 +30,7 @@ from distillgrad.methods.parsing import parse_methods
 from distillgrad.runs.attribution import decoding
 from distillgrad.runs.attribution.job import ShardReport
 from distillgrad.runs.attribution.request import AttributionRequest
-from distillgrad.runs.attribution.runner import attribute_data
+from distillgrad.runs.attribution.runner import run_attribution
 from distillgrad.runs.attribution.store import ENTRIES, Entry, finished_shards
 from distillgrad.runs.engines.local import LocalEngine
 from distillgrad.runs.folders import LocalFolder
@@ -38,7 +38,7 @@ from distillgrad.sources.open_data import open_data
 from distillgrad.sources.resnet20 import resnet20_model
 
 SMALL = (
-    "--method",
+    "--methods",
     "gradient_x_input,dga(n_steps=3)",
     "--batch-size",
     "4",
@@ -94,7 +94,7 @@ def test_the_run_is_what_the_methods_return(images, undisturbed):
     assert found.complete
     assert found.ids == tuple(f"{number}.png" for number in range(50))
     assert [each.id for each in found.failures] == ["17.png", "30.png"]
-    assert [each.stage for each in found.failures] == ["decode", "decode"]
+    assert [each.failed_at for each in found.failures] == ["decode", "decode"]
     loaded = dg.load_model("cifar10-cnn")
     inputs = loaded.preprocess(dg.read_image(images / "42.png"))[None]
     expected = dg.GradientXInput(loaded.model).attribute(inputs)[0].numpy()
@@ -108,7 +108,7 @@ def test_the_run_is_what_the_methods_return(images, undisturbed):
 
 
 def test_in_bfloat16_maps_are_those_of_the_accelerated_model(images, tmp_path):
-    options = ("--method", "saliency", "--limit", 2, "--batch-size", 2, "--precision", "bfloat16")
+    options = ("--methods", "saliency", "--limit", 2, "--batch-size", 2, "--precision", "bfloat16")
     assert run(images, *options, "--out", tmp_path / "run").exit_code == 0
     loaded = dg.load_model("cifar10-cnn")
     inputs = torch.stack([loaded.preprocess(dg.read_image(images / f"{each}.png")) for each in (0, 1)])
@@ -168,7 +168,7 @@ def test_ctrl_c_finishes_the_shard_and_says_how_to_go_on(images, undisturbed, tm
 
 def test_events_for_machines_and_a_second_start_of_a_whole_run(images, undisturbed):
     before = contents(undisturbed)
-    result = run(images, "--method", "gradient_x_input,dga(n_steps=3)", "--out", undisturbed, "--json")
+    result = run(images, "--methods", "gradient_x_input,dga(n_steps=3)", "--out", undisturbed, "--json")
     assert result.exit_code == 0, result.stderr
     events = [json.loads(line) for line in result.stdout.splitlines()]
     assert events[-1]["event"] == "end"
@@ -179,7 +179,7 @@ def test_events_for_machines_and_a_second_start_of_a_whole_run(images, undisturb
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--method", "saliency"), "its methods differs"),
+        (("--methods", "saliency"), "its methods differs"),
         (("--target", "cat"), 'its target differs (target: "predicted" there, "cat" asked for)'),
         (("--dtype", "float16"), "its dtype differs"),
         (("--limit", "10"), "its data differs"),
@@ -202,7 +202,7 @@ def resnet20_weights(path, shift=0.0):
 
 def test_other_weights_are_refused(images, tmp_path):
     weights = resnet20_weights(tmp_path / "w.safetensors")
-    words = (images, "--model", f"cifar10-resnet20@{weights}", "--method", "saliency", "--limit", 4)
+    words = (images, "--model", f"cifar10-resnet20@{weights}", "--methods", "saliency", "--limit", 4)
     assert run(*words, "--out", tmp_path / "run").exit_code == 0
     resnet20_weights(weights, shift=0.01)
     result = run(*words, "--out", tmp_path / "run")
@@ -274,11 +274,11 @@ def test_names_that_are_no_text_and_a_run_without_any_explanation(tmp_path):
         with open(folder + name, "wb") as file:
             file.write(b"no image")
     data = os.fsdecode(folder)
-    result = run(data, "--method", "saliency", "--out", tmp_path / "run")
+    result = run(data, "--methods", "saliency", "--out", tmp_path / "run")
     assert (result.exit_code, "not one of the 2 images" in " ".join(result.stderr.split())) == (1, True)
     with open(folder + b"/\xfd.png", "wb") as file:
         file.write(encoded((32, 32)))
-    result = run(data, "--method", "saliency", "--out", tmp_path / "other", "--json")
+    result = run(data, "--methods", "saliency", "--out", tmp_path / "other", "--json")
     assert result.exit_code == 0, result.stderr
     found = dg.open_run(tmp_path / "other")
     assert (found.ids, found.explained.tolist()) == (("\\xfd.png", "\\xfe.png"), [True, False])
@@ -315,7 +315,7 @@ def test_what_workers_are_given_does_not_depend_on_where_they_work(images, tmp_p
     spec = f"cifar10-resnet20@{weights.name}"
     loaded, data = dg.load_model(spec), open_data("images", limit=2)
     request = AttributionRequest(spec, "images", parse_methods("saliency"), batch_size=1)
-    attribute_data(loaded, data, request, os.path.relpath(tmp_path / "run"), Elsewhere())
+    run_attribution(loaded, data, request, os.path.relpath(tmp_path / "run"), Elsewhere())
     assert all(os.path.isabs(each) for each in seen)
     assert len(seen) == 3
 
@@ -348,7 +348,7 @@ def test_an_image_of_a_large_run_takes_little_memory(tmp_path):
         tracemalloc.start()
         try:
             data = open_data(folder, keep_broken=True)
-            summary = attribute_data(loaded, data, request, str(tmp_path / f"run-{n_images}"), Failing())
+            summary = run_attribution(loaded, data, request, str(tmp_path / f"run-{n_images}"), Failing())
             peaks.append(tracemalloc.get_traced_memory()[1])
         finally:
             tracemalloc.stop()
@@ -361,7 +361,7 @@ def test_an_image_of_a_large_run_takes_little_memory(tmp_path):
 
 
 def test_a_method_that_cannot_explain_the_model_is_a_wrong_request(images, tmp_path):
-    result = run(images, "--method", "gradcam(layer='nowhere')", "--out", tmp_path / "run")
+    result = run(images, "--methods", "gradcam(layer='nowhere')", "--out", tmp_path / "run")
     assert (result.exit_code, "nowhere" in result.stderr) == (2, True)
 
 
@@ -396,7 +396,7 @@ def test_whatever_a_models_own_code_raises_concerns_its_image_alone(tmp_path):
         "x", str(tmp_path), parse_methods("saliency"), batch_size=4, threads=1, accelerated=False
     )
     data = open_data(tmp_path, keep_broken=True)
-    attribute_data(loaded, data, request, str(tmp_path / "run"), LocalEngine())
+    run_attribution(loaded, data, request, str(tmp_path / "run"), LocalEngine())
     found = dg.open_run(tmp_path / "run")
     assert found.explained.tolist() == [True, False, True, True, False]
     assert ["KeyError" in found.failures[0].reason, "thirty-three" in found.failures[1].reason] == [True] * 2
@@ -428,7 +428,7 @@ def test_predictions_cost_a_pass_only_where_that_lets_rows_part(
         "x", str(images), parse_methods(method), batch_size=4, threads=2, accelerated=False
     )
     data = open_data(images, limit=8)
-    attribute_data(loaded, data, request, str(tmp_path / "run"), LocalEngine())
+    run_attribution(loaded, data, request, str(tmp_path / "run"), LocalEngine())
     shows_that_rows_may_part = 4 * aside
     assert sum(rows for _, rows in calls) == 8 * passes + shows_that_rows_may_part
     assert aside == any(name.startswith("distillgrad-rows") for name, _ in calls)
@@ -443,7 +443,7 @@ def test_a_package_that_labels_need_is_asked_for(images, tmp_path, monkeypatch):
     for number in range(2):
         (tmp_path / "cat").mkdir(exist_ok=True)
         (tmp_path / "cat" / f"{number}.png").write_bytes((images / f"{number}.png").read_bytes())
-    words = (tmp_path, "--method", "saliency", "--out")
+    words = (tmp_path, "--methods", "saliency", "--out")
     result = run(*words, tmp_path / ".label", "--target", "label")
     assert (result.exit_code, "distillgrad[vision]" in "".join(result.stderr.split())) == (2, True)
     assert run(*words, tmp_path / ".predicted").exit_code == 0
@@ -501,13 +501,13 @@ def test_a_thousand_images_with_fifty_kinds_of_broken_ones(images, tmp_path):
             broken(number, whole)
         )
     (folder / "zeppelin" / "1.png").write_bytes(whole)
-    words = ("--method", "saliency", "--target", "label", "--batch-size", 32, "--out", tmp_path / "run")
+    words = ("--methods", "saliency", "--target", "label", "--batch-size", 32, "--out", tmp_path / "run")
     result = run(folder, *words, "--json")
     assert result.exit_code == 0, result.stderr
     found = dg.open_run(tmp_path / "run")
     assert (len(found.ids), int(found.explained.sum()), len(found.failures)) == (1000, 950, 50)
     assert all(each.reason and each.id for each in found.failures)
-    stages = {each.id: each.stage for each in found.failures}
+    stages = {each.id: each.failed_at for each in found.failures}
     assert stages.pop("zeppelin/1.png") == "label"
     assert set(stages.values()) == {"decode"}
     assert {f"cat/{name}" for name in others} <= set(stages)

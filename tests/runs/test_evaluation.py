@@ -16,8 +16,8 @@ import distillgrad as dg
 from distillgrad.cli import app
 from distillgrad.methods.parsing import parse_methods
 from distillgrad.metrics.statistics import bootstrap_mean
-from distillgrad.runs.evaluation.record import Request, read_evaluation
-from distillgrad.runs.evaluation.runner import evaluate
+from distillgrad.runs.evaluation.record import EvaluationRequest, read_evaluation
+from distillgrad.runs.evaluation.runner import run_evaluation
 from distillgrad.sources.open_data import open_data
 
 METHODS = "gradient_x_input,random,saliency"
@@ -43,7 +43,7 @@ def test_values_are_the_metrics_own_and_the_board_is_their_mean(images, tmp_path
     out = tmp_path / "run"
     asked = "lerf,sensitivity_n,complexity"
     options = ("--metrics", asked, "--methods", METHODS, "--n-steps", 4, "--n-masks", 5, "--batch-size", 2)
-    result = run("--data", images, *options, "--out", out, "--json")
+    result = run(images, *options, "--out", out, "--json")
     assert result.exit_code == 0, result.stderr
     board = json.loads(result.stdout)
     assert (board["n_samples"], board["n_skipped"]) == (5, 1)
@@ -88,7 +88,7 @@ def test_values_are_the_metrics_own_and_the_board_is_their_mean(images, tmp_path
 
 def test_in_bfloat16_maps_and_curves_are_those_of_the_accelerated_model(images, tmp_path):
     out = tmp_path / "run"
-    result = run("--data", images / "cat", "--methods", "saliency", "--precision", "bfloat16", "--out", out)
+    result = run(images / "cat", "--methods", "saliency", "--precision", "bfloat16", "--out", out)
     assert result.exit_code == 0, result.stderr
     found = read_evaluation(out)
     loaded, data = dg.load_model("cifar10-cnn"), open_data(images / "cat")
@@ -112,7 +112,7 @@ def counted(out, places):
         os.kill(os.getpid(), 9)
     return part_of(out, places)
 evaluation_worker.part_of = counted
-app(["evaluate", "--data", {str(images)!r}, "--methods", {METHODS!r}, "--n-steps", "3", "--batch-size", "2",
+app(["evaluate", {str(images)!r}, "--methods", {METHODS!r}, "--n-steps", "3", "--batch-size", "2",
      "--out", sys.argv[1]])
 """
 
@@ -125,7 +125,7 @@ app(["evaluate", "--data", {str(images)!r}, "--methods", {METHODS!r}, "--n-steps
     assert first.stat().st_mtime_ns == written
     assert (
         run(
-            "--data", images, "--methods", METHODS, "--n-steps", 3, "--batch-size", 2, "--out", whole
+            images, "--methods", METHODS, "--n-steps", 3, "--batch-size", 2, "--out", whole
         ).exit_code
         == 0
     )
@@ -141,23 +141,23 @@ def test_stopped_by_hand_it_says_how_to_go_on(images, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("distillgrad.runs.evaluation.worker._evaluated", stopped)
-    result = run("--data", images, "--methods", "random", "--out", tmp_path / "run")
+    result = run(images, "--methods", "random", "--out", tmp_path / "run")
     assert result.exit_code == 130
     assert "the same command goes on" in " ".join(result.stderr.split())
 
 
 def test_another_request_is_refused_and_says_what_differs(images, tmp_path):
-    out, options = tmp_path / "run", ("--n-steps", 2, "--methods", "random", "--data")
+    out, options = tmp_path / "run", ("--n-steps", 2, "--methods", "random")
     assert run(*options, images, "--out", out).exit_code == 0
     again = run(*options, images, "--out", out, "--seed", 1)
     assert again.exit_code == 2
     assert "its protocol differs" in again.stderr
-    other = run("--n-steps", 2, "--methods", "saliency", "--data", images, "--limit", 2, "--out", out)
+    other = run("--n-steps", 2, "--methods", "saliency", images, "--limit", 2, "--out", out)
     assert "its data and methods differ" in other.stderr
 
 
 def test_a_run_from_before_precision_could_be_asked_for_goes_on_in_float32_alone(images, tmp_path):
-    options = ("--n-steps", 2, "--methods", "random", "--data", images, "--out", tmp_path / "run")
+    options = ("--n-steps", 2, "--methods", "random", images, "--out", tmp_path / "run")
     assert run(*options).exit_code == 0
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest.pop("precision") == "float32"
@@ -180,7 +180,6 @@ def test_only_what_the_model_gets_right(images, tmp_path):
     wrong.parent.mkdir(exist_ok=True)
     Image.open(next((images / "frog").iterdir())).save(wrong)
     result = run(
-        "--data",
         tmp_path / "known",
         "--methods",
         "random",
@@ -198,7 +197,7 @@ def test_only_what_the_model_gets_right(images, tmp_path):
 
 def test_labels_that_the_model_does_not_know_matter_only_where_they_are_needed(images, tmp_path):
     (images / "frog").rename(images / "holiday")
-    options = ("--data", images, "--methods", "random", "--n-steps", 2, "--out", tmp_path / "run")
+    options = (images, "--methods", "random", "--n-steps", 2, "--out", tmp_path / "run")
     assert run(*options).exit_code == 0
     assert None in read_evaluation(tmp_path / "run").labels
     refused = run(*options[:-1], tmp_path / "other", "--only-correct")
@@ -223,10 +222,10 @@ def test_boxes_become_masks_of_what_the_model_sees(tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(dg.METHODS, "left", LeftHalf)
-        request = Request(
+        request = EvaluationRequest(
             "cifar10-cnn", str(tmp_path), parse_methods("left"), metrics=("pointing_game", "mass_inside")
         )
-        found = evaluate(loaded, open_data(tmp_path), request, tmp_path / "run")
+        found = run_evaluation(loaded, open_data(tmp_path), request, tmp_path / "run")
     assert seen
     assert found.values["pointing_game"]["left"].tolist() == [1]
     assert found.values["mass_inside"]["left"][0] == pytest.approx(1)
@@ -243,7 +242,7 @@ def test_every_metric_states_its_facts(metric):
 def test_every_metric_can_be_asked_for(images, tmp_path):
     asked = [name for name, facts in dg.metrics.METRICS.items() if facts.needs != "masks"]
     options = ("--methods", "saliency,gradcam", "--n-steps", 2, "--n-masks", 3, "--limit", 2)
-    result = run("--data", images / "cat", *options, "--metrics", ",".join(asked), "--out", tmp_path / "run")
+    result = run(images / "cat", *options, "--metrics", ",".join(asked), "--out", tmp_path / "run")
     assert result.exit_code == 0, result.stderr
     found = read_evaluation(tmp_path / "run")
     for name in asked:
@@ -267,14 +266,13 @@ def test_every_metric_can_be_asked_for(images, tmp_path):
         (("--baseline", "blurr"), "mean, blur, road"),
         (("--n-steps", "5000"), "1024 pixels"),
         (("--element", "--methods", "gradcam"), "nothing about single features"),
-        (("--data", "nowhere"), "nowhere"),
-        (("--reference", "saliency"), "unknown method"),
+        (("--reference", "saliency"), "saliency is none of the methods"),
         (("--precision", "bfloat15"), "did you mean 'bfloat16'"),
-        (("--precision", "bfloat16", "--no-accelerate"), "leave --no-accelerate out"),
+        (("--precision", "bfloat16", "--no-accelerate"), "add --accelerate"),
     ],
 )
 def test_wrong_requests(images, tmp_path, options, words):
-    result = run("--data", images / "cat", "--methods", "random", *options, "--out", tmp_path / "run")
+    result = run(images / "cat", "--methods", "random", *options, "--out", tmp_path / "run")
     assert result.exit_code == 2
     assert words in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
@@ -282,11 +280,11 @@ def test_wrong_requests(images, tmp_path, options, words):
 
 def test_broken_parts_are_named(images, tmp_path):
     out = tmp_path / "run"
-    assert run("--data", images, "--methods", "random", "--n-steps", 2, "--out", out).exit_code == 0
+    assert run(images, "--methods", "random", "--n-steps", 2, "--out", out).exit_code == 0
     (part,) = (out / "parts").iterdir()
     for content in ("{", "{}", "[]"):
         part.write_text(content)
-        result = run("--data", images, "--methods", "random", "--n-steps", 2, "--out", out)
+        result = run(images, "--methods", "random", "--n-steps", 2, "--out", out)
         assert result.exit_code == 2
         assert "parts" in result.stderr
 
@@ -295,10 +293,11 @@ def test_nothing_is_left_to_evaluate(tmp_path):
     folder = tmp_path / "broken"
     folder.mkdir()
     (folder / "a.png").write_bytes(b"")
-    result = run("--data", folder, "--out", tmp_path / "run")
+    result = run(folder, "--out", tmp_path / "run")
     assert result.exit_code == 2
     assert "no sample is left" in result.stderr
     assert "a.png" in result.stderr
+    assert "no data at nowhere" in run("nowhere", "--out", tmp_path / "run").stderr
 
 
 def test_spelled_methods():

@@ -102,7 +102,7 @@ def test_a_folder_of_images(tmp_path):
                 pixels = chance.integers(brightness - 30, brightness + 30, (36, 40, 3), np.uint8)
                 Image.fromarray(pixels).save(folder / f"{index}.png")
     options = ("--methods", "saliency", "--fractions", "0.5", "--trials", 1, "--epochs", 1)
-    result = run("--data", tmp_path / "data", *options, "--out", tmp_path / "run")
+    result = run(tmp_path / "data", *options, "--out", tmp_path / "run")
     assert result.exit_code == 0, result.stderr
     assert (tmp_path / "run" / "roar.png").is_file()
 
@@ -110,7 +110,7 @@ def test_a_folder_of_images(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--data", "nothing"), "unknown data set"),
+        (("nothing",), "unknown data set"),
         (("--device", ABSENT), "cannot be used here"),
         (("--device", "gpu"), "unknown device"),
         (("--fractions", "0.5,1"), "fraction"),

@@ -120,7 +120,7 @@ def run(tmp_path):
     for number in range(6):
         pixels = np.random.default_rng(number).integers(0, 255, (32, 32, 3), np.uint8)
         Image.fromarray(pixels).save(images / f"{number}.png")
-    words = ("--method", "dga(n_steps=3)", "--batch-size", "4", "--shard-size", "4", "--threads", "1")
+    words = ("--methods", "dga(n_steps=3)", "--batch-size", "4", "--shard-size", "4", "--threads", "1")
     assert invoke("attribute", images, *words, "--out", tmp_path / "run").exit_code == 0
     return tmp_path / "run"
 

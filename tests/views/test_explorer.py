@@ -25,8 +25,10 @@ from typer.testing import CliRunner
 
 import distillgrad as dg
 from distillgrad.cli import app
-from distillgrad.errors import DistillgradError, InputError
-from distillgrad.views.explorer.session import Models, asked, explained, picture_of
+from distillgrad.errors import DistillgradError, InputError, UnknownNameError
+from distillgrad.views.explorer.models import Models
+from distillgrad.views.explorer.session import checked_settings, explain_picture
+from distillgrad.views.explorer.uploads import picture_of
 
 pytest.importorskip("gradio", reason="gradio is not installed")
 pytestmark = [pytest.mark.filterwarnings("ignore")]  # gradio's and starlette's own, of each other
@@ -43,7 +45,7 @@ def run(tmp_path_factory):
         )
     result = CliRunner().invoke(
         app,
-        ["evaluate", "--data", str(folder / "images"), "--methods", "saliency,random", "--n-steps", "3",
+        ["evaluate", str(folder / "images"), "--methods", "saliency,random", "--n-steps", "3",
          "--out", str(folder / "run")],
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
@@ -55,14 +57,14 @@ def server(run):
     """The server's address; nothing in this process may ask another machine for anything."""
     from distillgrad.views.explorer.server import launched
 
-    asked, connect, look_up = set(), socket.socket.connect, socket.getaddrinfo
+    hosts, connect, look_up = set(), socket.socket.connect, socket.getaddrinfo
 
     def noted_connect(self, address):
-        asked.add(address[0] if isinstance(address, tuple) else "this machine")
+        hosts.add(address[0] if isinstance(address, tuple) else "this machine")
         return connect(self, address)
 
     def noted_look_up(host, *arguments, **options):
-        asked.add(host)
+        hosts.add(host)
         return look_up(host, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patched:
@@ -70,8 +72,8 @@ def server(run):
         patched.setattr(socket, "getaddrinfo", noted_look_up)
         with launched(run, (), "127.0.0.1", 0) as (url, _page):
             yield url.rstrip("/")
-    assert "127.0.0.1" in asked
-    assert asked <= {"127.0.0.1", "localhost", "::1", "this machine", None}
+    assert "127.0.0.1" in hosts
+    assert hosts <= {"127.0.0.1", "localhost", "::1", "this machine", None}
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +107,7 @@ def test_upload_explain_slide_compare_and_download(page, photograph, tmp_path):
     upload(page, photograph)
     page.locator("#maps .card").nth(2).wait_for()
     assert page.locator("#maps figcaption").all_inner_texts()[1:] == ["uniform_fullgrad", "gradient_x_input"]
-    assert page.locator("#prediction .asked").inner_text().startswith("cat")
+    assert page.locator("#prediction .explained").inner_text().startswith("cat")
     page.locator("#maps input[data-slides=overlay]").fill("30")
     assert page.locator("#maps .slides output").inner_text() == "30 %"
     page.get_by_label("the map alone").check()
@@ -350,8 +352,8 @@ def test_what_a_visitor_was_shown_is_not_computed_again():
 
     def ask(methods, before, versus=None, n_steps=3):
         calls.clear()
-        request = asked(methods, n_steps, 0.9, 0)
-        return explained(models, picture, *given, versus, request, lambda: calls.append(1), before)
+        settings = checked_settings(methods, n_steps, 0.9, 0)
+        return explain_picture(models, picture, *given, versus, settings, lambda: calls.append(1), before)
 
     first = ask(["dga", "saliency"], None)
     assert len(calls) == 4 + 1
@@ -374,13 +376,14 @@ def test_a_visitors_session_remembers_only_so_much(monkeypatch):
     from distillgrad.views.explorer import session
 
     map_bytes = 3 * 32 * 32 * 4
-    monkeypatch.setattr(session, "KEPT_BYTES", 2 * map_bytes)
-    models, shown = Models(), None
+    monkeypatch.setattr(session, "REMEMBERED_BYTES", 2 * map_bytes)
+    models, last = Models(), None
+    settings = checked_settings(["saliency", "gradient_x_input"], 3, 0.9, 0)
     for target in ("cat", "dog", "frog", "ship"):
-        request = asked(["saliency", "gradient_x_input"], 3, 0.9, 0)
-        shown = explained(models, picture_of(None), "cifar10-cnn", target, None, request, lambda: None, shown)
-    kept = [(key[2], key[3]) for key in shown.kept]
-    assert kept == [("saliency", 6), ("gradient_x_input", 6), ("saliency", 8), ("gradient_x_input", 8)]
+        given = (models, picture_of(None), "cifar10-cnn", target, None)
+        last = explain_picture(*given, settings, lambda: None, last)
+    remembered = [(key[2], key[3]) for key in last.remembered]
+    assert remembered == [("saliency", 6), ("gradient_x_input", 6), ("saliency", 8), ("gradient_x_input", 8)]
 
 
 def test_a_picture_is_kept_as_it_came(photograph):
@@ -390,8 +393,9 @@ def test_a_picture_is_kept_as_it_came(photograph):
 
 
 def test_a_model_is_shown_by_its_own_name():
-    request = asked(["saliency"], 3, 0.9, 0)
-    made = explained(Models(), picture_of(None), " cifar10-cnn\n", None, None, request, lambda: None)
+    settings = checked_settings(["saliency"], 3, 0.9, 0)
+    given = (Models(), picture_of(None), " cifar10-cnn\n", None, None)
+    made = explain_picture(*given, settings, lambda: None)
     assert made.model == "cifar10-cnn"
 
 
@@ -481,8 +485,16 @@ def test_a_program_cannot_name_a_file_of_the_server_or_an_address(server, photog
 
 
 def test_repeated_methods_cost_nothing():
-    assert asked(["saliency"] * 1000, 3, 0.9, 0).methods == ("saliency",)
-    assert asked(["saliency"] * 1000, 3, 0.9, 0).n_passes == asked(["saliency"], 3, 0.9, 0).n_passes
+    repeated, once = (checked_settings(["saliency"] * times, 3, 0.9, 0) for times in (1000, 1))
+    assert repeated == once
+    assert list(repeated.methods) == ["saliency"]
+
+
+def test_a_method_that_a_visitor_names_is_never_imported(tmp_path, monkeypatch):
+    (tmp_path / "trap.py").write_text("raise SystemExit('code was run')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UnknownNameError):
+        checked_settings(["trap:Method"], 3, 0.9, 0)
 
 
 def _resident():

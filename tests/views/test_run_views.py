@@ -36,7 +36,7 @@ def attributions(tmp_path_factory):
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 255, (40, 32, 3), np.uint8)).save(place / f"{index}.png")
     (folder / "images" / "cat" / "broken.png").write_bytes(b"no image")
-    result = command("attribute", folder / "images", "--method", METHODS, "--out", folder / "run")
+    result = command("attribute", folder / "images", "--methods", METHODS, "--out", folder / "run")
     assert result.exit_code == 0, result.stderr
     return folder / "run"
 

@@ -100,7 +100,7 @@ def attribute(
     """Explain a whole data set into a run of arrays and tables; killed, it goes on where it was."""
     from distillgrad.methods.parsing import parse_methods
     from distillgrad.runs.attribution.request import AttributionRequest
-    from distillgrad.runs.attribution.runner import attribute_data
+    from distillgrad.runs.attribution.runner import run_attribution
     from distillgrad.sources.open_data import open_data
 
     computed_by = engine_of(engine, address, workers, gpus)
@@ -132,12 +132,12 @@ def attribute(
         def on_progress(progress: Progress) -> None:
             show(progress.n_done, progress.n_failed)
             for each in progress.failures if as_json else ():
-                _event("failure", asdict(each))
+                _event("failure", each.record())
             if as_json:
                 _event("progress", {"done": progress.n_done, "failed": progress.n_failed})
 
         try:
-            summary = attribute_data(
+            summary = run_attribution(
                 loaded,
                 images,
                 request,
@@ -152,7 +152,7 @@ def attribute(
                 raise
             complain(str(error))
             raise typer.Exit(1) from error
-    content = {**asdict(summary), "seconds": time.perf_counter() - began}
+    content = {**summary.record(), "seconds": time.perf_counter() - began}
     if as_json:
         _event("end", content)
     else:

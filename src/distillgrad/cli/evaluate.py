@@ -57,13 +57,16 @@ SETTINGS = {
 
 
 def _read_by_a_metric(setting: str) -> Callable[[Mapping[str, Any]], bool]:
-    def holds(request: Mapping[str, Any]) -> bool:
-        from distillgrad.metrics import METRICS
+    return lambda request: any(
+        name in SETTINGS[setting] or _is_a_strangers(name) for name in _names(request["metrics"])
+    )
 
-        names = _names(request["metrics"])
-        return any(name in SETTINGS[setting] or name not in METRICS for name in names)
 
-    return holds
+def _is_a_strangers(name: str) -> bool:
+    from distillgrad.metrics import METRICS
+
+    metric = METRICS.get(name)
+    return metric is None or not metric.measurement.__module__.startswith("distillgrad.")
 
 
 def _is_evaluated(request: Mapping[str, Any]) -> bool:
@@ -130,13 +133,12 @@ def evaluate(
     from distillgrad.methods.parsing import parse_methods
     from distillgrad.metrics.registry import Protocol
     from distillgrad.runs.evaluation.leaderboard import leaderboard_of
-    from distillgrad.runs.evaluation.record import Request
-    from distillgrad.runs.evaluation.runner import evaluate as evaluate_run
-    from distillgrad.runs.evaluation.runner import n_units
+    from distillgrad.runs.evaluation.record import EvaluationRequest
+    from distillgrad.runs.evaluation.runner import n_units, run_evaluation
     from distillgrad.sources.open_data import open_data
     from distillgrad.views.leaderboard import leaderboard_record, leaderboard_rows, save_leaderboard
 
-    request = Request(
+    request = EvaluationRequest(
         model=model,
         data=data,
         methods=parse_methods(methods),
@@ -156,7 +158,7 @@ def evaluate(
     fast = faster(loaded, accelerate, precision)
     try:
         with progress_of("evaluating", n_units(request, len(images)), "explanations and measurements") as on:
-            evaluation = evaluate_run(
+            evaluation = run_evaluation(
                 loaded,
                 images,
                 request,

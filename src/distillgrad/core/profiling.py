@@ -36,6 +36,24 @@ class Profile:
         self._since = now
 
 
+@dataclass
+class Stopwatch:
+    """The time that a block took, once it has ended."""
+
+    seconds: float = 0.0
+
+
+@contextmanager
+def stopwatch(device: torch.device | None = None) -> Iterator[Stopwatch]:
+    """Time what happens inside; on a GPU ``device`` its end is waited for."""
+    watch = Stopwatch()
+    began = time.perf_counter()
+    yield watch
+    if device is not None and device.type == "cuda":
+        torch.cuda.synchronize(device)
+    watch.seconds = time.perf_counter() - began
+
+
 _running: ContextVar[Profile | None] = ContextVar("_running", default=None)
 
 

@@ -10,9 +10,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from distillgrad.core.forward import counted
-from distillgrad.explanations.explanation import predict, seen_by
+from distillgrad.errors import InputError
+from distillgrad.explanations.explanation import Explanation, seen_by
+from distillgrad.methods import create_method
 from distillgrad.methods.dga import Distillation, DistilledGradientAggregation, Masks
 from distillgrad.sources.classifier import LoadedModel
+from distillgrad.sources.model_inputs import class_probabilities
 
 SEQUENCES: Mapping[str, Masks] = {"WC": "weak", "WC + EPC": "both"}
 
@@ -49,7 +52,7 @@ def distil(
     Cost: 2(N+1) gradient passes.
     """
     inputs = seen_by(loaded, image)
-    chosen = int(predict(loaded, inputs).argmax()) if target is None else target
+    chosen = int(class_probabilities(loaded.model, inputs)[0].argmax()) if target is None else target
     model = counted(fast or loaded.model, on_pass)
     sequences = {
         name: DistilledGradientAggregation(model, n_steps, epc_quantile, masks=masks).distill(inputs, chosen)
@@ -62,3 +65,38 @@ def distil(
         parameters={"n_steps": n_steps, "epc_quantile": epc_quantile},
         display=loaded.displayable,
     )
+
+
+def distillation(
+    loaded: LoadedModel,
+    image: Image.Image,
+    explanation: Explanation,
+    *,
+    fast: nn.Module | None = None,
+    on_pass: Callable[[], None] | None = None,
+) -> Distillation:
+    """Return the sequence of the explanation's first DGA map.
+
+    Args:
+        fast: An equivalent of the model to distil with.
+    Raises:
+        InputError: DGA is not among the explanation's methods.
+    Cost: N+1 gradient passes.
+    """
+    parameters = _dga_parameters(explanation)
+    if parameters is None:
+        raise InputError("the sequence is DGA's: choose dga among the methods and explain again")
+    model = fast or loaded.model
+    method: Any = create_method("dga", counted(model, on_pass) if on_pass else model, **parameters)
+    sequence: Distillation = method.distill(seen_by(loaded, image), explanation.scored_target)
+    return sequence
+
+
+def n_anchors(explanation: Explanation) -> int:
+    """Return the number of anchors of the explanation's first DGA map, 0 if there is none."""
+    parameters = _dga_parameters(explanation)
+    return 0 if parameters is None else create_method("dga", nn.Identity(), **parameters).n_passes
+
+
+def _dga_parameters(explanation: Explanation) -> Mapping[str, Any] | None:
+    return next((parameters for name, parameters in explanation.methods.values() if name == "dga"), None)

@@ -6,19 +6,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from distillgrad.core.acceleration.accelerated import Accelerated
 from distillgrad.core.batch import TargetLike
-from distillgrad.core.forward import counted, logit_difference, logits_of
+from distillgrad.core.forward import counted, logit_difference
 from distillgrad.core.profiling import Profile, profiled
 from distillgrad.errors import InputError, TargetError
 from distillgrad.methods import create_method, find_method
 from distillgrad.methods.base import Method
 from distillgrad.methods.parsing import MethodSpecs
 from distillgrad.sources.classifier import LoadedModel
+from distillgrad.sources.model_inputs import class_probabilities
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,6 @@ def seen_by(loaded: LoadedModel, image: Image.Image) -> Tensor:
     return inputs.to(loaded.device)
 
 
-def predict(loaded: LoadedModel, inputs: Tensor) -> Tensor:
-    """Return softmax probabilities ``(classes,)`` of one input. Cost: one forward pass."""
-    with torch.no_grad():
-        return logits_of(loaded.model(inputs))[0].float().softmax(0).cpu()
-
-
 def explain(
     loaded: LoadedModel,
     image: Image.Image,
@@ -127,7 +121,7 @@ def explain(
         TargetError: ``versus`` is the explained class itself.
     """
     inputs = seen_by(loaded, image)
-    probabilities = predict(loaded, inputs)
+    probabilities = class_probabilities(loaded.model, inputs)[0].cpu()
     top = probabilities.topk(min(5, len(probabilities)))
     prediction = Prediction(
         classes=tuple(top.indices.tolist()),

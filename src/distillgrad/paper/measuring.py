@@ -21,8 +21,8 @@ from distillgrad.paper import published
 from distillgrad.paper.exhibit import Setting
 from distillgrad.paper.variants import KNOWN
 from distillgrad.runs.evaluation.leaderboard import Leaderboard, leaderboard_of, per_sample
-from distillgrad.runs.evaluation.record import Evaluation, Request
-from distillgrad.runs.evaluation.runner import evaluate
+from distillgrad.runs.evaluation.record import Evaluation, EvaluationRequest
+from distillgrad.runs.evaluation.runner import run_evaluation
 from distillgrad.sources.open_data import ImageData
 from distillgrad.views.leaderboard import save_leaderboard
 
@@ -105,7 +105,7 @@ def measure(
     """Evaluate those of the methods that can explain this model, into the exhibit's folder."""
     usable, left_out = explainable(setting, methods, images)
     n_features = int(np.prod(setting.loaded.input_size))
-    request = Request(
+    request = EvaluationRequest(
         model=setting.model,
         data=setting.data,
         methods=usable,
@@ -118,7 +118,7 @@ def measure(
         precision=setting.precision,
     )
     out: Path = setting.folder(exhibit) / run
-    evaluation = evaluate(setting.loaded, images, request, out, fast=setting.fast, known=KNOWN)
+    evaluation = run_evaluation(setting.loaded, images, request, out, fast=setting.fast, known=KNOWN)
     label = subject or next(each for each, (name, _) in usable.items() if name == SUBJECT)
     board = leaderboard_of(evaluation, reference=label)
     save_leaderboard(board, out)

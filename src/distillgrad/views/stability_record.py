@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from distillgrad.errors import ParameterError, SourceError
 from distillgrad.metrics.stability import Stability
-from distillgrad.runs.evaluation.record import listed
 from distillgrad.runs.files import written_whole
 from distillgrad.runs.manifest import read_json
+from distillgrad.runs.request import json_list
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.weights import fingerprint
 from distillgrad.views.stability import MEASURES, PREFACE, stability_markdown
@@ -120,7 +120,7 @@ def key_of(loaded: LoadedModel, inputs: Tensor, precision: str = "") -> str:
 def _written(found: Stability | str) -> dict[str, Any]:
     if isinstance(found, str):
         return {"refused": found}
-    values = {measure: listed(getattr(found, measure)) for measure in MEASURES}
+    values = {measure: json_list(getattr(found, measure)) for measure in MEASURES}
     return {"conditions": list(found.conditions), **values}
 
 

@@ -1,4 +1,4 @@
-"""Attributions of a whole data set: planned in shards, computed by an engine, resumed where they ended."""
+"""Runs of attributions over whole data sets: planned in shards, computed by an engine, resumed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from typing import Any
 from torch import nn
 
 from distillgrad.errors import ParameterError, SourceError
-from distillgrad.runs.attribution.job import Job, Shards
+from distillgrad.runs.attribution.job import AttributionJob, Shards, job_of
 from distillgrad.runs.attribution.request import (
     AttributionRequest,
+    attribution_manifest,
     check_request,
-    job_of,
-    manifest_of,
     read_manifest,
 )
 from distillgrad.runs.attribution.store import (
@@ -43,12 +42,12 @@ from distillgrad.sources.open_data import ImageData
 
 _log = logging.getLogger(__name__)
 
-SHOWN_FAILURES = 3
+NAMED_FAILURES = 3
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: images that are done, those among them that failed, and a shard's new failures."""
+    """The progress of a run: images that are done, those among them that failed, a shard's new failures."""
 
     n_done: int
     n_failed: int
@@ -57,7 +56,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run ended: complete, or stopped after a shard."""
+    """The end of a run: complete, or stopped after a shard."""
 
     out: str
     n_entries: int
@@ -66,8 +65,12 @@ class Summary:
     complete: bool
     first_failures: tuple[Entry, ...] = field(default=())
 
+    def record(self) -> dict[str, Any]:
+        """Return the values as JSON has them."""
+        return {**vars(self), "first_failures": [each.record() for each in self.first_failures]}
 
-def attribute_data(
+
+def run_attribution(
     loaded: LoadedModel,
     data: ImageData,
     request: AttributionRequest,
@@ -78,7 +81,7 @@ def attribute_data(
     strict: bool = False,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Summary:
-    """Explains every image of ``data`` into the run at ``out`` (:mod:`~distillgrad.runs.attribution.store`).
+    """Explain every image of ``data`` into the run at ``out`` (:mod:`~distillgrad.runs.attribution.store`).
 
     Shards are planned by the data's order alone, so whatever the engine, the order and the interruptions,
     the files end up the same, byte for byte. An image that fails goes to the failures with its reason.
@@ -111,16 +114,16 @@ def attribute_data(
             finished.add(shard)
             n_done += len(job.layout.places(shard))
             n_failed += len(failed)
-            failures = [*failures, *failed][:SHOWN_FAILURES]
+            failures = [*failures, *failed][:NAMED_FAILURES]
         on_progress(Progress(n_done, n_failed))
         missing = tuple(number for number in range(job.layout.n_shards) if number not in finished)
         pending = Shards(missing, job.layout, data)
-        shown = n_done
+        n_reported = n_done
 
         def on_images(amount: int) -> None:
-            nonlocal shown
-            shown += amount
-            on_progress(Progress(shown, n_failed))
+            nonlocal n_reported
+            n_reported += amount
+            on_progress(Progress(n_reported, n_failed))
 
         if pending:
             here = partial(ShardWorker, job, loaded, fast, on_images)
@@ -130,16 +133,16 @@ def attribute_data(
                     finished.add(report.number)
                     n_failed += len(report.failures)
                     n_done += report.n_explained + len(report.failures)
-                    failures = [*failures, *report.failures][:SHOWN_FAILURES]
-                    on_progress(Progress(max(shown, n_done), n_failed, report.failures))
+                    failures = [*failures, *report.failures][:NAMED_FAILURES]
+                    on_progress(Progress(max(n_reported, n_done), n_failed, report.failures))
         complete = len(finished) == job.layout.n_shards
         if complete and (pending or not folder.has(COMPLETE)):
             assemble(folder, job.layout)
     return Summary(out, len(data), n_done - n_failed, n_failed, complete, tuple(failures))
 
 
-def _finished(folder: RunFolder, job: Job) -> Iterator[tuple[int, list[Entry]]]:
-    """The shards that are there and sound, each with its failures.
+def _finished(folder: RunFolder, job: AttributionJob) -> Iterator[tuple[int, list[Entry]]]:
+    """Yield the shards that are there and sound, each with its failures.
 
     Raises:
         SourceError: the job is strict, and an image failed.
@@ -154,7 +157,7 @@ def _finished(folder: RunFolder, job: Job) -> Iterator[tuple[int, list[Entry]]]:
         except SourceError as error:
             _log.warning("computed again: %s", error)
             continue
-        failed = [each for each in entries if each.stage]
+        failed = [each for each in entries if each.failed_at]
         if job.strict and failed:
             raise SourceError(f"{failed[0].id}: {failed[0].reason} (--strict)")
         yield shard, failed
@@ -170,16 +173,18 @@ def _begin(
 ) -> dict[str, Any]:
     before = _refuse_foreign(folder)
     if before is None:
-        manifest = manifest_of(loaded, data, request, model, default_threads)
+        manifest = attribution_manifest(loaded, data, request, model, default_threads)
         folder.put(MANIFEST, json.dumps(manifest, indent=2).encode())
         return manifest
-    now = manifest_of(loaded, data, request, model, default_threads, before)
-    refuse_another(folder.url, {**before, "written_with": None}, {**now, "written_with": None})
+    now = attribution_manifest(loaded, data, request, model, default_threads, before)
+    refuse_another(
+        folder.url, {**before, "written_with": None}, {**now, "written_with": None}, AttributionRequest
+    )
     return before
 
 
 def _refuse_foreign(folder: RunFolder) -> dict[str, Any] | None:
-    """The manifest of the run that is there, ``None`` where there is nothing.
+    """Return the manifest of the run that is there, ``None`` where there is nothing.
 
     Raises:
         ParameterError: something else is there.
@@ -194,9 +199,9 @@ def _refuse_foreign(folder: RunFolder) -> dict[str, Any] | None:
 
 
 def _visible_in(folder: LocalFolder) -> list[str]:
-    """What is there but the traces of a run that was killed before its manifest was written."""
-    found = folder.root.iterdir() if folder.root.is_dir() else ()
-    return [each.name for each in found if each.name != LOCK and not is_temporary(each)]
+    """Return all names but the traces of a run that was killed before its manifest was written."""
+    paths = folder.root.iterdir() if folder.root.is_dir() else ()
+    return [each.name for each in paths if each.name != LOCK and not is_temporary(each)]
 
 
 def _entries(data: ImageData) -> Iterator[Entry]:
@@ -206,7 +211,7 @@ def _entries(data: ImageData) -> Iterator[Entry]:
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets; the second one interrupts as usual."""
+    """Yield an event that the first Ctrl-C sets; the second one interrupts as usual."""
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopped

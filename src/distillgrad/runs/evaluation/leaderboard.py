@@ -1,4 +1,4 @@
-"""Methods compared by what an evaluation measured: means with intervals, and paired differences."""
+"""Leaderboards: methods compared by an evaluation, in means with intervals and in paired differences."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ ARROWS = {"higher": "↑", "lower": "↓"}
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Methods compared by each metric, over the samples of an evaluation.
+    """A comparison of methods by each metric, over the samples of an evaluation.
 
     Attributes:
         methods: From the best to the worst by the first metric.
         comparisons: By metric; of a metric with several values per sample, of their mean.
         along: By metric with several values per sample and by method, an interval for each of them.
-        evaluation: What was measured.
+        evaluation: The measurements.
     """
 
     methods: tuple[str, ...]
@@ -34,7 +34,7 @@ class Leaderboard:
 
 
 def leaderboard_of(evaluation: Evaluation, *, reference: str | None = None) -> Leaderboard:
-    """Means with 95 % bootstrap intervals over samples, and paired differences to the best.
+    """Return means with 95 % bootstrap intervals over samples, and paired differences to the best.
 
     Args:
         reference: The method that the others are compared to, instead of each metric's best.
@@ -66,7 +66,7 @@ def leaderboard_of(evaluation: Evaluation, *, reference: str | None = None) -> L
 
 
 def per_sample(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean over the axis that a metric may have; NaN only where nothing on it is defined."""
+    """Return the mean over the axis that a metric may have; NaN only where nothing on it is defined."""
     if values.ndim == 1:
         return values
     defined = np.isfinite(values)

@@ -1,8 +1,9 @@
-"""An evaluation: images, explained by methods, measured by metrics; resumable, every sample's values kept."""
+"""Runs of evaluations: images explained by methods and measured by metrics, resumable, every value kept."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,23 +13,35 @@ from distillgrad.methods import METHODS
 from distillgrad.methods.base import Method
 from distillgrad.runs.engines.engine import Engine
 from distillgrad.runs.engines.local import LocalEngine
-from distillgrad.runs.evaluation.record import Evaluation, Request, assembled, manifest_of, part_of
-from distillgrad.runs.evaluation.worker import Batch, BatchWorker, EvaluationJob, measurements_of, needs_masks
+from distillgrad.runs.evaluation.record import (
+    Evaluation,
+    EvaluationRequest,
+    assembled,
+    evaluation_manifest,
+    part_of,
+)
+from distillgrad.runs.evaluation.worker import (
+    EvaluationJob,
+    EvaluationUnit,
+    EvaluationWorker,
+    measurements_of,
+    needs_masks,
+)
 from distillgrad.runs.manifest import begin
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.models import portable_spec
 from distillgrad.sources.open_data import ImageData
 
 
-def n_units(request: Request, n_samples: int) -> int:
-    """How often ``on_unit`` will be called with one image each: for each method and measurement."""
+def n_units(request: EvaluationRequest, n_samples: int) -> int:
+    """Return how many images ``on_unit`` will be told of in all: each for every method and measurement."""
     return n_samples * (len(request.methods) + len(measurements_of(request.metrics)))
 
 
-def evaluate(
+def run_evaluation(
     loaded: LoadedModel,
     data: ImageData,
-    request: Request,
+    request: EvaluationRequest,
     out: Path,
     *,
     fast: Model | None = None,
@@ -38,18 +51,18 @@ def evaluate(
     threads: int | None = None,
     device: str = "cpu",
 ) -> Evaluation:
-    """Explains the images of ``data`` and measures the explanations, batch by batch, into ``out``.
+    """Explain the images of ``data`` and measure the explanations, batch by batch, into ``out``.
 
     The explained class is the predicted one. A batch's values are written when it is done, whole or not at
     all; a second call with the same request computes only the batches that are not there.
 
     Args:
         fast: An equivalent of ``loaded.model`` for whatever does not look at its layers.
-        known: Where the request's methods are looked up: ``METHODS``, and perhaps your own beside them.
+        known: The methods among which the request's are looked up: ``METHODS``, and perhaps your own.
         on_unit: Called with a number of images whenever a method or measurement is done with them.
-        engine: Where the batches are computed; by default in this process.
-        threads: That a batch is computed with; by default as the engine has them.
-        device: Of workers in other processes.
+        engine: Computes the batches; by default in this process.
+        threads: Those that a batch is computed with; by default as the engine has them.
+        device: The one of workers in other processes.
     Raises:
         ParameterError: ``out`` holds a run of another request; says what differs.
         InputError: labels or masks that the data does not have; no sample left.
@@ -58,12 +71,11 @@ def evaluate(
     _check(request, data)
     engine = engine or LocalEngine()
     threads = threads or engine.default_threads
-    manifest = manifest_of(loaded, data, request)
-    begin(out, manifest)
+    manifest = evaluation_manifest(loaded, data, request)
+    begin(out, manifest, EvaluationRequest)
     job = EvaluationJob(
-        model=portable_spec(request.model),
+        request=replace(request, model=portable_spec(request.model)),
         weights=manifest["weights"],
-        request=request,
         out=out.absolute(),
         device=device,
         threads=threads,
@@ -71,31 +83,33 @@ def evaluate(
     )
     starts = range(0, len(data), request.batch_size)
     batches = [range(start, min(start + request.batch_size, len(data))) for start in starts]
-    pending = [Batch(places, data.part(places)) for places in batches if not part_of(out, places).is_file()]
-    n_done = n_shown = 0
+    pending = [
+        EvaluationUnit(places, data.part(places)) for places in batches if not part_of(out, places).is_file()
+    ]
+    n_done = n_reported = 0
 
-    def show(amount: int) -> None:
-        nonlocal n_shown
-        n_shown += amount
+    def report(amount: int) -> None:
+        nonlocal n_reported
+        n_reported += amount
         on_unit(amount)
 
     def done(n_images: int) -> None:
-        """What workers in other processes do not show in between."""
+        """Report what workers in other processes do not report in between."""
         nonlocal n_done
         n_done += n_units(request, n_images)
-        if n_done > n_shown:
-            show(n_done - n_shown)
+        if n_done > n_reported:
+            report(n_done - n_reported)
 
     done(len(data) - sum(len(each.places) for each in pending))
     if pending:
-        here = partial(BatchWorker, job, loaded, fast or loaded.model, show)
-        with engine.workers(partial(BatchWorker, job), here=here, cpus=threads) as workers:
-            for batch, _ in workers.map(pending):
-                done(len(batch.places))
+        here = partial(EvaluationWorker, job, loaded, fast or loaded.model, report)
+        with engine.workers(partial(EvaluationWorker, job), here=here, cpus=threads) as workers:
+            for unit, _ in workers.map(pending):
+                done(len(unit.places))
     return assembled([part_of(out, places) for places in batches], manifest)
 
 
-def _check(request: Request, data: ImageData) -> None:
+def _check(request: EvaluationRequest, data: ImageData) -> None:
     if not request.methods:
         raise ParameterError("no method is asked for")
     if not measurements_of(request.metrics):

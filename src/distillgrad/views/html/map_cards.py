@@ -37,12 +37,12 @@ def prediction_list(explanation: Explanation) -> str:
     said = explanation.prediction
     lines = ""
     for index, name, probability in zip(said.classes, said.names, said.probabilities, strict=True):
-        asked = ' class="asked"' if index == explanation.target else ""
+        asked = ' class="explained"' if index == explanation.target else ""
         lines += (
             f"<li{asked}><span>{text(name)}</span><span>{probability:.1%}</span>"
             f'<span class="bar"><span style="width:{100 * probability:.1f}%"></span></span></li>'
         )
-    return f'<ol class="said">{lines}</ol>'
+    return f'<ol class="prediction">{lines}</ol>'
 
 
 def map_panel(

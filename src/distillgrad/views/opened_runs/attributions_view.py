@@ -55,7 +55,7 @@ def attributions_view(run: Path, model: str | None = None, named: Collection[str
         partial(_images, opened, data), spec, weights, "Maps are not laid over the images",
         model=model, named=named, classes=opened.classes,
     )  # fmt: skip
-    samples = tuple(_sample(each) for each in entries if each.stage is None)
+    samples = tuple(_sample(each) for each in entries if each.failed_at is None)
     return RunView(
         name=name,
         model=spec,
@@ -132,7 +132,7 @@ def _failures(opened: AttributionRun) -> str:
     rows = [
         [
             Cell(text(each.id)),
-            Cell(text(STAGES.get(each.stage or "", each.stage))),
+            Cell(text(STAGES.get(each.failed_at or "", each.failed_at))),
             Cell(text(each.reason)),
         ]
         for each in opened.failures[:FAILURES_SHOWN]

@@ -7,13 +7,14 @@ import math
 import numpy as np
 
 from distillgrad.errors import SourceError
+from distillgrad.explanations.disagreement import disagreement
 from distillgrad.explanations.explanation import Explanation, Prediction
 from distillgrad.views.figures.explanation_figures import colours, heat_map, own_scales
 from distillgrad.views.html.encoded_pictures import data_uri, is_coarse
 from distillgrad.views.html.map_cards import map_panel
 from distillgrad.views.html.page import text
 from distillgrad.views.numbers import decimal
-from distillgrad.views.opened_runs.run_images import COMPARED, RunSample, RunView, disagreement_of
+from distillgrad.views.opened_runs.run_images import COMPARED, RunSample, RunView
 
 THUMBNAIL = 224
 
@@ -48,7 +49,7 @@ def sample_card(view: RunView, sample: RunSample, *, at_most: int | None = None)
         caption = f"<strong>{_breakable(label)}</strong><br>{_values(sample, label)}"
         pictures += _figure(drawn, f"map by {label}", caption, at_most, None if image else sample.position)
     spread = sample.spread if math.isfinite(sample.spread) else 0.0
-    apart = disagreement_of(maps)
+    apart = disagreement(maps)
     differ = f"<small>maps correlate by {1 - apart:.2f}</small>" if math.isfinite(apart) else ""
     return (
         f'<article class="sample" data-position="{sample.position}" data-wrong="{int(bool(sample.wrong))}" '

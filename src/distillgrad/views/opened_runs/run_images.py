@@ -6,16 +6,14 @@ import hashlib
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from itertools import combinations
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from distillgrad.core.ranking import pixel_attributions
 from distillgrad.errors import DistillgradError, SourceError
+from distillgrad.explanations.disagreement import disagreement
 from distillgrad.explanations.explanation import seen_by
-from distillgrad.metrics.similarity import spearman
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.models import load_model
 from distillgrad.sources.open_data import ImageData
@@ -164,21 +162,6 @@ def explainable_of(
     return Explainable(images, loaded, reason or (why_not and f"{without_model}: {why_not}"), classes)
 
 
-def disagreement_of(maps: Mapping[str, Tensor]) -> float:
-    """1 less the mean rank correlation (Spearman) of each pair of methods' maps of the pixels, from 0 to 2.
-
-    NaN where there are no two maps of the same size that rank anything. Cost: two sorts for each pair.
-    """
-    pixels = [pixel_attributions(each[None].double()) for each in maps.values()]
-    found = [
-        float(spearman(one, other))
-        for one, other in combinations(pixels, 2)
-        if one.shape == other.shape and bool(one.isfinite().all() and other.isfinite().all())
-    ]
-    known = [each for each in found if math.isfinite(each)]
-    return 1 - sum(known) / len(known) if known else math.nan
-
-
 def in_order(view: RunView, order: str, disagreements: Mapping[int, float]) -> list[RunSample]:
     """The samples, in one of ``ORDERS``; what an order cannot tell apart stays as in the data.
 
@@ -215,7 +198,7 @@ def disagreements(
     for sample in view.samples[:COMPARED]:
         if sample.position not in found:
             try:
-                found[sample.position] = disagreement_of(view.maps(sample))
+                found[sample.position] = disagreement(view.maps(sample))
             except SourceError:
                 found[sample.position] = math.nan  # its card says why
         on_sample()

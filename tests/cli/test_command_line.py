@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 import distillgrad as dg
 from distillgrad.cli import app
 from distillgrad.sources.images import sample_photograph
+from networks import SMALL
 
 
 def run(*arguments):
@@ -80,18 +82,16 @@ def test_distill_writes_strip_and_scores(tmp_path, photograph):
 
 
 def test_every_method_can_be_asked_for(tmp_path, photograph, few_segments):
-    slow = {
-        "rise",
-        "agi",
-        "guided_ig",
-        "spectral_ig",
-    }  # a second each with their defaults; the contracts have them
-    methods = [method for method in dg.METHODS if method not in slow]
-    result = run("explain", photograph, "--methods", ",".join(methods), "--out", tmp_path)
+    """With few steps, samples or masks: with all, some take seconds."""
+    few = {
+        name: ",".join(f"{key}={value}" for key, value in SMALL.get(name, {}).items()) for name in dg.METHODS
+    }
+    labels = [f"{name}({words})" if words else name for name, words in few.items()]
+    result = run("explain", photograph, "--methods", ",".join(labels), "--out", tmp_path)
     assert result.exit_code == 0, result.stderr
-    assert {f"chelsea.{method}.npy" for method in methods} <= set(os.listdir(tmp_path))
     record = json.loads((tmp_path / "chelsea.json").read_text())
-    assert list(record["methods"]) == methods
+    assert list(record["methods"]) == list(record["files"]["attributions"]) == labels
+    assert all(Path(each).is_file() for each in record["files"]["attributions"].values())
 
 
 def test_images_of_one_name_do_not_overwrite_each_other(tmp_path):

@@ -3,6 +3,7 @@
 import re
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,7 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "boxes" / "index.csv").write_text("file,class_name,x0,y0,x1,y1\ncat.jpg,cat,100,20,420,280\n")
     load = models.load_model
 
+    @cache
     def small(spec, *, pretrained=True):
         """Networks of other libraries at random, and on small images; the rest as it is."""
         if not spec.startswith(("torchvision:", "timm:")):

@@ -20,6 +20,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from small_runs import made, noise_images
 from typer.testing import CliRunner
 
 import distillgrad as dg
@@ -70,12 +71,8 @@ def said(out):
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     """Fifty images, of which two are broken."""
-    folder = tmp_path_factory.mktemp("data") / "images"
-    folder.mkdir()
-    chance = np.random.default_rng(0)
-    for number in range(50):
-        pixels = chance.integers(0, 255, (36, 40, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number}.png")
+    names = [f"{number}.png" for number in range(50)]
+    folder = noise_images(tmp_path_factory.mktemp("data") / "images", names, (40, 36))
     (folder / "17.png").write_bytes(b"no image")
     (folder / "30.png").write_bytes((folder / "31.png").read_bytes()[:900])
     return folder
@@ -83,10 +80,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(images, tmp_path_factory):
-    out = tmp_path_factory.mktemp("undisturbed") / "run"
-    result = run(images, *SMALL, "--out", out)
-    assert result.exit_code == 0, result.stderr
-    return out
+    return made("attribute", images, *SMALL, out=tmp_path_factory.mktemp("undisturbed") / "run")
 
 
 def test_the_run_is_what_the_methods_return(images, undisturbed):

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import processes
 import pytest
 import torch
 from PIL import Image
+from small_runs import made, noise_images
 from typer.testing import CliRunner
 
 import distillgrad as dg
@@ -30,13 +32,31 @@ def run(*arguments):
 @pytest.fixture
 def images(tmp_path):
     """Five of noise in class folders, one of which holds a file that is no image."""
-    random = np.random.default_rng(0)
-    for index, name in enumerate(("cat", "cat", "dog", "frog", "ship")):
-        folder = tmp_path / "images" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(random.integers(0, 255, (40, 40, 3), np.uint8)).save(folder / f"{index}.png")
-    (tmp_path / "images" / "ship" / "broken.png").write_bytes(b"no image")
-    return tmp_path / "images"
+    return five_images(tmp_path / "images")
+
+
+def five_images(folder):
+    names = [f"{name}/{index}.png" for index, name in enumerate(("cat", "cat", "dog", "frog", "ship"))]
+    noise_images(folder, names)
+    (folder / "ship" / "broken.png").write_bytes(b"no image")
+    return folder
+
+
+QUICK = ("--methods", "random", "--n-steps", 2)
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """A folder with images and a run on them."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    made("evaluate", five_images(folder / "images"), *QUICK, out=folder / "run")
+    return folder
+
+
+@pytest.fixture
+def again(evaluated, tmp_path):
+    """The words that made a run, of which the folder at their end is a copy."""
+    return evaluated / "images", *QUICK, "--out", shutil.copytree(evaluated / "run", tmp_path / "run")
 
 
 def test_values_are_the_metrics_own_and_the_board_is_their_mean(images, tmp_path):
@@ -141,24 +161,21 @@ def test_stopped_by_hand_it_says_how_to_go_on(images, tmp_path, monkeypatch):
     assert "the same command goes on" in " ".join(result.stderr.split())
 
 
-def test_another_request_is_refused_and_says_what_differs(images, tmp_path):
-    out, options = tmp_path / "run", ("--n-steps", 2, "--methods", "random")
-    assert run(*options, images, "--out", out).exit_code == 0
-    again = run(*options, images, "--out", out, "--seed", 1)
-    assert again.exit_code == 2
-    assert "its protocol differs" in again.stderr
-    other = run("--n-steps", 2, "--methods", "saliency", images, "--limit", 2, "--out", out)
+def test_another_request_is_refused_and_says_what_differs(again):
+    seeded = run(*again, "--seed", 1)
+    assert seeded.exit_code == 2
+    assert "its protocol differs" in seeded.stderr
+    other = run(*again, "--methods", "saliency", "--limit", 2)
     assert "its data and methods differ" in other.stderr
 
 
-def test_a_run_from_before_precision_could_be_asked_for_goes_on_in_float32_alone(images, tmp_path):
-    options = ("--n-steps", 2, "--methods", "random", images, "--out", tmp_path / "run")
-    assert run(*options).exit_code == 0
-    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+def test_a_run_from_before_precision_could_be_asked_for_goes_on_in_float32_alone(again):
+    path = again[-1] / "manifest.json"
+    manifest = json.loads(path.read_text())
     assert manifest.pop("precision") == "float32"
-    (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
-    assert run(*options).exit_code == 0
-    other = run(*options, "--precision", "bfloat16")
+    path.write_text(json.dumps(manifest))
+    assert run(*again).exit_code == 0
+    other = run(*again, "--precision", "bfloat16")
     assert (other.exit_code, "its precision differs" in other.stderr) == (2, True)
 
 
@@ -273,13 +290,11 @@ def test_wrong_requests(images, tmp_path, options, words):
     assert "Traceback" not in result.stderr
 
 
-def test_broken_parts_are_named(images, tmp_path):
-    out = tmp_path / "run"
-    assert run(images, "--methods", "random", "--n-steps", 2, "--out", out).exit_code == 0
-    (part,) = (out / "parts").iterdir()
+def test_broken_parts_are_named(again):
+    (part,) = (again[-1] / "parts").iterdir()
     for content in ("{", "{}", "[]"):
         part.write_text(content)
-        result = run(images, "--methods", "random", "--n-steps", 2, "--out", out)
+        result = run(*again)
         assert result.exit_code == 2
         assert "parts" in result.stderr
 

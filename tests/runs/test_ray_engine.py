@@ -11,10 +11,9 @@ from types import SimpleNamespace
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from small_runs import noise_images
 from typer.testing import CliRunner
 
 import distillgrad as dg
@@ -55,11 +54,8 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "images"
-    folder.mkdir()
-    chance = np.random.default_rng(0)
-    for number in range(40):
-        Image.fromarray(chance.integers(0, 255, (36, 40, 3), np.uint8)).save(folder / f"{number}.png")
+    names = [f"{number}.png" for number in range(40)]
+    folder = noise_images(tmp_path_factory.mktemp("data") / "images", names, (40, 36))
     (folder / "17.png").write_bytes(b"no image")
     return folder
 

@@ -21,6 +21,7 @@ import pytest
 import torch
 from pages import chromium, fits_a_phone, serious_issues
 from PIL import Image
+from small_runs import made, noise_images
 from typer.testing import CliRunner
 
 import distillgrad as dg
@@ -37,19 +38,10 @@ pytestmark = [pytest.mark.filterwarnings("ignore")]  # gradio's and starlette's 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("explored")
-    random = np.random.default_rng(0)
-    for index, name in enumerate(("cat", "dog", "frog")):
-        (folder / "images" / name).mkdir(parents=True)
-        Image.fromarray(random.integers(0, 255, (32, 32, 3), np.uint8)).save(
-            folder / "images" / name / f"{index}.png"
-        )
-    result = CliRunner().invoke(
-        app,
-        ["evaluate", str(folder / "images"), "--methods", "saliency,random", "--n-steps", "3",
-         "--out", str(folder / "run")],
-    )  # fmt: skip
-    assert result.exit_code == 0, result.stderr
-    return folder / "run"
+    names = [f"{name}/{index}.png" for index, name in enumerate(("cat", "dog", "frog"))]
+    noise_images(folder / "images", names, (32, 32))
+    words = ("--methods", "saliency,random", "--n-steps", 3)
+    return made("evaluate", folder / "images", *words, out=folder / "run")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 from pages import chromium, fits_a_phone, invalid, serious_issues
-from PIL import Image
+from small_runs import made, noise_images
 from typer.testing import CliRunner
 
 import distillgrad as dg
@@ -22,17 +22,10 @@ def run(*arguments):
 def evaluation(tmp_path_factory):
     """Of a hundred small images in two class folders, so that the model is sometimes wrong."""
     folder = tmp_path_factory.mktemp("evaluated")
-    random = np.random.default_rng(0)
-    for index in range(100):
-        place = folder / "images" / ("cat" if index % 2 else "frog")
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(random.integers(0, 255, (32, 32, 3), np.uint8)).save(place / f"{index}.png")
-    result = run(
-        "evaluate", folder / "images", "--methods", "dga(n_steps=2),saliency,random",
-        "--n-steps", 3, "--batch-size", 50, "--out", folder / "run",
-    )  # fmt: skip
-    assert result.exit_code == 0, result.stderr
-    return folder / "run"
+    names = [f"{'cat' if index % 2 else 'frog'}/{index}.png" for index in range(100)]
+    noise_images(folder / "images", names, (32, 32))
+    words = ("--methods", "dga(n_steps=2),saliency,random", "--n-steps", 3, "--batch-size", 50)
+    return made("evaluate", folder / "images", *words, out=folder / "run")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from pages import chromium, fits_a_phone, invalid, serious_issues
-from PIL import Image
+from small_runs import made, noise_images
 from typer.testing import CliRunner
 
 import distillgrad as dg
@@ -30,15 +30,10 @@ def command(*arguments):
 def attributions(tmp_path_factory):
     """Of six images in two class folders and a broken one."""
     folder = tmp_path_factory.mktemp("attributed")
-    random = np.random.default_rng(0)
-    for index in range(6):
-        place = folder / "images" / ("cat" if index % 2 else "frog")
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(random.integers(0, 255, (40, 32, 3), np.uint8)).save(place / f"{index}.png")
+    names = [f"{'cat' if index % 2 else 'frog'}/{index}.png" for index in range(6)]
+    noise_images(folder / "images", names, (32, 40))
     (folder / "images" / "cat" / "broken.png").write_bytes(b"no image")
-    result = command("attribute", folder / "images", "--methods", METHODS, "--out", folder / "run")
-    assert result.exit_code == 0, result.stderr
-    return folder / "run"
+    return made("attribute", folder / "images", "--methods", METHODS, out=folder / "run")
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def fast_model(loaded: LoadedModel, accelerated: bool, precision: Precision) -> 
     if accelerated:
         return equivalent_or_itself(loaded, loaded.device, precision)
     if precision != "float32":
-        raise ParameterError(f"precision {precision!r} is the accelerated model's: leave accelerated=False")
+        raise ParameterError(f"{precision} needs the accelerated model: leave accelerated=False out")
     return None
 
 

@@ -101,7 +101,7 @@ def open_evaluation(run: Path) -> Evaluation:
     wrong = [each for each, is_right in LAYOUT.items() if not is_right(manifest[each])]
     if wrong:
         raise SourceError(f"{name} holds a manifest in another layout: {', '.join(wrong)}")
-    found = read_evaluation(run)
+    found = read_evaluation(run, manifest)
     if not all(found.values.values()) or not found.values:
         raise SourceError(f"{name} holds no values: 'distillgrad evaluate' makes a run that does")
     return found

@@ -88,9 +88,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_table(undisturbed, tmp_p
     with started(out) as process:
         process.join(120)
         assert process.exitcode == 0, said.read_text()
-    one, other = (
-        json.loads((folder / "roar.json").read_text())["explanations"] for folder in (out, undisturbed)
-    )
+    tables = [json.loads((each / "roar.json").read_text()) for each in (out, undisturbed)]
     assert tables[0]["explanations"] == tables[1]["explanations"]
 
 

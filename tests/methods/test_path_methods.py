@@ -12,7 +12,8 @@ from torch import nn
 
 from distillgrad.errors import ModelError, ParameterError, TargetError, UnknownNameError
 from distillgrad.methods.agi import AGI
-from distillgrad.methods.path import QUADRATURES, GuidedIG, IntegratedGradients, advanced
+from distillgrad.methods.guided_ig import GuidedIG, advanced
+from distillgrad.methods.integrated_gradients import QUADRATURES, IntegratedGradients
 from distillgrad.methods.smoothgrad import SmoothGrad, VarGrad
 from networks import FunctionalReused, convolutional, dense
 

@@ -13,7 +13,9 @@ from torch import nn
 import distillgrad as dg
 from distillgrad.methods import xrai
 from distillgrad.methods.lime import Lime, patches
-from distillgrad.methods.perturbation import RISE, Occlusion, Random
+from distillgrad.methods.occlusion import Occlusion
+from distillgrad.methods.random import Random
+from distillgrad.methods.rise import RISE
 from distillgrad.methods.xrai import XRAI, enlarged, ranked_regions, segments
 from networks import convolutional
 

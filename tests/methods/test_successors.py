@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from distillgrad.errors import InputError, ParameterError, UnknownNameError
+from distillgrad.methods.guided_ig import GuidedIG
 from distillgrad.methods.idgi import IDGI, PATHS, squared_direction
-from distillgrad.methods.path import GuidedIG, IntegratedGradients
+from distillgrad.methods.integrated_gradients import IntegratedGradients
 from distillgrad.methods.samp import DIRECTIONS, SAMP, salient_step
 from distillgrad.methods.spectral_ig import SpectralIG
 from networks import convolutional, dense

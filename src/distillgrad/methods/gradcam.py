@@ -17,7 +17,7 @@ from distillgrad.core.trace import differentiable
 from distillgrad.core.working_copy import plain_module, working_copy
 from distillgrad.errors import InputError, ModelError, ParameterError, UnknownNameError
 from distillgrad.methods.base import GradientMethod
-from distillgrad.methods.captum_call import captum_request
+from distillgrad.methods.captum_call import captum_forward
 
 
 class GradCAM(GradientMethod):
@@ -158,7 +158,7 @@ class _Watched(TorchFunctionMode):
 def _scored(network: nn.Module, batch: Batch) -> Callable[..., Tensor]:
     """The batch's scores ``(N,)`` as a function for Captum."""
     target, n = batch.target, len(batch)
-    function, _ = captum_request(
+    function, _ = captum_forward(
         network, replace(batch, target=lambda output: differentiable(select(output, target, n)))
     )
     return function

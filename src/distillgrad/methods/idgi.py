@@ -12,7 +12,8 @@ from distillgrad.core.batch import Batch
 from distillgrad.core.forward import Model, scores
 from distillgrad.errors import UnknownNameError
 from distillgrad.methods.base import GradientMethod, whole_number
-from distillgrad.methods.path import PathPoint, guided_path, straight_path
+from distillgrad.methods.guided_ig import guided_path
+from distillgrad.methods.path import PathPoint, straight_path
 from distillgrad.methods.spectral_ig import expect_matrices, spectral_path
 
 PATHS: dict[str, Callable[[Model, Batch, int], Iterator[PathPoint]]] = {

@@ -15,7 +15,7 @@ from distillgrad.core.forward import Model
 from distillgrad.core.optional import optional
 from distillgrad.errors import InputError
 from distillgrad.methods.base import GradientMethod, whole_number
-from distillgrad.methods.path import IntegratedGradients
+from distillgrad.methods.integrated_gradients import IntegratedGradients
 
 SCALES = (50, 100, 150, 250, 500, 1200)
 SIGMA = 0.8

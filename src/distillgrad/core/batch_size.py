@@ -1,4 +1,4 @@
-"""How many rows at a time: the number at which a row costs least, found once per model and device."""
+"""The number of rows at a time at which a row costs least, found once per model and device."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _known: weakref.WeakKeyDictionary[Any, dict[Any, _Found]] = weakref.WeakKeyDicti
 
 
 def best_batch_size(model: Model, batch: Batch, *, gradients: bool) -> int:
-    """The size, up to the batch's own, at which a pass costs least per row.
+    """Return the size, up to the batch's own, at which a pass costs least per row.
 
     Powers of two are timed until a row gets dearer or memory ends. What was found is remembered for the
     model, the device and the shape of a row; a larger batch is measured beyond what was tried.

@@ -20,7 +20,7 @@ DEVIATIONS = 3
 
 
 def count_below(quantile: float, n_features: int) -> int:
-    """The number of ranks ``r`` with ``r/d ≤ q``: ``⌊q·d⌋`` of the number that was meant, not of its float.
+    """Return how many ranks ``r`` have ``r/d ≤ q``: ``⌊q·d⌋`` of the number that was meant, not its float.
 
     >>> count_below(0.29, 100), int(0.29 * 100)
     (29, 28)
@@ -31,7 +31,7 @@ def count_below(quantile: float, n_features: int) -> int:
 
 
 def order_statistic(values: Tensor, count: int) -> Tensor:
-    """The ``(count+1)``-th smallest value of each row of ``(N, d)``, as ``(N, 1)``; infinity for count ≥ d.
+    """Return the ``(count+1)``-th smallest value of each row ``(N, d)``, as ``(N, 1)``; infinity from d on.
 
     Exact: a value that occurs in the row, no interpolation. Cost: one selection, no sort.
     """
@@ -45,7 +45,7 @@ def order_statistic(values: Tensor, count: int) -> Tensor:
 
 
 def _selected(row: NDArray[Any], rank: int) -> float:
-    """The value with ``rank`` values below it in sorted order, NaN last.
+    """Return the value with ``rank`` values below it in sorted order, NaN last.
 
     A sorted sample brackets the value, two comparisons over the row confirm the bracket, and what lies
     within goes on. As fast as ``numpy.partition`` where all values differ; where half of them are equal, as
@@ -108,7 +108,7 @@ def above_lowest(values: Tensor, count: int) -> Tensor:
 
 
 def pixel_attributions(attributions: Tensor) -> Tensor:
-    """Attributions of pixels ``(N, H, W)`` from those of features ``(N, C, H, W)``: their signed sum."""
+    """Return attributions of pixels ``(N, H, W)``: the signed sum of the features', ``(N, C, H, W)``."""
     if attributions.ndim != 4:
         raise InputError(
             f"expected attributions of images, (N, C, H, W); got shape {tuple(attributions.shape)}"
@@ -117,7 +117,7 @@ def pixel_attributions(attributions: Tensor) -> Tensor:
 
 
 def most_relevant(values: Tensor, fraction: float) -> Tensor:
-    """The ``⌈fraction·d⌉`` highest of each row of ``(N, d)``, as a Boolean mask; ties go by index.
+    """Return a mask of the ``⌈fraction·d⌉`` highest of each row of ``(N, d)``; ties go by index.
 
     A row's lowest value counts as not relevant: of a constant row nothing is marked.
     """
@@ -128,7 +128,7 @@ def most_relevant(values: Tensor, fraction: float) -> Tensor:
 
 
 def removal_ranks(values: Tensor, *, highest_first: bool) -> Tensor:
-    """The place of each of ``(N, d)`` values in the order in which they are removed, from 0.
+    """Return the place of each of ``(N, d)`` values in the order in which they are removed, from 0.
 
     Ties go by index, in both orders, so that every row is a permutation. Cost: one stable sort.
     """

@@ -1,4 +1,4 @@
-"""What one forward pass computes from the inputs, and in which modules: who has no rule for what.
+"""The calls that one forward pass makes with the inputs, and the modules they are made in.
 
 Libraries that exchange the gradient of modules they know leave every other operation its plain gradient,
 without a word. So a pass is watched before, and a model for which that would be wrong is refused by name.
@@ -54,7 +54,7 @@ class Call:
 
 
 class Trace(TorchFunctionMode):
-    """What one forward pass of a working copy computes from the inputs, and in which modules."""
+    """The calls that one forward pass of a working copy makes with the inputs, and their modules."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Trace(TorchFunctionMode):
         self._within: list[nn.Module] = [network]
 
     def score(self, batch: Batch, target: Target) -> Tensor:
-        """The copy's score, watched."""
+        """Return the copy's score, watched."""
         handles = []
         for module in self.names:
             handles.append(module.register_forward_pre_hook(self._enter))
@@ -117,7 +117,7 @@ class Trace(TorchFunctionMode):
 
 
 def _reached(node: Any) -> set[Any]:
-    """The autograd graph that ``node`` is computed by: an unused auxiliary head is not in it."""
+    """Return the autograd graph that ``node`` is computed by: an unused auxiliary head is not in it."""
     found, rest = set(), [node]
     while rest:
         node = rest.pop()
@@ -128,7 +128,7 @@ def _reached(node: Any) -> set[Any]:
 
 
 def _dependent(values: Iterable[Any]) -> Iterator[Tensor]:
-    """The tensors among ``values`` that require a gradient."""
+    """Return the tensors among ``values`` that require a gradient."""
     for value in values:
         if isinstance(value, Tensor):
             if value.requires_grad:
@@ -138,7 +138,7 @@ def _dependent(values: Iterable[Any]) -> Iterator[Tensor]:
 
 
 def _name_of(function: Any) -> str:
-    """``"relu"`` for ``torch.relu``, ``functional.relu``, ``Tensor.relu`` and ``Tensor.relu_``."""
+    """Return ``"relu"`` for ``torch.relu``, ``functional.relu``, ``Tensor.relu`` and ``Tensor.relu_``."""
     name: str = getattr(function, "__name__", repr(function))
     if name == "__get__":
         name = function.__self__.__name__
@@ -146,7 +146,7 @@ def _name_of(function: Any) -> str:
 
 
 def kind_of(call: Call) -> str:
-    """What is wrong with a call: ``"GELU"`` for a layer's, ``"gelu() as a function in Block"`` otherwise."""
+    """Return what is wrong with a call: ``"GELU"`` for a layer's, else ``"gelu() as a function in Block"``."""
     kind = type(call.module).__name__
     if type(call.module).__module__.startswith("torch.nn.modules") and not list(call.module.children()):
         return kind
@@ -156,7 +156,7 @@ def kind_of(call: Call) -> str:
 
 
 def reused(trace: Trace, kinds: tuple[type[nn.Module], ...]) -> dict[str, list[str]]:
-    """By kind, the modules of these kinds that were called more than once."""
+    """Return by kind the modules of these kinds that were called more than once."""
     found: dict[str, list[str]] = {}
     for module, n in trace.n_calls.items():
         if n > 1 and type(module) in kinds:
@@ -165,7 +165,7 @@ def reused(trace: Trace, kinds: tuple[type[nn.Module], ...]) -> dict[str, list[s
 
 
 def expect_sound(method: str, found: dict[str, list[str]]) -> None:
-    """Nothing, if nothing was found that ``method`` has no rule for.
+    """Check that there is nothing that ``method`` has no rule for.
 
     Raises:
         ModelError: it was; names every kind, and the first places of each.
@@ -186,7 +186,7 @@ def _places(names: list[str]) -> str:
 
 
 def expect_equal(method: str, found: Tensor, expected: Tensor) -> None:
-    """The copy must compute what the model does, or its explanation is another function's."""
+    """Check that the copy computes what the model does, or its explanation is another function's."""
     # zennit leaves a merged batch norm its 1/√(1 + ε).
     tolerance = max(1e-3, torch.finfo(found.dtype).eps ** 0.5)
     scale = float(expected.abs().max()) + tolerance
@@ -199,7 +199,7 @@ def expect_equal(method: str, found: Tensor, expected: Tensor) -> None:
 
 
 def differentiable(score: Tensor) -> Tensor:
-    """The score, if it depends on the inputs of a working copy.
+    """Return the score, if it depends on the inputs of a working copy.
 
     Raises:
         ModelError: it does not.

@@ -66,7 +66,7 @@ class DeepLift(GradientMethod):
 
     @property
     def n_passes(self) -> int:
-        """Four: the score, the watched pass, and the inputs' and baselines' own."""
+        """Four passes: the score, the watched one, and the inputs' and baselines' own."""
         return 4
 
     def _attribute(self, batch: Batch) -> Tensor:
@@ -78,13 +78,13 @@ class DeepLift(GradientMethod):
         expect_equal("DeepLIFT", found, expected)
         for module in network.modules():
             if type(module) in _RESCALED:
-                # Captum replaces the gradient of the very tensor that enters: it must be nobody else's.
+                # Captum replaces the gradient of the very tensor that enters: it must be no other call's.
                 module.register_forward_pre_hook(lambda _module, values: values[0].clone())
         return _captum_deep_lift(_Doubled(network, batch, target), batch)
 
 
 def _unlike_rescale(trace: Trace) -> dict[str, list[str]]:
-    """By kind, where a nonlinearity is computed that Captum would give its plain gradient."""
+    """Return by kind where a nonlinearity is computed that Captum would give its plain gradient."""
     found: dict[str, list[str]] = {}
     for call in trace.calls:
         linear = call.function in LINEAR and call.n_dependent == 1

@@ -23,7 +23,7 @@ Masks: TypeAlias = Literal["both", "weak", "extreme"]
 
 
 class Anchor(NamedTuple):
-    """One step of the sequence: ``x̃(n)``, ``φ(x̃(n))``, its score ``(B,)`` if known, the explained target."""
+    """A step of the sequence: ``x̃(n)``, ``φ(x̃(n))``, its score ``(B,)`` if known, the explained target."""
 
     inputs: Tensor
     attribution: Tensor
@@ -176,7 +176,7 @@ class DistilledGradientAggregation(GradientMethod):
 
     @property
     def n_passes(self) -> int:
-        """N+1, one for each anchor."""
+        """N+1 passes, one for each anchor."""
         return self.n_steps + 1
 
     def distill(

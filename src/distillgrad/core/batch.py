@@ -46,7 +46,7 @@ class Batch:
 
     @property
     def difference(self) -> Tensor:
-        """The ``x − b``, in the dtype that attributions are accumulated in: float64 for float64, else float32."""
+        """The ``x − b`` in the dtype that attributions are accumulated in: float32; float64 for float64."""
         wide = self.inputs.to(accumulation_dtype(self.inputs.dtype))
         baselines = self.baselines
         if isinstance(baselines, Tensor):

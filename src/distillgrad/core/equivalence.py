@@ -103,12 +103,12 @@ def row_logits(model: Model, probe: Batch) -> Tensor:
     return seen[0]
 
 
-def difference(found: Response, expected: Response) -> Difference:
+def difference(actual: Response, expected: Response) -> Difference:
     """Return the difference of two models' responses to one probe."""
-    one, other = found.gradient.flatten(1).double(), expected.gradient.flatten(1).double()
+    one, other = actual.gradient.flatten(1).double(), expected.gradient.flatten(1).double()
     apart = (one - other).norm(dim=1) / other.norm(dim=1).clamp(1e-30)
     return Difference(
-        logits_apart(found.logits, expected.logits), float(apart.nan_to_num(torch.inf).median())
+        logits_apart(actual.logits, expected.logits), float(apart.nan_to_num(torch.inf).median())
     )
 
 

@@ -1,6 +1,6 @@
 """The inside of one call of a model, seen at torch-function level; and the model as it was after it.
 
-Nothing is registered on a module, so nothing can be left behind. A function mode belongs to its thread: two
+No hook is put on a module, so none can be left on it. A function mode belongs to its thread: two
 threads that explain at once do not see each other, and code that runs outside Python is not seen at all,
 so wrappers around such code are taken off or refused (:func:`~distillgrad.core.wrappers.visible`).
 """

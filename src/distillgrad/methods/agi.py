@@ -93,7 +93,7 @@ class AGI(GradientMethod):
         """Return the logits of the clean inputs, ``(N, classes)``."""
         if callable(batch.target) and not isinstance(batch.target, Tensor):
             raise TargetError(_NO_CLASS)
-        found: list[Tensor] = []
+        outputs: list[Tensor] = []
 
         def first(output: Any) -> Tensor:
             logits = logits_of(output)
@@ -102,11 +102,11 @@ class AGI(GradientMethod):
                     f"the model's output has shape {tuple(logits.shape)} for {len(batch)} samples; AGI sets "
                     f"classes against each other and needs ({len(batch)}, classes), two or more"
                 )
-            found.append(logits)
+            outputs.append(logits)
             return logits[:, 0]
 
         scores(self.forward_func, batch.inputs, first, batch.extra)
-        return found[0]
+        return outputs[0]
 
     def _false_classes(self, target: Tensor, n_classes: int) -> Tensor:
         """Return for each row the first classes, in an order that all rows share, that are not its target."""

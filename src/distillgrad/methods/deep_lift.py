@@ -73,9 +73,9 @@ class DeepLift(GradientMethod):
         expected, target = scores(self.forward_func, batch.inputs, batch.target, batch.extra)
         network = working_copy(plain_module(self.forward_func, "DeepLIFT"))
         trace = Trace(network)
-        found = trace.score(batch, target)
+        actual = trace.score(batch, target)
         expect_sound("DeepLIFT", _unlike_rescale(trace))
-        expect_equal("DeepLIFT", found, expected)
+        expect_equal("DeepLIFT", actual, expected)
         for module in network.modules():
             if type(module) in _RESCALED:
                 # Captum replaces the gradient of the very tensor that enters: it must be no other call's.
@@ -85,13 +85,13 @@ class DeepLift(GradientMethod):
 
 def _unlike_rescale(trace: Trace) -> dict[str, list[str]]:
     """Return by kind where a nonlinearity is computed that Captum would give its plain gradient."""
-    found: dict[str, list[str]] = {}
+    problems: dict[str, list[str]] = {}
     for call in trace.calls:
         linear = call.function in LINEAR and call.n_dependent == 1
         if type(call.module) in _RESCALED or linear or call.function in MOVES | ADDITIVE:
             continue
-        found.setdefault(kind_of(call), []).append(call.name)
-    return found | reused(trace, _RESCALED)
+        problems.setdefault(kind_of(call), []).append(call.name)
+    return problems | reused(trace, _RESCALED)
 
 
 class _Doubled(nn.Module):

@@ -74,7 +74,7 @@ class FullGrad(GradientMethod):
         additional_forward_args: Any = None,
         internal_batch_size: int | None = None,
     ) -> Tensor:
-        """Return ``f(x) − Σ`` of all terms before Ψ, ``(N,)``: zero to rounding for piecewise-linear networks.
+        """Return ``f(x) − Σ`` of all terms before Ψ, ``(N,)``: zero, rounded, for piecewise-linear networks.
 
         What is left says how much of the score the map leaves out: the curvature of smooth layers, and
         ``⟨∇f, b⟩`` for a baseline that is not zero. Takes and raises what ``attribute`` does.
@@ -121,7 +121,7 @@ class FullGrad(GradientMethod):
         ).sum(0)
 
     def _each_term(self, batch: Batch, add: Callable[[Tensor], None]) -> Tensor:
-        """Hand every term of the decomposition to ``add``, as the backward pass meets it; return the score."""
+        """Hand each term of the decomposition to ``add``, as the backward pass meets it; return the score."""
         dtype = batch.difference.dtype
         n_rows = len(batch)
 

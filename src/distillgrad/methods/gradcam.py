@@ -21,7 +21,7 @@ from distillgrad.methods.captum_call import captum_forward
 
 
 class GradCAM(GradientMethod):
-    """The places where the last feature maps speak for the target: ``ReLU(Σ_k mean(∂f/∂A_k) A_k)``, upsampled.
+    """The places where the last features speak for the target: ``ReLU(Σ_k mean(∂f/∂A_k) A_k)``, upsampled.
 
     Rectified as published, then bilinear to the images' size; equals Captum's ``LayerGradCam``. Without
     ``layer``, A is the output of the last convolution that takes part in the call and has more than one

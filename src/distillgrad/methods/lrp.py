@@ -55,13 +55,13 @@ class LRP(GradientMethod):
         expected, target = scores(self.forward_func, batch.inputs, batch.target, batch.extra)
         network = _canonized(plain_module(self.forward_func, "LRP"))
         trace = Trace(network)
-        found = trace.score(batch, target)
+        actual = trace.score(batch, target)
         expect_sound("LRP", _without_rule(trace))
-        expect_equal("LRP", found, expected)
+        expect_equal("LRP", actual, expected)
         starts = 0
 
         def scaled(*arguments: Any) -> Any:
-            """Return the network's output, whose logits take relevance instead of a derivative: times themselves."""
+            """Return the network's output; its logits take relevance, themselves, instead of a derivative."""
             nonlocal starts
             output = network(*arguments)
             logits = logits_of(output)
@@ -90,7 +90,7 @@ def _without_rule(trace: Trace) -> dict[str, list[str]]:
     layers = (*types.ConvolutionStandard.__subclass__, *types.ConvolutionTranspose.__subclass__, nn.Linear)
     once = (*layers, *types.AvgPool.__subclass__, summing)
     passing = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.PReLU, nn.Tanh)
-    found: dict[str, list[str]] = {}
+    problems: dict[str, list[str]] = {}
     for call in trace.calls:
         # Relevance at a zero is zero, so a rectifier's plain gradient, however it is called, passes it all;
         # that of max-pooling sends it to the winner, which is the rule.
@@ -98,8 +98,8 @@ def _without_rule(trace: Trace) -> dict[str, list[str]]:
         shifts = call.function in ("add", "sub", "subtract") and call.n_dependent == 1
         if type(call.module) in (*once, *passing) or moves or shifts or _merged(call.module):
             continue
-        found.setdefault(kind_of(call), []).append(call.name)
-    return found | reused(trace, once)
+        problems.setdefault(kind_of(call), []).append(call.name)
+    return problems | reused(trace, once)
 
 
 def _max_pooling() -> tuple[str, ...]:

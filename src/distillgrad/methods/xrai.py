@@ -61,7 +61,7 @@ class XRAI(GradientMethod):
 
     @property
     def n_passes(self) -> int:
-        """``n_steps`` passes along each of two paths, and one for the prediction, where no target is given."""
+        """``n_steps`` passes along each of two paths, and one for the prediction where no target is given."""
         return 2 * self.n_steps + 1
 
     def _attribute(self, batch: Batch) -> Tensor:

@@ -138,8 +138,8 @@ def scores_without(
         def measured(output: object) -> Tensor:
             return measure(output, target, n_rows)
 
-        found = scores(model, rows, measured, extra, disposable=True)[0]
-        return found.to(accumulation_dtype(inputs.dtype), copy=True)  # it may lie in the rows' memory
+        values = scores(model, rows, measured, extra, disposable=True)[0]
+        return values.to(accumulation_dtype(inputs.dtype), copy=True)  # it may lie in the rows' memory
 
     size, n_rows = checked_size(internal_batch_size), len(batch) * n_variants
     plan = plan_rows(model, batch, size or rows_at_a_time(inputs), n_rows=n_rows, per_thread=size is None)

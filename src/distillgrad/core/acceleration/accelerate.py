@@ -94,8 +94,8 @@ def accelerate(
             n_rectified, wrong = fuse_relus_if_exact(network, flow, probe)
             applied += [f"ReLUs within convolutions: {n_rectified}"] * bool(n_rectified)
             skipped += [wrong] * bool(wrong)
-            n_packed = prepack(network, in_bfloat16=precision == "bfloat16")
-            applied += [f"weights laid out once: {n_packed}"] * bool(n_packed)
+            n_prepacked = prepack(network, in_bfloat16=precision == "bfloat16")
+            applied += [f"weights laid out once: {n_prepacked}"] * bool(n_prepacked)
         autocast = precision == "bfloat16"
         if autocast:
             _cast_once(network)
@@ -200,10 +200,10 @@ def _expect_same(accelerated: Accelerated, expected: Response, probe: Batch) -> 
     eps = torch.finfo(torch.bfloat16).eps if rough else rounding(probe.inputs)
     how = ", ".join(accelerated.applied) or "only copied"
     try:
-        found = response(accelerated, probe, expected.chosen)
+        actual = response(accelerated, probe, expected.chosen)
     except RuntimeError as error:
         raise ModelError(f"the model fails when accelerated ({how}); use the original: {error}") from error
-    apart = difference(found, expected)
+    apart = difference(actual, expected)
     if not apart.within(eps**0.5, 0.5 if rough else 0.1):
         raise ModelError(
             f"accelerated ({how}), the model computes something else: {apart}; use the original"

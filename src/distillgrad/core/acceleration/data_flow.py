@@ -61,5 +61,5 @@ def data_flow(network: nn.Module, n_extra: int = 0) -> DataFlow:
 
 
 def plain(module: nn.Module, *kinds: type[nn.Module]) -> bool:
-    """Return whether the module does what its class says: it is no subclass (parametrised), and not hooked."""
+    """Return whether the module does what its class says: no subclass (parametrised), and not hooked."""
     return type(module) in kinds and not any(getattr(module, hooks) for hooks in HOOKS)

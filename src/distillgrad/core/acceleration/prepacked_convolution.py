@@ -107,9 +107,9 @@ class PrepackedConv2d(PrepackedLayer, nn.Conv2d):
             plain: Tensor = self._conv_forward(input, self.weight.to(input.dtype), bias)
             return plain.relu_() if self.fuses_relu else plain
         geometry = self.padding, self.stride, self.dilation, self.groups
-        lay_out = torch.ops.mkldnn._reorder_convolution_weight
+        prepack = torch.ops.mkldnn._reorder_convolution_weight
         weight = self.weights_for(
-            "output", input.dtype, input.shape, lambda weight: lay_out(weight, *geometry, input.shape)
+            "output", input.dtype, input.shape, lambda weight: prepack(weight, *geometry, input.shape)
         )
         convolve = torch.ops.mkldnn._convolution_pointwise.default
         then = "relu" if self.fuses_relu else "none"
@@ -126,12 +126,12 @@ class PrepackedConv2d(PrepackedLayer, nn.Conv2d):
         # The last rows and columns that no stride reaches.
         rest = tuple((n + 2 * p - d * (k - 1) - 1) % s for n, k, s, p, d in places)
         geometry = self.padding, rest, self.stride, self.dilation, self.groups
-        lay_out = torch.ops.mkldnn._reorder_convolution_transpose_weight
+        prepack = torch.ops.mkldnn._reorder_convolution_transpose_weight
         weight = self.weights_for(
             "gradient",
             upstream.dtype,
             upstream.shape,
-            lambda weight: lay_out(weight, *geometry, upstream.shape),
+            lambda weight: prepack(weight, *geometry, upstream.shape),
         )
         convolve = torch.ops.mkldnn._convolution_transpose_pointwise.default
         gradient: Tensor = convolve(upstream, weight, None, *geometry, "none", [], "")
@@ -179,7 +179,7 @@ class FusedReLU(nn.ReLU):
 
 
 def phases(weight: Tensor, stride: int) -> Tensor:
-    """Return the kernel ``(in·stride², out, t, t)`` of the gradient by the inputs, of weights ``(out, in, k, k)``.
+    """Return the kernel ``(in·stride², out, t, t)`` of the gradient by the inputs, from ``(out, in, k, k)``.
 
     An input meets every ``stride``-th of the weights, beginning with the one at its place between strides: so
     all inputs at one place see one small kernel, ``t = ⌈k/stride⌉`` wide, and the gradient is a convolution

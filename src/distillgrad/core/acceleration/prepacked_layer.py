@@ -49,18 +49,18 @@ class PrepackedLayer(nn.Module):
         return dtype if known and (input.dtype == dtype or autocast) else None
 
     def weights_for(
-        self, use: str, dtype: torch.dtype, shape: torch.Size | None, lay_out: Callable[[Tensor], Tensor]
+        self, use: str, dtype: torch.dtype, shape: torch.Size | None, prepack: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """Return the weights as ``lay_out`` has them, laid out at first use and when they have changed.
+        """Return the weights as ``prepack`` lays them out, done at first use and when they have changed.
 
         How oneDNN lays out a convolution depends on the shape of its inputs: what it does for three rows may
         take twenty times as long with one. The few layouts that differ are kept.
         """
         kept = self._up_to_date()
-        found = kept.get((use, dtype, shape))
-        if found is not None:
-            return found
-        result = lay_out(self.weight.detach().to(dtype))
+        weights = kept.get((use, dtype, shape))
+        if weights is not None:
+            return weights
+        result = prepack(self.weight.detach().to(dtype))
         for (its_use, its_dtype, _), other in list(kept.items()):
             if (its_use, its_dtype) == (use, dtype) and _alike(result, other):
                 result = other

@@ -61,9 +61,9 @@ class PrepackedLinear(PrepackedLayer, nn.Linear):
 
     def gradient(self, upstream: Tensor) -> Tensor:
         """Return the gradient by the inputs from that by the output; itself without a graph."""
-        lay_out = torch.ops.mkldnn._reorder_linear_weight
+        prepack = torch.ops.mkldnn._reorder_linear_weight
         weight = self.weights_for(
-            "gradient", upstream.dtype, None, lambda weight: lay_out(weight.t().contiguous())
+            "gradient", upstream.dtype, None, lambda weight: prepack(weight.t().contiguous())
         )
         return _multiplied(upstream, weight, None)
 

@@ -32,15 +32,15 @@ _HOMES = {
     "GradCAM": "distillgrad.methods.gradcam:GradCAM",
     "SmoothGrad": "distillgrad.methods.smoothgrad:SmoothGrad",
     "VarGrad": "distillgrad.methods.smoothgrad:VarGrad",
-    "GuidedIG": "distillgrad.methods.path:GuidedIG",
-    "IntegratedGradients": "distillgrad.methods.path:IntegratedGradients",
+    "GuidedIG": "distillgrad.methods.guided_ig:GuidedIG",
+    "IntegratedGradients": "distillgrad.methods.integrated_gradients:IntegratedGradients",
     "IDGI": "distillgrad.methods.idgi:IDGI",
     "SAMP": "distillgrad.methods.samp:SAMP",
     "SpectralIG": "distillgrad.methods.spectral_ig:SpectralIG",
-    "RISE": "distillgrad.methods.perturbation:RISE",
+    "RISE": "distillgrad.methods.rise:RISE",
     "Lime": "distillgrad.methods.lime:Lime",
-    "Occlusion": "distillgrad.methods.perturbation:Occlusion",
-    "Random": "distillgrad.methods.perturbation:Random",
+    "Occlusion": "distillgrad.methods.occlusion:Occlusion",
+    "Random": "distillgrad.methods.random:Random",
     "XRAI": "distillgrad.methods.xrai:XRAI",
     "LRP": "distillgrad.methods.lrp:LRP",
     "DeepLift": "distillgrad.methods.deep_lift:DeepLift",
@@ -69,15 +69,15 @@ if TYPE_CHECKING:
     from distillgrad.methods.gradient import GradientXInput as GradientXInput
     from distillgrad.methods.gradient import Saliency as Saliency
     from distillgrad.methods.guided_backprop import GuidedBackprop as GuidedBackprop
+    from distillgrad.methods.guided_ig import GuidedIG as GuidedIG
     from distillgrad.methods.idgi import IDGI as IDGI
+    from distillgrad.methods.integrated_gradients import IntegratedGradients as IntegratedGradients
     from distillgrad.methods.lime import Lime as Lime
     from distillgrad.methods.lrp import LRP as LRP
-    from distillgrad.methods.path import GuidedIG as GuidedIG
-    from distillgrad.methods.path import IntegratedGradients as IntegratedGradients
-    from distillgrad.methods.perturbation import RISE as RISE
-    from distillgrad.methods.perturbation import Occlusion as Occlusion
-    from distillgrad.methods.perturbation import Random as Random
+    from distillgrad.methods.occlusion import Occlusion as Occlusion
     from distillgrad.methods.quantus import quantus_explain as quantus_explain
+    from distillgrad.methods.random import Random as Random
+    from distillgrad.methods.rise import RISE as RISE
     from distillgrad.methods.samp import SAMP as SAMP
     from distillgrad.methods.smoothgrad import SmoothGrad as SmoothGrad
     from distillgrad.methods.smoothgrad import VarGrad as VarGrad

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from distillgrad.methods.guided_ig import GuidedIG
 from distillgrad.methods.idgi import IDGI, PATHS, squared_direction
-from distillgrad.methods.path import GuidedIG
 from networks import convolutional
 
 TARGETS = [0, 3, 1, 1]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from distillgrad.methods.path import QUADRATURES, GuidedIG, IntegratedGradients, advanced
+from distillgrad.methods.guided_ig import GuidedIG, advanced
+from distillgrad.methods.integrated_gradients import QUADRATURES, IntegratedGradients
 from networks import FunctionalReused, convolutional, dense
 
 recipe = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "guided_ig" / "recipe.py")))

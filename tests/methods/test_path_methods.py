@@ -6,8 +6,9 @@ from torch import nn
 
 from distillgrad.errors import ParameterError, UnknownNameError
 from distillgrad.methods.agi import AGI
+from distillgrad.methods.guided_ig import GuidedIG
 from distillgrad.methods.idgi import IDGI
-from distillgrad.methods.path import GuidedIG, IntegratedGradients
+from distillgrad.methods.integrated_gradients import IntegratedGradients
 from distillgrad.methods.samp import SAMP
 from distillgrad.methods.smoothgrad import SmoothGrad, VarGrad
 from distillgrad.methods.spectral_ig import SpectralIG

@@ -10,7 +10,9 @@ from torch import nn
 import distillgrad as dg
 from distillgrad.methods import xrai
 from distillgrad.methods.lime import Lime
-from distillgrad.methods.perturbation import RISE, Occlusion, Random
+from distillgrad.methods.occlusion import Occlusion
+from distillgrad.methods.random import Random
+from distillgrad.methods.rise import RISE
 from distillgrad.methods.xrai import XRAI
 from networks import convolutional
 

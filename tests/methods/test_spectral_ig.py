@@ -6,7 +6,7 @@ import torch
 
 from distillgrad.errors import InputError
 from distillgrad.methods.idgi import IDGI
-from distillgrad.methods.path import IntegratedGradients
+from distillgrad.methods.integrated_gradients import IntegratedGradients
 from distillgrad.methods.spectral_ig import SpectralIG
 from networks import convolutional, dense
 

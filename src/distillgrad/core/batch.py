@@ -1,4 +1,4 @@
-"""What a caller asks to have explained: checked once, then cut into chunks of rows."""
+"""A request to explain rows: checked once, then cut by rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TargetLike: TypeAlias = int | Sequence[int] | Tensor | Score | None
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows to explain: inputs ``(N, …)``, baselines that broadcast to them, target, further arguments."""
+    """The rows to explain: inputs ``(N, …)``, baselines that broadcast to them, target, further arguments."""
 
     inputs: Tensor
     baselines: Tensor | float
@@ -31,13 +31,13 @@ class Batch:
         return len(self.inputs)
 
     def rows(self, chosen: slice | Tensor) -> Batch:
-        """The rows of a slice or of an index tensor; a callable target stays as it is."""
+        """Return the rows of a slice or of an index tensor; a callable target stays as it is."""
         target, extra = self.arguments(chosen)
         baselines = self._cut(self.baselines, chosen)
         return replace(self, inputs=self.inputs[chosen], baselines=baselines, target=target, extra=extra)
 
     def arguments(self, chosen: slice | Tensor) -> tuple[Target, tuple[Any, ...]]:
-        """Target and further arguments of the chosen rows, for inputs that are made elsewhere."""
+        """Return target and further arguments of the chosen rows, for inputs that are made elsewhere."""
         return self._cut(self.target, chosen), tuple(self._cut(value, chosen) for value in self.extra)
 
     def _cut(self, value: Any, chosen: slice | Tensor) -> Any:
@@ -46,7 +46,7 @@ class Batch:
 
     @property
     def difference(self) -> Tensor:
-        """``x − b`` in the dtype that attributions are accumulated in: float32, or float64 for float64."""
+        """The ``x − b`` in the dtype that attributions are accumulated in: float32; float64 for float64."""
         wide = self.inputs.to(accumulation_dtype(self.inputs.dtype))
         baselines = self.baselines
         if isinstance(baselines, Tensor):
@@ -54,7 +54,7 @@ class Batch:
         return wide - baselines if baselines else wide
 
     def shifted(self, kept: Tensor) -> Tensor:
-        """``b + kept`` in the dtype of the inputs: the anchor that keeps so much of ``x − b``."""
+        """Return ``b + kept`` in the dtype of the inputs: the anchor that keeps so much of ``x − b``."""
         baselines = self.baselines
         if isinstance(baselines, Tensor):
             return (kept + baselines.to(kept)).to(self.inputs.dtype)
@@ -68,7 +68,7 @@ def checked_batch(
     baselines: Tensor | float = 0.0,
     additional_forward_args: Any = None,
 ) -> Batch:
-    """The batch that a caller asked for, checked.
+    """Return the request of a caller as a batch, checked.
 
     Raises:
         InputError: inputs or baselines that are no finite floating-point tensor, empty, or of a wrong shape.
@@ -103,18 +103,18 @@ def checked_batch(
 
 @contextmanager
 def outside_inference_mode() -> Iterator[None]:
-    """Lets gradients be taken where a caller has switched even their bookkeeping off."""
+    """Let gradients be taken where a caller has switched even their bookkeeping off."""
     with torch.inference_mode(False), torch.no_grad():
         yield
 
 
 def _ordinary(value: Any) -> Any:
-    """A copy of a tensor that was made in inference mode, of which no gradient can be taken."""
+    """Return the value; of a tensor made in inference mode, which can have no gradient, a copy."""
     return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
 
 
 def with_target(model: Model, batch: Batch) -> Batch:
-    """The batch with its target fixed: the predicted classes, where it names none.
+    """Return the batch with its target fixed: the predicted classes, where it names none.
 
     For methods whose later passes see other inputs. Cost: then a forward pass, otherwise nothing.
     """

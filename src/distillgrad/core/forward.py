@@ -21,7 +21,7 @@ Target: TypeAlias = Tensor | Score | None
 
 
 def must_be_callable(model: object) -> None:
-    """Nothing, if ``model`` can be called on inputs.
+    """Check that ``model`` can be called on inputs.
 
     Raises:
         ModelError: it cannot; says what to give instead.
@@ -42,7 +42,7 @@ def counted(model: Model, on_pass: Callable[[], None]) -> Model:
 
 
 def logits_of(output: Any) -> Tensor:
-    """The logits within whatever a classifier returned: a tensor, ``.logits``, a mapping or a sequence.
+    """Return the logits in what a classifier returned: a tensor, ``.logits``, a mapping or a sequence.
 
     Raises:
         ModelError: nothing in ``output`` is a floating-point tensor of logits.
@@ -65,13 +65,13 @@ def logits_of(output: Any) -> Tensor:
 
 
 def predictions(output: Any, n_samples: int) -> Tensor | None:
-    """The class indices ``(N,)`` with the highest logit; ``None`` for one score per sample, ``(N,)``."""
+    """Return the classes ``(N,)`` with the highest logit; ``None`` for one score per sample, ``(N,)``."""
     logits = _checked(logits_of(output), n_samples)
     return None if logits.ndim == 1 else logits.detach().argmax(1)
 
 
 def within_classes(target: Tensor, logits: Tensor) -> None:
-    """Nothing, if every class in ``target`` is one of the logits' ``(N, classes)`` or ``(N,)``.
+    """Check that every class in ``target`` is one of the logits' ``(N, classes)`` or ``(N,)``.
 
     Raises:
         TargetError: it is not.
@@ -86,7 +86,7 @@ def within_classes(target: Tensor, logits: Tensor) -> None:
 
 
 def select(output: Any, target: Target, n_samples: int) -> Tensor:
-    """The target's score ``(N,)`` in the model's output.
+    """Return the target's score ``(N,)`` in the model's output.
 
     Raises:
         TargetError: a class outside the output, or a callable that does not return one scalar per sample.
@@ -112,7 +112,7 @@ def select(output: Any, target: Target, n_samples: int) -> Tensor:
 
 
 def logit_difference(one: int, other: int) -> Score:
-    """The target that asks why class ``one`` and not class ``other``: the difference of their logits."""
+    """Return the target that asks why class ``one`` and not ``other``: the difference of their logits."""
 
     def difference(output: Any) -> Tensor:
         logits = logits_of(output)
@@ -123,12 +123,12 @@ def logit_difference(one: int, other: int) -> Score:
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """float64 for float64, otherwise float32."""
+    """Return float64 for float64, otherwise float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def softmax_probability(output: Any, target: Target, n_rows: int) -> Tensor:
-    """The softmax probability ``(N,)`` of the target; its score where there is nothing to normalise."""
+    """Return the softmax probability ``(N,)`` of the target; its score where there is but one output."""
     if callable(target):
         return select(output, target, n_rows)
     logits = logits_of(output)
@@ -142,7 +142,7 @@ def softmax_probability(output: Any, target: Target, n_rows: int) -> Tensor:
 def value_and_gradient(
     model: Model, inputs: Tensor, target: Target = None, extra: tuple[Any, ...] = ()
 ) -> tuple[Tensor, Tensor, Target]:
-    """The target's score ``(N,)``, its gradient by the inputs (their shape), and the target it was.
+    """Return the target's score ``(N,)``, its gradient by the inputs, and the target it was.
 
     A target of ``None`` comes back as the predicted classes, so that the prediction costs no pass of its
     own. Works under ``no_grad``, with frozen weights and with a model that writes into its input; nothing
@@ -184,7 +184,7 @@ def scores(
     *,
     disposable: bool = False,
 ) -> tuple[Tensor, Target]:
-    """The target's score ``(N,)`` and the target it was. Cost: one forward pass, no graph.
+    """Return the target's score ``(N,)`` and the target it was. Cost: one forward pass, no graph.
 
     The model gets a copy of the inputs, into which it may write, or the inputs if they are ``disposable``.
     """
@@ -199,7 +199,7 @@ def scores(
 
 @contextmanager
 def failures_named(inputs: Tensor) -> Iterator[None]:
-    """Torch reports a wrong input as a bare RuntimeError deep inside a layer: says what was put in.
+    """Say what was put in where torch reports a wrong input as a bare RuntimeError deep inside a layer.
 
     Subclasses (out of memory, the model's own errors) say what they are and pass.
 
@@ -218,7 +218,7 @@ def failures_named(inputs: Tensor) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the host, could not give the memory that was asked for."""
+    """Return whether a device, or the host, could not give the memory that it should."""
     return isinstance(error, torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )

@@ -1,4 +1,4 @@
-"""How rows are worked through, decided before any is: how many at a time, shared by how many threads."""
+"""The plan by which rows are worked through, made before any is: rows at a time, threads that share them."""
 
 from __future__ import annotations
 

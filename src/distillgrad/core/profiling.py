@@ -1,4 +1,4 @@
-"""Where the time goes: forward and backward passes, selection, masking, told apart while somebody asks."""
+"""The time that passes, selection and masking take, told apart while a caller profiles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REST = "rest"
 
 @dataclass
 class Profile:
-    """Seconds and calls by stage; a stage within another counts only for itself.
+    """The seconds and calls of each stage; a stage within another counts only for itself.
 
     Attributes:
         seconds: Of each stage, and of the ``"rest"``: they add up to the whole time.
@@ -28,7 +28,7 @@ class Profile:
     _since: float = 0.0
 
     def _switch(self) -> None:
-        """Gives the time since the last switch to the stage that was running."""
+        """Give the time since the last switch to the stage that was running."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()  # or a stage would pay for what an earlier one has started
         now = time.perf_counter()
@@ -66,7 +66,7 @@ _running: ContextVar[Profile | None] = ContextVar("_running", default=None)
 
 @contextmanager
 def profiled() -> Iterator[Profile]:
-    """Times what happens inside, in this thread; on a GPU each stage is waited for, which slows it down."""
+    """Time what happens inside, in this thread; on a GPU each stage is waited for, which slows it down."""
     profile = Profile()
     profile._since = time.perf_counter()
     before = _running.set(profile)
@@ -78,13 +78,13 @@ def profiled() -> Iterator[Profile]:
 
 
 def is_profiling() -> bool:
-    """Whether somebody asks where this thread's time goes."""
+    """Return whether a caller profiles this thread."""
     return _running.get() is not None
 
 
 @contextmanager
 def timed(name: str) -> Iterator[None]:
-    """Counts its time as that of ``name``, if somebody asks; costs a microsecond otherwise."""
+    """Count its time as that of ``name``, if a caller profiles; costs a microsecond otherwise."""
     profile = _running.get()
     if profile is None:
         yield

@@ -94,5 +94,6 @@ def _pool(n_row_threads: int) -> ThreadPoolExecutor:
 
 def _take_threads(n_threads: int) -> None:
     """Give the calling thread so many for its operations."""
-    torch.get_num_threads()  # a thread's first operation takes the number of the process, unless it has asked
+    # A thread's first operation takes the number of the process, unless the thread knows its own by then.
+    torch.get_num_threads()
     torch.set_num_threads(n_threads)

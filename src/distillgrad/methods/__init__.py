@@ -20,11 +20,14 @@ from distillgrad.methods.fullgrad import FullGrad, UniformFullGrad
 from distillgrad.methods.gradcam import GradCAM
 from distillgrad.methods.gradient import GradientXInput, Saliency
 from distillgrad.methods.guided_backprop import GuidedBackprop
+from distillgrad.methods.guided_ig import GuidedIG
 from distillgrad.methods.idgi import IDGI
+from distillgrad.methods.integrated_gradients import IntegratedGradients
 from distillgrad.methods.lime import Lime
 from distillgrad.methods.lrp import LRP
-from distillgrad.methods.path import GuidedIG, IntegratedGradients
-from distillgrad.methods.perturbation import RISE, Occlusion, Random
+from distillgrad.methods.occlusion import Occlusion
+from distillgrad.methods.random import Random
+from distillgrad.methods.rise import RISE
 from distillgrad.methods.samp import SAMP
 from distillgrad.methods.smoothgrad import SmoothGrad, VarGrad
 from distillgrad.methods.spectral_ig import SpectralIG

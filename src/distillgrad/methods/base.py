@@ -1,4 +1,4 @@
-"""What every method shares: the call that Captum users know, checked, chunked and clean; its facts."""
+"""The call that all methods share, as Captum users know it: checked, planned and clean; and their facts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
 
     @property
     def n_passes(self) -> int:
-        """How often the model is called for each row."""
+        """The number of times that the model is called for each row."""
         return 1
 
     @log_usage()  # type: ignore[untyped-decorator]  # NoiseTunnel calls what this wraps
@@ -67,7 +67,7 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
         additional_forward_args: Any = None,
         internal_batch_size: RowsAtATime = None,
     ) -> Tensor:
-        """Attributions of the target's score, in the inputs' dtype and on their device.
+        """Return attributions of the target's score, in the inputs' dtype and on their device.
 
         Args:
             inputs: ``(N, …)`` floats as the model takes them; not modified.
@@ -100,16 +100,16 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
 
     @property
     def _thread_safe(self) -> bool:
-        """Whether threads may run :meth:`_attribute` side by side, each on rows of its own."""
+        """The permission to run :meth:`_attribute` in several threads at once, each on its own rows."""
         return not self.needs_module  # which puts hooks on a copy of it
 
     @abstractmethod
     def _attribute(self, batch: Batch) -> Tensor:
-        """Attributions of the batch's rows, all at once; the model is in eval mode."""
+        """Return attributions of the batch's rows, all at once; the model is in eval mode."""
 
 
 def whole_number(name: str, value: int, least: int = 1) -> int:
-    """The value of a parameter, if it is a whole number of at least ``least``.
+    """Return the value of a parameter, if it is a whole number of at least ``least``.
 
     Raises:
         ParameterError: it is not.

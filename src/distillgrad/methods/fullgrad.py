@@ -41,7 +41,7 @@ class UniformFullGrad(GradientMethod):
 
 
 def uniform_fullgrad(value: Tensor, gradient: Tensor, difference: Tensor) -> Tensor:
-    """Eq. 4 from the score ``(N,)``, its gradient and ``x − b``, in the dtype of ``difference``."""
+    """Return eq. 4 from the score ``(N,)``, its gradient and ``x − b``, in the dtype of ``difference``."""
     attribution = gradient_x_input(gradient, difference)
     bias = value.to(attribution.dtype) - attribution.flatten(1).sum(1)
     n_features = attribution[0].numel()
@@ -74,7 +74,7 @@ class FullGrad(GradientMethod):
         additional_forward_args: Any = None,
         internal_batch_size: int | None = None,
     ) -> Tensor:
-        """``f(x) − Σ`` of all terms before Ψ, ``(N,)``: zero to rounding for piecewise-linear networks.
+        """Return ``f(x) − Σ`` of all terms before Ψ, ``(N,)``: zero, rounded, for piecewise-linear networks.
 
         What is left says how much of the score the map leaves out: the curvature of smooth layers, and
         ``⟨∇f, b⟩`` for a baseline that is not zero. Takes and raises what ``attribute`` does.
@@ -121,7 +121,7 @@ class FullGrad(GradientMethod):
         ).sum(0)
 
     def _each_term(self, batch: Batch, add: Callable[[Tensor], None]) -> Tensor:
-        """Hands every term of the decomposition to ``add``, as the backward pass meets it; the score."""
+        """Hand each term of the decomposition to ``add``, as the backward pass meets it; return the score."""
         dtype = batch.difference.dtype
         n_rows = len(batch)
 
@@ -143,7 +143,7 @@ INTERPOLATION = {3: "linear", 4: "bilinear", 5: "trilinear"}
 
 
 def scaled_magnitude(term: Tensor) -> Tensor:
-    """Ψ before enlarging: ``|t|`` scaled to [0, 1] per sample, then summed over channels, ``(N, 1, …)``.
+    """Return Ψ before enlarging: ``|t|`` scaled to [0, 1] per sample, summed over channels, ``(N, 1, …)``.
 
     The sum over channels commutes with the interpolation that follows, so one channel is enlarged.
     """

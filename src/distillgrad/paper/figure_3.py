@@ -12,7 +12,7 @@ from torch import Tensor
 
 from distillgrad.methods.dga import DistilledGradientAggregation
 from distillgrad.methods.fullgrad import UniformFullGrad
-from distillgrad.methods.path import IntegratedGradients
+from distillgrad.methods.integrated_gradients import IntegratedGradients
 from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.piecewise import Region, linear_regions, network, patterns

@@ -20,7 +20,7 @@ PAYS = 0.9
 
 
 def prepackable(module: nn.Module) -> TypeGuard[nn.Linear]:
-    """Whether a :class:`PrepackedLinear` can stand in its place."""
+    """Return whether a :class:`PrepackedLinear` can stand in its place."""
     return type(module) is nn.Linear and frozen_on_a_cpu(module) and has(*OPERATIONS)
 
 
@@ -35,14 +35,14 @@ class PrepackedLinear(PrepackedLayer, nn.Linear):
 
     @classmethod
     def made_of(cls, layer: nn.Linear) -> PrepackedLinear:
-        """The layer itself, turned into one."""
+        """Return the layer itself, turned into one."""
         layer.__class__ = cls
         made = cast("PrepackedLinear", layer)
         made.prepacked, made.prepacked_from = {}, None
         return made
 
     def forward(self, input: Tensor) -> Tensor:
-        """As ``nn.Linear``, in the type of autocast where that is on."""
+        """Return what ``nn.Linear`` does, in the type of autocast where that is on."""
         if torch.compiler.is_compiling() or input.ndim < 2 or input.shape[-1] != self.in_features:
             return super().forward(input)
         dtype = self.type_for(input)
@@ -54,15 +54,15 @@ class PrepackedLinear(PrepackedLayer, nn.Linear):
         return self.multiply(input.to(dtype))
 
     def multiply(self, input: Tensor) -> Tensor:
-        """The output, in the type of ``input``."""
+        """Return the output, in the type of ``input``."""
         weight = self.weights_for("output", input.dtype, None, torch.ops.mkldnn._reorder_linear_weight)
         return _multiplied(input, weight, None if self.bias is None else self.bias.to(input.dtype))
 
     def gradient(self, upstream: Tensor) -> Tensor:
-        """By the inputs, from the gradient by the output; itself without a graph."""
-        lay_out = torch.ops.mkldnn._reorder_linear_weight
+        """Return the gradient by the inputs from that by the output; itself without a graph."""
+        prepack = torch.ops.mkldnn._reorder_linear_weight
         weight = self.weights_for(
-            "gradient", upstream.dtype, None, lambda weight: lay_out(weight.t().contiguous())
+            "gradient", upstream.dtype, None, lambda weight: prepack(weight.t().contiguous())
         )
         return _multiplied(upstream, weight, None)
 
@@ -73,7 +73,7 @@ def _multiplied(input: Tensor, prepacked: Tensor, bias: Tensor | None) -> Tensor
 
 
 class _Product(torch.autograd.Function):
-    """With a gradient by its input alone, for which nothing need be kept."""
+    """A matrix product with a gradient by its input alone, for which nothing need be kept."""
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, layer: PrepackedLinear) -> Tensor:
@@ -90,7 +90,7 @@ class _Product(torch.autograd.Function):
 
 @functools.cache
 def faster_in_float32() -> bool:
-    """Whether oneDNN multiplies float32 faster than what torch takes: on this machine, measured once."""
+    """Return whether oneDNN multiplies float32 faster here than what torch takes; measured once."""
     rows, layer = torch.ones(256, 512), nn.Linear(512, 1024).requires_grad_(False)
     weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight)
     turns = [

@@ -1,8 +1,7 @@
-"""RISE, Occlusion and the random control against closed forms; what all share that ask for values alone."""
+"""What RISE, Occlusion, LIME, XRAI and the random control share, which need no gradient."""
 
 import sys
 
-import captum.attr
 import pytest
 import torch
 from torch import nn
@@ -82,35 +81,6 @@ def test_callables_single_outputs_and_classes_outside(name, few_segments):
         MADE[name](lambda x: inner(x) * torch.nan).attribute(x, 1)
 
 
-def test_rise_peaks_at_the_one_pixel_that_matters():
-    weights = torch.zeros(1, 1, 28, 28).double()
-    weights[..., 9, 17] = 5
-    found = RISE(linear(weights), n_masks=300).attribute(torch.ones(1, 1, 28, 28).double(), 1)
-    assert found.shape == (1, 1, 28, 28)
-    y, x = divmod(int(found.argmax()), 28)
-    assert abs(y - 9) <= 2
-    assert abs(x - 17) <= 2
-
-
-def test_rise_is_the_weighted_mean_of_its_masks():
-    model, x = convolutional(), images()
-    rise = RISE(model, n_masks=7, cells=4, probability=0.3)
-    masks = list(rise._masks(x))
-    masked = torch.stack([model(0.5 + mask * (x - 0.5)).softmax(1)[:, 1] for mask in masks])
-    expected = torch.einsum("mn,mhw->nhw", masked, torch.stack(masks))[:, None] / (7 * 0.3)
-    torch.testing.assert_close(rise.attribute(x, 1, baselines=0.5), expected, rtol=0, atol=1e-12)
-
-
-def test_rise_masks_are_random_grids_shifted_and_smooth():
-    masks = torch.stack(list(RISE(unasked, n_masks=2000, cells=7)._masks(torch.zeros(1, 1, 14, 21).double())))
-    assert masks.shape == (2000, 14, 21)
-    assert float(masks.min()) >= 0
-    assert float(masks.max()) <= 1
-    torch.testing.assert_close(masks.mean(0), torch.full((14, 21), 0.5).double(), rtol=0, atol=0.05)
-    whole = list(RISE(unasked, n_masks=3, probability=1.0)._masks(torch.zeros(1, 1, 5, 9).double()))
-    torch.testing.assert_close(torch.stack(whole), torch.ones(3, 5, 9).double(), rtol=0, atol=1e-15)
-
-
 def test_the_model_never_sees_more_rows_than_the_batch_has():
     sizes, inner = [], convolutional()
 
@@ -125,50 +95,6 @@ def test_the_model_never_sees_more_rows_than_the_batch_has():
     sizes.clear()
     RISE(model, n_masks=10).attribute(images())
     assert len(sizes) == RISE(model, n_masks=10).n_passes == 11
-
-
-@pytest.mark.parametrize("shape", [(5,), (2, 6, 6), (2, 9), (1, 4, 4, 4)])
-def test_occlusion_of_a_linear_model(shape):
-    weights, x = torch.randn(shape).double(), torch.randn(2, *shape).double()
-    found = Occlusion(linear(weights), window=1).attribute(x, 1, baselines=0.5)
-    expected = weights * (x - 0.5)
-    if len(shape) > 1:
-        expected = expected.sum(1, keepdim=True).expand_as(x)
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize(("window", "stride"), [(None, None), (3, None), (4, 3), (9, 9)])
-def test_occlusion_equals_captum(window, stride):
-    model, x = convolutional(), images()
-    (_, *sides), strides = Occlusion(model, window, stride).windows((2, 6, 6))
-    expected = captum.attr.Occlusion(model).attribute(
-        x, sliding_window_shapes=(2, *sides), strides=strides, target=[1, 2, 3], baselines=0.1
-    )
-    found = Occlusion(model, window, stride).attribute(x, [1, 2, 3], baselines=0.1)
-    torch.testing.assert_close(found.double(), expected.double(), rtol=0, atol=1e-6)
-
-
-def test_occlusion_windows_and_passes():
-    assert Occlusion(unasked).windows((3, 224, 224)) == ((3, 28, 28), (3, 14, 14))
-    assert Occlusion(unasked).windows((7,)) == ((1,), (1,))
-    assert Occlusion(unasked).n_passes == 15**2 + 2
-    calls = []
-    Occlusion(lambda x: calls.append(x) or x.flatten(1)[:, :3], window=2, stride=2).attribute(images())
-    assert len(calls) == 3**2 + 2
-
-
-def test_random_is_normal_repeatable_and_asks_no_model():
-    x = torch.randn(2, 3, 64, 64)
-    found = Random(unasked).attribute(x)
-    assert found.shape == x.shape
-    assert abs(float(found.mean())) < 0.03
-    assert abs(float(found.std()) - 1) < 0.03
-    assert torch.equal(found, Random(unasked).attribute(x.clone(memory_format=torch.channels_last)))
-    assert torch.equal(found[1], Random(unasked).attribute(x[1:])[0])
-    assert not torch.equal(found[0], found[1])
-    assert not torch.equal(found, Random(unasked, seed=1).attribute(x))
-    assert Random(unasked).attribute(x.bfloat16()).dtype == torch.bfloat16
-    assert Random(unasked).n_passes == 0
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ REFUSED = {
 
 BY_LAYERS = ["guided_backprop", *(name for name, method in dg.METHODS.items() if method.layerwise)]
 """Methods for which the kinds of layers matter, which differ between architectures."""
-EVERYWHERE = ["dga", "rise", *BY_LAYERS]
+EVERYWHERE = ["dga", *BY_LAYERS]
 
 pytestmark = pytest.mark.usefixtures("few_segments")
 

@@ -151,7 +151,7 @@ def test_an_unmarked_block_that_cannot_run_is_found():
     with pytest.raises(AssertionError, match="tag this block"):
         run_page("```\nls\n```\n", {})
     with pytest.raises(AssertionError, match="unknown method"):
-        run_page("```sh\ndistillgrad explain cat.jpg --method salience\n```\n", {})
+        run_page("```sh\ndistillgrad explain cat.jpg --methods salience\n```\n", {})
     with pytest.raises(NameError):
         run_page("```python\nmissing\n```\n", {})
 

@@ -306,7 +306,7 @@ def test_what_workers_are_given_does_not_depend_on_where_they_work(images, tmp_p
         @contextmanager
         def workers(self, make, *, here=None, cpus=1):
             (job,) = make.args
-            seen.extend([job.out, job.model.partition("@")[2]])
+            seen.extend([job.out, job.request.model.partition("@")[2]])
             yield SimpleNamespace(map=lambda shards, _: seen.append(shards[0].data.decode.root) or ())
 
     monkeypatch.chdir(images.parent)
@@ -331,7 +331,9 @@ def test_an_image_of_a_large_run_takes_little_memory(tmp_path):
 
     def report(shard):
         start = shard.number * 256
-        failures = [Entry(start + place, name, stage="decode") for place, name in enumerate(shard.data.ids)]
+        failures = [
+            Entry(start + place, name, failed_at="decode") for place, name in enumerate(shard.data.ids)
+        ]
         return shard, ShardReport(shard.number, 0, tuple(failures))
 
     loaded = dg.load_model("cifar10-cnn")

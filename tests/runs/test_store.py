@@ -23,7 +23,7 @@ LAYOUT = Layout(n_entries=5, shard_size=2, shapes={"a": (3, 4, 4), "b(n=1)": (1,
 
 def entry(index, failed=False):
     if failed:
-        return Entry(index, f"{index}.png", stage="decode", reason="broken")
+        return Entry(index, f"{index}.png", failed_at="decode", reason="broken")
     return Entry(index, f"{index}.png", "cat", 3, 3, 3, 1.5, 0.25, "00")
 
 

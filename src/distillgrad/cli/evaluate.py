@@ -57,13 +57,16 @@ SETTINGS = {
 
 
 def _read_by_a_metric(setting: str) -> Callable[[Mapping[str, Any]], bool]:
-    def holds(request: Mapping[str, Any]) -> bool:
-        from distillgrad.metrics import METRICS
+    return lambda request: any(
+        name in SETTINGS[setting] or _is_a_strangers(name) for name in _names(request["metrics"])
+    )
 
-        names = _names(request["metrics"])
-        return any(name in SETTINGS[setting] or name not in METRICS for name in names)
 
-    return holds
+def _is_a_strangers(name: str) -> bool:
+    from distillgrad.metrics import METRICS
+
+    metric = METRICS.get(name)
+    return metric is None or not metric.measurement.__module__.startswith("distillgrad.")
 
 
 def _is_evaluated(request: Mapping[str, Any]) -> bool:

@@ -139,7 +139,7 @@ def _page_of_image(
 ) -> str:
     from distillgrad.explanations.explanation import cost_in_passes, explain, seen_by
     from distillgrad.methods import create_method
-    from distillgrad.metrics.pixel_perturbation import morf_and_lerf
+    from distillgrad.metrics import morf_and_lerf
     from distillgrad.sources.images import read_image
     from distillgrad.views.report import image_report
 

@@ -32,7 +32,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Attributions of one photograph.
+    """The attributions of one photograph by some methods.
 
     Attributes:
         picture: The model's input with its normalisation undone: ``(H, W, 3)`` in [0, 1].

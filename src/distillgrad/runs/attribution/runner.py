@@ -10,12 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from torch import nn
 
+from distillgrad.core.acceleration.accelerate import Precision
 from distillgrad.errors import ParameterError, SourceError
+from distillgrad.methods.parsing import MethodSpecs, parse_methods
 from distillgrad.runs.attribution.job import AttributionJob, Shards, job_of
+from distillgrad.runs.attribution.reading import AttributionRun, open_run
 from distillgrad.runs.attribution.request import (
     AttributionRequest,
     attribution_manifest,
@@ -34,11 +38,13 @@ from distillgrad.runs.attribution.store import (
 )
 from distillgrad.runs.attribution.worker import ShardWorker
 from distillgrad.runs.engines.engine import Engine
+from distillgrad.runs.engines.local import LocalEngine
 from distillgrad.runs.files import is_temporary
 from distillgrad.runs.folders import LOCK, LocalFolder, RunFolder, alone_in, folder_at, swept
 from distillgrad.runs.manifest import MANIFEST, refuse_another, refuse_foreign
+from distillgrad.runs.model import fast_model, model_on
 from distillgrad.sources.classifier import LoadedModel
-from distillgrad.sources.open_data import ImageData
+from distillgrad.sources.open_data import ImageData, open_data
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +74,79 @@ class Summary:
     def record(self) -> dict[str, Any]:
         """Return the values as JSON has them."""
         return {**vars(self), "first_failures": [each.record() for each in self.first_failures]}
+
+
+def attribute_data(
+    model: LoadedModel | str,
+    data: ImageData | str | Path,
+    methods: MethodSpecs | str = "dga",
+    *,
+    out: str | Path = "run",
+    target: str = "predicted",
+    limit: int | None = None,
+    dtype: Literal["float32", "float16"] = "float32",
+    batch_size: int | None = None,
+    shard_size: int | None = None,
+    seed: int = 0,
+    accelerated: bool = True,
+    precision: Precision = "float32",
+    device: str | None = None,
+    engine: Engine | None = None,
+    threads: int | None = None,
+    strict: bool = False,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> AttributionRun:
+    """Return the attributions of every image of a data set, which are kept in ``out``.
+
+    The same call goes on where an interrupted one ended; ``distillgrad.open_run`` opens the run again.
+
+    Args:
+        model: A loaded classifier, or the name by which ``load_model`` finds one.
+        data: Images, or the place where ``open_data`` finds some; those that cannot be read are failures.
+        methods: As at the command line, ``"dga,smoothgrad(n_samples=31)"``; or by label, name and parameters.
+        out: A folder or an fsspec URL; new, empty, or a run of the same request.
+        target: The explained class: ``"predicted"``, the image's ``"label"``, or a class's name or number.
+        limit: The most images; by default all.
+        dtype: The type of the maps that are kept.
+        batch_size, shard_size: Images explained, and written, at a time; by default as suits the machine.
+        seed: Set before each batch, for models that draw.
+        accelerated: Use an equivalent, faster model, which rounds otherwise; ``precision``: that model's.
+        device: The model's, ``"cpu"`` or ``"cuda"``; by default where it is.
+        engine: Computes the shards; by default in this process.
+        threads: Those that a shard is computed with; by default as the engine has them.
+        strict, on_progress: As for :func:`run_attribution`.
+    Raises:
+        ParameterError: ``out`` holds a run of another request (says what differs), or something else.
+        UnknownNameError: no such model, method or class; names the nearest.
+        InputError: no image, or no labels to explain.
+        SourceError: the data or the weights are not to be had; the run cannot be written.
+        ModelError: not one image of the first batch could be explained.
+    Cost: each method's for every image.
+    """
+    loaded = model_on(model, device)
+    images = data if isinstance(data, ImageData) else open_data(data, limit=limit, keep_broken=True)
+    if limit is not None and limit < len(images):
+        images = images.part(range(limit))
+    request = AttributionRequest(
+        model=model if isinstance(model, str) else loaded.name,
+        data=images.name if isinstance(data, ImageData) else str(data),
+        methods=parse_methods(methods) if isinstance(methods, str) else methods,
+        target=target,
+        dtype=dtype,
+        batch_size=batch_size,
+        shard_size=shard_size,
+        threads=threads,
+        seed=seed,
+        accelerated=accelerated,
+        precision=precision,
+        device=loaded.device.type,
+    )
+    fast = fast_model(loaded, accelerated, precision)
+    run_attribution(
+        loaded, images, request, str(out), engine or LocalEngine(),
+        fast=fast, strict=strict, on_progress=on_progress,
+    )  # fmt: skip
+    return open_run(out)
 
 
 def run_attribution(

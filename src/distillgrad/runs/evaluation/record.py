@@ -73,14 +73,16 @@ class Evaluation:
     manifest: Mapping[str, Any]
 
 
-def read_evaluation(run: Path) -> Evaluation:
+def read_evaluation(run: Path, manifest: Mapping[str, Any] | None = None) -> Evaluation:
     """Return the measurements of a run so far, from its folder.
 
+    Args:
+        manifest: The run's, where it has been read already.
     Raises:
         SourceError: no run is there, or a part of it is broken.
     """
-    manifest = read_json(run / MANIFEST)
-    return assembled(sorted((run / "parts").glob("*.json")), manifest)
+    parts = sorted((run / "parts").glob("*.json"))
+    return assembled(parts, read_json(run / MANIFEST) if manifest is None else manifest)
 
 
 def part_of(out: Path, places: range) -> Path:

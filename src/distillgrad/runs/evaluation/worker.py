@@ -80,9 +80,10 @@ class EvaluationWorker(Worker[EvaluationUnit, None]):
     ) -> None:
         self._job, self._on_unit = job, on_unit
         self._loaded = loaded or loaded_for(job.request.model, job.weights, job.device, str(job.out), None)
-        self._model: Model = fast or self._loaded.model
-        if fast is None and job.request.accelerated:
-            self._model = equivalent_or_itself(self._loaded, torch.device(job.device), job.request.precision)
+        self._model: Model = self._loaded.model
+        if job.request.accelerated:
+            device = torch.device(job.device)
+            self._model = fast or equivalent_or_itself(self._loaded, device, job.request.precision)
         self._explainers = {
             label: _explainer(self._loaded, name, parameters, self._model, job.known)
             for label, (name, parameters) in job.request.methods.items()

@@ -276,7 +276,9 @@ def test_exhibits_are_made_with_few_methods(tmp_path):
     methods = ("--methods", "dga(n_steps=2),random")
     result = run(*names, "--limit", 2, *methods, "--n-steps", 2, "--n-masks", 4, "--out", tmp_path)
     assert result.exit_code == 0, result.output
-    outcomes = {each.claim: each.outcome for made in exhibits_below(tmp_path) for each in made.exhibit.verdicts}
+    outcomes = {
+        each.claim: each.outcome for made in exhibits_below(tmp_path) for each in made.exhibit.verdicts
+    }
     for claim in ("sensitivity-n", "table-2-order", "noise-maps"):
         assert outcomes[claim] == "not testable here", claim
     for claim in ("kink", "region-a", "region-b", "paths"):

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 import distillgrad as dg
 from distillgrad.cli import app
-from distillgrad.core import row_threads
+from distillgrad.core import plan
 from distillgrad.errors import MissingExtraError, SourceError
 from distillgrad.methods.parsing import parse_methods
 from distillgrad.runs.attribution import decoding
@@ -422,7 +422,7 @@ class Counting(torch.nn.Module):
 def test_predictions_cost_a_pass_only_where_that_lets_rows_part(
     images, tmp_path, monkeypatch, method, passes, aside
 ):
-    monkeypatch.setattr(row_threads, "LEAST_FEATURES", 1)
+    monkeypatch.setattr(plan, "LEAST_FEATURES", 1)
     loaded, calls = dg.load_model("cifar10-cnn"), []
     loaded = replace(loaded, model=Counting(loaded.model, calls).eval())
     request = AttributionRequest(
@@ -432,7 +432,7 @@ def test_predictions_cost_a_pass_only_where_that_lets_rows_part(
     run_attribution(loaded, data, request, str(tmp_path / "run"), LocalEngine())
     shows_that_rows_may_part = 4 * aside
     assert sum(rows for _, rows in calls) == 8 * passes + shows_that_rows_may_part
-    assert aside == any(name.startswith("distillgrad-stream") for name, _ in calls)
+    assert aside == any(name.startswith("distillgrad-rows") for name, _ in calls)
     assert dg.open_run(tmp_path / "run").explained.all()
 
 

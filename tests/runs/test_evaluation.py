@@ -129,12 +129,7 @@ app(["evaluate", {str(images)!r}, "--methods", {METHODS!r}, "--n-steps", "3", "-
     written = first.stat().st_mtime_ns
     assert started(out).returncode == 0
     assert first.stat().st_mtime_ns == written
-    assert (
-        run(
-            images, "--methods", METHODS, "--n-steps", 3, "--batch-size", 2, "--out", whole
-        ).exit_code
-        == 0
-    )
+    assert run(images, "--methods", METHODS, "--n-steps", 3, "--batch-size", 2, "--out", whole).exit_code == 0
     one, other = read_evaluation(out), read_evaluation(whole)
     assert one.ids == other.ids
     for metric in one.values:

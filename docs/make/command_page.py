@@ -36,7 +36,7 @@ def command_line_page() -> str:
 
 def _row(parameter: Any) -> str:
     names = [each for each in parameter.opts + parameter.secondary_opts if each.startswith("-")]
-    called = ", ".join(f"`{each}`" for each in names) or f"`{parameter.name.upper()}`"
+    called = ", ".join(f"`{each}`" for each in names) or f"`{parameter.metavar or parameter.name.upper()}`"
     shown = _default_of(parameter)
     return f"| {called} | {shown} | {_plain(getattr(parameter, 'help', None) or '')} |"
 

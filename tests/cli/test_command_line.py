@@ -48,6 +48,23 @@ def test_explain_writes_figure_array_and_record(tmp_path, photograph):
     assert not [each for each in os.listdir(tmp_path) if each.startswith(".")]
 
 
+def test_explain_and_distill_by_the_faster_model(tmp_path, photograph):
+    words = ("--accelerate", "--precision", "bfloat16", "--out", tmp_path, "--json")
+    (record,) = json.loads(run("explain", photograph, "--methods", "saliency,gradcam", *words).stdout)
+    assert record["precision"] == "bfloat16"
+    loaded = dg.load_model("cifar10-cnn")
+    inputs = loaded.preprocess(dg.read_image(photograph))[None]
+    fast = dg.accelerate(loaded.model, inputs, precision="bfloat16", channels_last=True)
+    for method, model in (("saliency", fast), ("gradcam", loaded.model)):
+        expected = dg.create_method(method, model).attribute(inputs, record["target"]["class"])[0]
+        np.testing.assert_allclose(np.load(record["files"]["attributions"][method]), expected, atol=1e-6)
+    result = run("distill", photograph, "--n-steps", 3, "--columns", 3, *words)
+    assert result.exit_code == 0, result.stderr
+    (record,) = json.loads(result.stdout)
+    scores = dg.DGA(fast, n_steps=3).distill(inputs, record["target"]["class"]).scores[:, 0]
+    assert record["scores"]["WC + EPC"] == pytest.approx(scores.tolist(), rel=1e-5)
+
+
 def test_explain_says_where_the_time_went(tmp_path, photograph):
     result = run("explain", photograph, "--methods", "dga(n_steps=3)", "--profile", "--out", tmp_path)
     assert result.exit_code == 0, result.stderr

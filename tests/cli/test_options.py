@@ -264,7 +264,7 @@ def run(words):
 
 
 SUMMARY = MagicMock(n_failed=0, first_failures=(), record=dict)
-MANIFEST = {"device": "cpu", "data": {"from": "photos", "n_entries": 1}, "model": {"from": "m"}, "seed": 0}
+MANIFEST = {"device": "cuda", "data": {"from": "photos", "n_entries": 1}, "model": {"from": "m"}, "seed": 0}
 NOTHING_WRONG = Verification((), 1, 1, 1, 1.0)
 LOADED = MagicMock(preprocess=lambda _: torch.zeros(3, 4, 4), device=torch.device("cpu"))
 
@@ -358,13 +358,9 @@ def described(value):
         return {key: described(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [described(each) for each in value]
-    return (
-        value
-        if isinstance(value, str | int | float | None)
-        else str(value)
-        if isinstance(value, Path)
-        else type(value)
-    )
+    if isinstance(value, Path):
+        return str(value)
+    return value if isinstance(value, str | int | float | None) else type(value).__name__
 
 
 def work_of(words, calls):
@@ -393,12 +389,7 @@ def test_every_option_is_universal_or_has_an_effect_here_and_a_refusal_where_it_
 def test_every_option_changes_what_is_done(request_name, calls):
     request = REQUESTS[request_name]
     before = work_of(request, calls)
-    command = COMMANDS[request[0]]
-    words_of = dict(EFFECTS[request_name])
-    words_of |= {
-        each.name: UNIVERSAL_WORDS[each.name] for each in command.params if each.name in UNIVERSAL_WORDS
-    }
-    for option, words in words_of.items():
+    for option, words in EFFECTS[request_name].items():
         if isinstance(words, tuple):
             without, further = words
             unchanged = work_of([*request, *without], calls)
@@ -407,6 +398,17 @@ def test_every_option_changes_what_is_done(request_name, calls):
             unchanged, changed = before, work_of([*request, *words], calls)
         assert changed != unchanged, f"{request_name}: {option} changes nothing"
     assert work_of([*request, "--debug"], calls) == before
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_universal_options_are_accepted_and_do_what_they_say(command, calls):
+    request = REQUESTS["report of an image" if command == "report" else command]
+    before = work_of(request, calls)
+    for option, words in UNIVERSAL_WORDS.items():
+        if (command, option) in OPTIONS:
+            assert work_of([*request, *words], calls) != before, f"{command}: {option} changes nothing"
+    if command == "report":
+        work_of([*REQUESTS["report"], "--seed", "7", "--device", "cpu"], calls)
 
 
 @pytest.mark.parametrize(("command", "option"), REFUSALS)
@@ -483,7 +485,7 @@ def test_an_exhibit_reads_the_settings_that_it_names(exhibit):
     """By its module's words: running them all would take minutes."""
     module = inspect.getsource(inspect.getmodule(EXHIBITS[exhibit].make))
     reads = set(re.findall(r"setting\.(target|n_masks|n_steps|roar_data|roar_run)\b", module))
-    reads |= {"methods"} if "asked_for(" in module else set()
+    reads |= {"methods"} if "methods_of(" in module else set()
     reads |= {"n_steps"} if '"lerf"' in module else set()
     reads |= {"model", "data", "limit", "accelerate", "precision"} if "setting.images(" in module else set()
     assert set(EXHIBITS[exhibit].settings) == reads

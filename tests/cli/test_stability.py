@@ -11,7 +11,7 @@ import distillgrad as dg
 from distillgrad.cli import app
 from distillgrad.explanations.stability import stability_of_methods
 from distillgrad.views.stability import stability_markdown, stability_record, stability_rows
-from distillgrad.views.stability_record import Subject, write_page
+from distillgrad.views.stability_record import StabilityTable, write_page
 
 
 def run(*arguments):
@@ -65,7 +65,7 @@ def test_what_was_measured_is_not_measured_again(tmp_path, photographs):
 
 
 def test_a_page_says_what_is_not_measured(tmp_path):
-    subject = Subject(dg.load_model("cifar10-cnn"), torch.zeros(2, 3, 32, 32), {"saliency": "no"})
+    subject = StabilityTable(dg.load_model("cifar10-cnn"), torch.zeros(2, 3, 32, 32), {"saliency": "no"})
     write_page(tmp_path / "partly.md", [subject], ["saliency", "dga"])
     assert (tmp_path / "partly.md").read_text().endswith("- `saliency`: no\n\nNot measured: `dga`.\n")
 

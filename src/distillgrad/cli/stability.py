@@ -79,7 +79,7 @@ def stability(
     from distillgrad.methods.parsing import parse_methods
     from distillgrad.sources.open_data import open_data
     from distillgrad.views.stability import HEADS, stability_record, stability_rows
-    from distillgrad.views.stability_record import StabilityRecord, Subject, key_of, write_page
+    from distillgrad.views.stability_record import StabilityRecord, StabilityTable, key_of, write_page
 
     chosen = parse_methods(",".join(METHODS) if methods == "all" else methods)
     specs = [each.strip() for each in models.split(",") if each.strip()]
@@ -88,22 +88,22 @@ def stability(
     page = out / PAGE
     kept = StabilityRecord(page)
     opened = [open_data(path, limit=number) for path, number in zip(paths, limits, strict=True)]
-    subjects: list[Subject] = []
+    subjects: list[StabilityTable] = []
     for spec, images in zip(specs, opened, strict=True):
         loaded = load(spec, device, seed)
         fast = faster(loaded, accelerate, precision) if accelerate else None
         inputs = torch.stack([loaded.preprocess(images[place].image) for place in range(len(images))])
         known = kept.known(key_of(loaded, inputs, precision if accelerate else ""))
-        subjects.append(Subject(loaded, inputs, known, fast, precision if accelerate else ""))
+        subjects.append(StabilityTable(loaded, inputs, known, fast, precision if accelerate else ""))
     write_page(page, subjects, chosen)
     records = {}
     for spec, subject in zip(specs, subjects, strict=True):
         inputs = subject.inputs.to(subject.loaded.device)
-        missing = {label: each for label, each in chosen.items() if label not in subject.found}
+        missing = {label: each for label, each in chosen.items() if label not in subject.stabilities}
         try:
             with progress_of(f"explaining {spec}", len(missing), "methods") as advance:
                 for label, method in missing.items():
-                    subject.found |= stability_of_methods(
+                    subject.stabilities |= stability_of_methods(
                         subject.loaded, inputs, {label: method}, fast=subject.fast
                     )
                     kept.keep(subject, label)
@@ -112,7 +112,7 @@ def stability(
         except KeyboardInterrupt:
             complain(f"stopped; what is measured is in {out}, and the same command goes on from there")
             raise typer.Exit(130) from None
-        measured = {label: subject.found[label] for label in chosen}
+        measured = {label: subject.stabilities[label] for label in chosen}
         records[spec] = stability_record(measured)
         if not as_json:
             say("[b]{}[/], {} images", spec, len(inputs))

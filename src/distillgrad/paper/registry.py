@@ -20,7 +20,7 @@ NEEDS = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class ExhibitEntry:
     """The facts of an exhibit that are known before it is made.
 
     Attributes:
@@ -56,18 +56,24 @@ class Entry:
 EXHIBITS = {
     each.name: each
     for each in (
-        Entry(
+        ExhibitEntry(
             "table-1", "LeRF and MoRF of many methods", "Table 1, §4.1, Appendix I", ("methods", "n_steps")
         ),
-        Entry("table-2", "Sensitivity-n", "Table 2, §4.2", ("methods", "n_masks")),
-        Entry("figure-2", "Explanations under noise", "Figure 2, §3.1", ("methods", "n_steps")),
-        Entry("figure-3", "Attribution in a network of two inputs", "Figure 3, §3.1", needs="nothing"),
-        Entry("figure-4", "Distillation under the weak mask, and under both", "Figure 4, §3.2", ("target",)),
-        Entry("figure-5", "Remove and retrain", "Figure 5, §4.3", ("methods",), "roar data"),
-        Entry("figure-6", "Heat maps side by side", "Figure 6, §4.4", ("methods",)),
-        Entry("ablation", "Masks, ReLU and anchors, one at a time", "§3.3, Appendices A and H", ("n_steps",)),
-        Entry("local-attribution", "Other local attributions", "§3.2, Appendix G", ("n_steps",)),
-        Entry("hyperparameters", "The number of steps and the quantile", "§4, Appendix K", ("n_steps",)),
-        Entry("per-feature", "Single features removed instead of pixels", "", ("methods", "n_steps")),
+        ExhibitEntry("table-2", "Sensitivity-n", "Table 2, §4.2", ("methods", "n_masks")),
+        ExhibitEntry("figure-2", "Explanations under noise", "Figure 2, §3.1", ("methods", "n_steps")),
+        ExhibitEntry("figure-3", "Attribution in a network of two inputs", "Figure 3, §3.1", needs="nothing"),
+        ExhibitEntry(
+            "figure-4", "Distillation under the weak mask, and under both", "Figure 4, §3.2", ("target",)
+        ),
+        ExhibitEntry("figure-5", "Remove and retrain", "Figure 5, §4.3", ("methods",), "roar data"),
+        ExhibitEntry("figure-6", "Heat maps side by side", "Figure 6, §4.4", ("methods",)),
+        ExhibitEntry(
+            "ablation", "Masks, ReLU and anchors, one at a time", "§3.3, Appendices A and H", ("n_steps",)
+        ),
+        ExhibitEntry("local-attribution", "Other local attributions", "§3.2, Appendix G", ("n_steps",)),
+        ExhibitEntry(
+            "hyperparameters", "The number of steps and the quantile", "§4, Appendix K", ("n_steps",)
+        ),
+        ExhibitEntry("per-feature", "Single features removed instead of pixels", "", ("methods", "n_steps")),
     )
 }

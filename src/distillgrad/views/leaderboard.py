@@ -1,4 +1,4 @@
-"""What an evaluation says: a leaderboard with honest statistics, as tables, files and figures."""
+"""The leaderboard of an evaluation as tables, files and figures."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ LEADERBOARD_HEADS = (
 def leaderboard_rows(
     board: Leaderboard, *, brief: bool = False
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Heads and rows for people: mean and interval, or if ``brief`` the mean and half the interval's width.
+    """Return heads and rows for people: mean and interval, or if ``brief`` mean and half its width.
 
-    ``*`` marks what is significantly worse (or with a reference: different) than what it is compared to.
+    ``*`` marks a method that is significantly worse (or with a reference: different) than its comparison.
     """
     heads = [f"{metric} {ARROWS[METRICS[metric].better]}" for metric in board.comparisons]
     rows = []
@@ -51,7 +51,7 @@ def leaderboard_rows(
 
 
 def leaderboard_record(board: Leaderboard) -> dict[str, Any]:
-    """All of it for machines; what is undefined is ``None``."""
+    """Return all of the leaderboard for machines; undefined values are ``None``."""
     evaluation = board.evaluation
     content = {
         "n_samples": len(evaluation.ids),
@@ -98,7 +98,7 @@ def _defined(value: Any) -> Any:
 
 
 def leaderboard_markdown(board: Leaderboard) -> str:
-    """The tables as a page: the leaderboard, and a table by each metric that has several values."""
+    """Return the tables as a page: the leaderboard, and one along the axis of each metric that has one."""
     evaluation = board.evaluation
     manifest = evaluation.manifest
     left_out = f"; {len(evaluation.skipped)} left out" if evaluation.skipped else ""
@@ -128,10 +128,10 @@ def leaderboard_markdown(board: Leaderboard) -> str:
 
 
 def save_leaderboard(board: Leaderboard, folder: Path) -> dict[str, str]:
-    """Writes what an evaluation says beside what it measured; returns the files by what they are.
+    """Write the leaderboard beside the evaluation's values; return the files by name.
 
     ``leaderboard.json``, ``.csv`` and ``.md``, ``samples.csv`` with every value of every sample,
-    ``leaderboard.png`` and, of metrics with several values per sample, ``curves.png``.
+    ``leaderboard.png`` and, for metrics with several values per sample, ``curves.png``.
     """
     texts = {
         "leaderboard.json": json.dumps(leaderboard_record(board), indent=2),
@@ -169,7 +169,7 @@ def _leaderboard_csv(board: Leaderboard) -> str:
 
 
 def _samples_csv(evaluation: Evaluation) -> str:
-    """One line per sample, method and value: long, so that any tool can pivot it."""
+    """Return one line per sample, method and value: long, so that any tool can pivot it."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("id", "label", "target", "method", "metric", "at", "value"))

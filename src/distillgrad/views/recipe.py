@@ -1,4 +1,4 @@
-"""The Python and the command line that give the arrays that are shown."""
+"""The Python and the command line that give the arrays of an explanation."""
 
 from __future__ import annotations
 
@@ -10,32 +10,27 @@ from distillgrad.explanations.explanation import Explanation
 from distillgrad.methods import find_method
 
 SAMPLE = "chelsea.png"
-_SAMPLE_IN_PYTHON = "sample_photograph()"
-_SAMPLE_IN_SHELL = (
-    "\"$(python -c 'from distillgrad.sources.images import sample_photograph as s; print(s())')\""
-)
+_SAMPLE_IN_PYTHON = "dg.sample_photograph()"
+_SAMPLE_IN_SHELL = "\"$(python -c 'import distillgrad as dg; print(dg.sample_photograph())')\""
 
 
 def python_for(
     explanation: Explanation, image: str | None, model: str, sides: Sequence[Explanation] = ()
 ) -> str:
-    """A script that leaves the attributions in ``maps``; ``image`` of ``None`` is the sample photograph.
+    """Return a script that leaves the attributions in ``maps``.
 
     Args:
+        image: The file's name; ``None`` for the sample photograph.
         sides: Explanations of single classes, which it leaves in ``alone``, by class and method.
     """
     named = _SAMPLE_IN_PYTHON if image is None else repr(image)
-    imports = ["import distillgrad as dg"]
     target, name = str(explanation.target), explanation.target_name
     if explanation.versus is not None:
-        imports.append("from distillgrad.core.forward import logit_difference")
-        target = f"logit_difference({explanation.target}, {explanation.versus})"
+        target = f"dg.logit_difference({explanation.target}, {explanation.versus})"
         name = f"{name} rather than {explanation.versus_name}"
-    if image is None:
-        imports.append("from distillgrad.sources.images import sample_photograph")
     name = " ".join(name.split())  # a comment ends where its line does
     lines = [
-        *imports,
+        "import distillgrad as dg",
         "",
         f"loaded = dg.load_model({model!r})",
         f"inputs = loaded.preprocess(dg.read_image({named}))[None]",
@@ -61,14 +56,14 @@ def python_for(
 def commands_for(
     explanation: Explanation, image: str | None, model: str, sides: Sequence[Explanation] = ()
 ) -> str:
-    """The commands that write the same arrays, those of ``sides`` into folders of their own."""
+    """Return the commands that write the same arrays, those of ``sides`` into folders of their own."""
     lines = [command_for(explanation, image, model)]
     lines += [f"{command_for(side, image, model)} --out explanations/class-{side.target}" for side in sides]
     return "\n".join(lines)
 
 
 def command_for(explanation: Explanation, image: str | None, model: str) -> str:
-    """The command that writes the same arrays into the folder ``explanations``."""
+    """Return the command that writes the same arrays into the folder ``explanations``."""
     if image is not None and image.startswith("-"):
         image = f"./{image}"  # it would be taken for an option
     words = ["distillgrad explain", _SAMPLE_IN_SHELL if image is None else shlex.quote(image)]

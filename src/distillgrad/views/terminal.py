@@ -1,4 +1,4 @@
-"""What the command line says: lines, tables, JSON, and progress where someone watches. No torch in here."""
+"""The command line's output: lines, tables, JSON, and progress on a terminal. Needs no torch."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ errors_to = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def status(words: str) -> AbstractContextManager[object]:
-    """A spinner while something of unknown length is done, where someone watches."""
+    """Return a spinner for work of unknown length; it is drawn on a terminal only."""
     return errors_to.status(words) if errors_to.is_terminal else nullcontext()
 
 
 @contextmanager
 def progress_of(words: str, total: int, unit: str = "passes") -> Iterator[Callable[..., None]]:
-    """A live bar with the time left, where someone watches; yields what advances it by one unit, or more."""
+    """Yield the function that advances a live bar by one unit or more; it is drawn on a terminal only."""
     with Progress(
         TextColumn(words),
         BarColumn(),
@@ -47,9 +47,9 @@ def progress_of(words: str, total: int, unit: str = "passes") -> Iterator[Callab
 
 @contextmanager
 def run_progress(words: str, total: int, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A live bar of images with their rate, the failures so far and the time left, where someone watches.
+    """Yield the function that takes the number of images that are done, and of those that failed.
 
-    Yields what takes the number of images that are done, and of those that failed.
+    They move a live bar with the rate and the time left, which is drawn on a terminal only.
     """
     with Progress(
         TextColumn(words),
@@ -74,17 +74,17 @@ def run_progress(words: str, total: int, *, quiet: bool) -> Iterator[Callable[[i
 
 
 def say(words: str, *names: object) -> None:
-    """Prints ``words`` with the names in their places; a name is never taken for markup."""
+    """Print ``words`` with the names in their places; a name is never taken for markup."""
     console.print(words.format(*(escape(str(name)) for name in names)), soft_wrap=True, highlight=False)
 
 
 def print_json(content: Any) -> None:
-    """JSON on standard output, for machines: ASCII, so that file names of any encoding come through."""
+    """Print JSON for machines: ASCII, so that file names of any encoding come through."""
     sys.stdout.write(json.dumps(content, indent=2) + "\n")
 
 
 def print_rows(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], as_json: bool) -> None:
-    """A table, or a JSON list of one object per row."""
+    """Print a table, or a JSON list of one object per row."""
     if as_json:
         print_json([dict(zip(heads, row, strict=True)) for row in rows])
         return
@@ -97,6 +97,6 @@ def print_rows(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], as_json:
 
 
 def complain(words: str) -> None:
-    """One line on standard error."""
+    """Print one line on standard error."""
     errors_to.print("[bold red]error:[/]", end=" ")
     errors_to.print(" ".join(words.split()), markup=False)

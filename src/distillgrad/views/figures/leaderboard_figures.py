@@ -36,7 +36,7 @@ Style = dict[str, Any]
 
 
 def styles_of(methods: Iterable[str]) -> dict[str, Style]:
-    """A colour and a form of line for each method, in the order that they were asked for."""
+    """Return a colour and a form of line for each method, in this order."""
     styles = {}
     for index, method in enumerate(methods):
         form = FORMS[index // len(COLOURS) % len(FORMS)]
@@ -46,7 +46,7 @@ def styles_of(methods: Iterable[str]) -> dict[str, Style]:
 
 
 def curves_figure(board: Leaderboard) -> Figure:
-    """A panel for each metric with several values per sample: means, and their intervals as bands."""
+    """Return a panel for each metric with several values per sample: means, and their intervals as bands."""
     metrics = list(board.along)
     figure, axes = panels(len(metrics), 4.6, 3.7)
     styles = styles_of(board.evaluation.seconds)
@@ -68,7 +68,7 @@ def curves_figure(board: Leaderboard) -> Figure:
 
 
 def intervals_figure(board: Leaderboard) -> Figure:
-    """A panel for each metric: every method's mean and interval, the best on top."""
+    """Return a panel for each metric: every method's mean and interval, the best on top."""
     figure, axes = panels(len(board.comparisons), 4.2, 0.9 + 0.3 * len(board.methods))
     styles = styles_of(board.evaluation.seconds)
     for axis, (metric, comparison) in zip(axes, board.comparisons.items(), strict=False):
@@ -84,7 +84,7 @@ def intervals_figure(board: Leaderboard) -> Figure:
 
 
 def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of ``count`` panels, at most three in a row."""
+    """Return a figure of ``count`` panels, at most three in a row, and its axes."""
     columns = min(count, 3)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=130)
@@ -95,7 +95,7 @@ def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]
 
 
 def labelled(axis: Axes, title: str, below: str, beside: str) -> None:
-    """Title and axes of a panel in the house's style."""
+    """Give a panel its title and axes in the house's style."""
     axis.set_title(title, fontsize=10, color=INK, loc="left")
     axis.set_xlabel(below, fontsize=8, color=QUIET)
     axis.set_ylabel(beside, fontsize=8, color=QUIET)
@@ -106,13 +106,13 @@ def labelled(axis: Axes, title: str, below: str, beside: str) -> None:
 
 
 def legend(figure: Figure, axis: Axes, n_methods: int) -> None:
-    """One legend for all panels, below them, in as many columns as the figure has room for."""
+    """Add one legend for all panels, below them, in as many columns as the figure has room for."""
     handles, labels = axis.get_legend_handles_labels()
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     for columns in range(min(n_methods, 5), 0, -1):
-        found = figure.legend(
+        key = figure.legend(
             handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False
         )
-        if columns == 1 or found.get_window_extent(renderer).width <= figure.bbox.width:
+        if columns == 1 or key.get_window_extent(renderer).width <= figure.bbox.width:
             break
-        found.remove()
+        key.remove()

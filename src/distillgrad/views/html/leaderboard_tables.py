@@ -13,7 +13,7 @@ from distillgrad.views.numbers import decimal
 
 
 def leaderboard_table(board: Leaderboard) -> str:
-    """Means with their intervals, and what is significantly worse than the best."""
+    """Return the table of means with their intervals; a star marks a method significantly worse than the best."""
     heads = [
         "method",
         *(f"{metric} {ARROWS[METRICS[metric].better]}" for metric in board.comparisons),
@@ -43,7 +43,7 @@ def leaderboard_table(board: Leaderboard) -> str:
 
 
 def along_charts(board: Leaderboard) -> str:
-    """Means along the axis of each metric that has one in numbers."""
+    """Return charts of means along the axis of each metric that has one in numbers."""
     charts = ""
     for metric, by_method in board.along.items():
         axis = board.evaluation.axes[metric]

@@ -1,4 +1,4 @@
-"""A run of ``attribute`` as it is looked at: what was explained, what failed, its images and their maps."""
+"""The view of a run of ``attribute``: its counts, its failures, its images and their maps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STAGES = {"decode": "reading it", "label": "finding its class", "attribute": "ex
 
 
 def attributions_view(run: Path, model: str | None = None, named: Collection[str] = ()) -> RunView:
-    """The run of attributions in a folder, finished or not.
+    """Return the view of the run of attributions in a folder, finished or not.
 
     Raises:
         SourceError: it is broken, newer, or in another layout.
@@ -51,7 +51,7 @@ def attributions_view(run: Path, model: str | None = None, named: Collection[str
             if not opened.complete
             else f"{name} holds no map: all of its {len(opened.ids)} images failed"
         )
-    found = explainable_of(
+    explainable = explainable_of(
         partial(_images, opened, data), spec, weights, "Maps are not laid over the images",
         model=model, named=named, classes=opened.classes,
     )  # fmt: skip
@@ -67,7 +67,7 @@ def attributions_view(run: Path, model: str | None = None, named: Collection[str
         methods=methods,
         maps=partial(_stored_maps, opened),
         orders=("disagreement", "wrong", "position"),
-        explainable=found,
+        explainable=explainable,
     )
 
 
@@ -101,12 +101,12 @@ def _images(opened: AttributionRun, place: str) -> ImageData:
 
 def _stored_maps(opened: AttributionRun, sample: RunSample) -> dict[str, Tensor]:
     try:
-        found = {label: each[sample.position] for label, each in opened.attributions.items()}
+        arrays = {label: each[sample.position] for label, each in opened.attributions.items()}
     except Exception as error:  # of torn files Zarr and its codecs raise almost anything
         raise SourceError(
             f"the maps of {sample.id} cannot be read ({type(error).__name__}); 'distillgrad verify' says more"
         ) from error
-    maps = as_maps(found)
+    maps = as_maps(arrays)
     if not maps:
         raise SourceError(f"the maps of {sample.id} are not there; 'distillgrad verify' says more")
     return maps
@@ -156,5 +156,5 @@ def _facts(manifest: Mapping[str, Any]) -> dict[str, object]:
         "seed": manifest["seed"],
         "device": manifest["device"],
         "SHA-256 of the weights": manifest["model"]["weights"],
-        **{name: found for name, found in manifest["versions"].items() if found != "absent"},
+        **{name: version for name, version in manifest["versions"].items() if version != "absent"},
     }

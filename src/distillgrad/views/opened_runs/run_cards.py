@@ -1,4 +1,4 @@
-"""An image of a run as HTML: what was seen in it, and each method's map beside it."""
+"""An image of a run as HTML: its prediction, and each method's map beside it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ THUMBNAIL = 224
 
 
 def sample_card(view: RunView, sample: RunSample, *, at_most: int | None = None) -> str:
-    """One image: what was seen, each method's map on a scale of its own, each metric's values.
+    """Return one image: its prediction, each method's map on a scale of its own, each metric's values.
 
     A click on the image enlarges it: in a report the card grows, in the explorer the server answers.
 
     Args:
-        at_most: Characters of each picture.
+        at_most: The number of characters of each picture.
     Cost: the sample's maps, read or computed.
     """
     pictures, note = "", ""
@@ -59,7 +59,7 @@ def sample_card(view: RunView, sample: RunSample, *, at_most: int | None = None)
 
 
 def heading(view: RunView, sample: RunSample) -> str:
-    """What the image is called, seen as, and is."""
+    """Return the image's name, its prediction and its label."""
     name = view.explainable.class_name
     probability = f" ({sample.probability:.1%})" if math.isfinite(sample.probability) else ""
     if sample.target == sample.predicted:
@@ -76,7 +76,7 @@ def heading(view: RunView, sample: RunSample) -> str:
 
 
 def sample_panel(view: RunView, sample: RunSample, key: str) -> str:
-    """One image large: every map over it, alone or as its most relevant pixels, with the scales' numbers.
+    """Return one image large: every map over it, alone or as its most relevant pixels, and the scales.
 
     Args:
         key: Distinguishes the panel's controls from those of others on the page.
@@ -97,18 +97,14 @@ def sample_panel(view: RunView, sample: RunSample, key: str) -> str:
         target_name=name,
         probability=sample.probability,
         attributions=maps,
-        methods={
-            label: (view.methods[label][0], {} if "(" in label else view.methods[label][1])  # it says them
-            for label in maps
-        },
+        methods={label: view.methods[label] for label in maps},
         profiles={},
     )
-    kinds = {label: view.methods[label][0] for label in maps}
-    return head + map_panel(explanation, key, kinds=kinds)
+    return head + map_panel(explanation, key)
 
 
 def compared_words(view: RunView) -> str:
-    """Among how many images it is known where maps disagree, if not among all."""
+    """Return words on the number of images whose maps are compared, "" if all are."""
     return f" among the first {COMPARED}" if len(view.samples) > COMPARED else ""
 
 
@@ -122,7 +118,7 @@ def _figure(pixels: object, alt: str, caption: str, at_most: int | None, positio
 
 
 def _breakable(name: str) -> str:
-    """A name that a narrow column breaks where its words end."""
+    """Return a name that a narrow column breaks where its words end."""
     return text(name).replace("_", "_<wbr>")
 
 

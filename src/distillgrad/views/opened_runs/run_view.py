@@ -1,4 +1,4 @@
-"""A run's folder, opened to be looked at, whichever command wrote it."""
+"""The folder of a run, opened to be looked at, whichever command wrote it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from distillgrad.views.opened_runs.run_images import RunView
 
 
 def run_view(run: Path, model: str | None = None, *, named: Collection[str] = ()) -> RunView:
-    """The run of ``evaluate`` or ``attribute`` in a folder.
+    """Return the view of the run of ``evaluate`` or ``attribute`` in a folder.
 
     Args:
-        model: Its model, as the user named it; only so one is loaded that may run code.
+        model: The run's model as the user named it; only so one is loaded that may run code.
         named: Further models that the user allowed.
     Raises:
         SourceError: the folder is not there, or holds no such run, a newer one, or a broken one.

@@ -137,9 +137,9 @@ def _page_of_image(
     device: str,
     seed: int,
 ) -> str:
-    from distillgrad.explanations.explanation import cost_in_passes, explain, seen_by
-    from distillgrad.methods import create_method
-    from distillgrad.metrics import morf_and_lerf
+    from distillgrad.explanations.distillation import distillation, n_anchors
+    from distillgrad.explanations.explanation import cost_in_passes, explain
+    from distillgrad.explanations.faithfulness import faithfulness
     from distillgrad.sources.images import read_image
     from distillgrad.views.report import image_report
 
@@ -150,12 +150,6 @@ def _page_of_image(
     fast = faster(loaded, accelerate, precision)
     with progress_of("explaining", passes) as advance:
         explanation = explain(loaded, image, methods, target=class_index, fast=fast, on_pass=advance)
-    inputs = seen_by(loaded, image)
-    distillations = (parameters for name, parameters in methods.values() if name == "dga")
-    parameters = next(distillations, None)
-    steps = None
-    if parameters is not None:
-        steps = create_method("dga", fast, **parameters).distill(inputs, explanation.target)
-    attributions = {label: each[None] for label, each in explanation.attributions.items()}
-    curves = morf_and_lerf(fast, inputs, explanation.target, attributions, n_steps=20)
+    steps = distillation(loaded, image, explanation, fast=fast) if n_anchors(explanation) else None
+    curves = faithfulness(loaded, image, explanation, fast=fast)
     return image_report(explanation, str(path), model, steps=steps, display=loaded.displayable, curves=curves)

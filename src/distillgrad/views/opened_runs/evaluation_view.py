@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from distillgrad.methods import METHODS, create_method
 from distillgrad.metrics.registry import METRICS
 from distillgrad.runs.evaluation.leaderboard import leaderboard_of, per_sample
 from distillgrad.runs.evaluation.record import FORMAT, Evaluation, read_evaluation
-from distillgrad.runs.manifest import MANIFEST, read_json
+from distillgrad.runs.kinds import OpenedRun
 from distillgrad.sources.open_data import ImageData, open_data
 from distillgrad.views.html.leaderboard_tables import along_charts, leaderboard_table
 from distillgrad.views.html.page import facts
@@ -46,14 +45,14 @@ CHECKS: Mapping[str, Callable[[Any], bool]] = {
 """The checks of a manifest's parts, by key: the form in which the pages read them."""
 
 
-def evaluation_view(run: Path, model: str | None = None, named: Collection[str] = ()) -> RunView:
-    """Return the view of the evaluation in a folder.
+def evaluation_view(opened: OpenedRun, model: str | None = None, named: Collection[str] = ()) -> RunView:
+    """Return the view of an evaluation.
 
     Raises:
-        SourceError: the folder holds no evaluation, a newer one, or a broken one.
+        SourceError: it is no evaluation, a newer one, or a broken one.
         InputError: it has not measured anything yet.
     """
-    evaluation = open_evaluation(run)
+    evaluation = open_evaluation(opened)
     manifest, board = evaluation.manifest, leaderboard_of(evaluation)
     explainable = explainable_of(
         partial(_images, evaluation), manifest["model"], manifest.get("weights"), "Maps are not shown",
@@ -68,7 +67,7 @@ def evaluation_view(run: Path, model: str | None = None, named: Collection[str] 
         **versions(),
     }
     return RunView(
-        name=run.resolve().name,
+        name=opened.folder.resolve().name,
         model=manifest["model"],
         question=f"Which explanation of {manifest['model'].partition('@')[0]} can be trusted?",
         count=f"{len(evaluation.ids)} images{skipped}",
@@ -82,10 +81,10 @@ def evaluation_view(run: Path, model: str | None = None, named: Collection[str] 
     )
 
 
-def open_evaluation(run: Path) -> Evaluation:
-    """What an evaluation has measured so far; raises as :func:`evaluation_view` does."""
+def open_evaluation(opened: OpenedRun) -> Evaluation:
+    """Return the values of an evaluation so far; raises as :func:`evaluation_view` does."""
+    run, manifest = opened.folder, opened.manifest
     name = run.resolve().name
-    manifest = read_json(run / MANIFEST)
     missing = [
         each for each in ("format", "model", "data", "methods", "metrics", "protocol") if each not in manifest
     ]
@@ -101,7 +100,7 @@ def open_evaluation(run: Path) -> Evaluation:
     wrong = [each for each, is_right in CHECKS.items() if not is_right(manifest[each])]
     if wrong:
         raise SourceError(f"{name} holds a manifest in another layout: {', '.join(wrong)}")
-    evaluation = read_evaluation(run)
+    evaluation = read_evaluation(run, manifest)
     if not all(evaluation.values.values()) or not evaluation.values:
         raise SourceError(f"{name} holds no values: 'distillgrad evaluate' makes a run that does")
     return evaluation

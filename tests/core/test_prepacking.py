@@ -67,30 +67,43 @@ def output_and_gradient(layer: nn.Module, inputs: torch.Tensor) -> tuple[torch.T
     return output.detach(), gradient
 
 
+def prepacked_uses(layer: PrepackedConv2d | PrepackedLinear) -> set[str]:
+    return {use for use, _, _ in layer.prepacked}
+
+
 def apart(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).norm() / other.norm())
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
-@pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(
-    ("kernel", "stride", "padding", "dilation"),
-    [(3, 1, 1, 1), (3, 2, 1, 1), (3, 3, 0, 2), (1, 2, 0, 1), ((2, 5), (3, 1), (0, 2), (2, 1))],
+    ("channels", "kernel", "stride", "padding", "dilation", "bias"),
+    [  # as few channels as make them heavy
+        (128, 3, 1, 1, 1, True),
+        (128, 3, 2, 1, 1, False),
+        (128, 3, 3, 0, 2, True),
+        (512, 1, 2, 0, 1, False),
+        (128, (2, 5), (3, 1), (0, 2), (2, 1), True),
+    ],
 )
-def test_values_are_torch_s_own_up_to_rounding(kernel, stride, padding, dilation, bias, bfloat16):
-    plain, packed = pair(512, 512, kernel, stride=stride, padding=padding, dilation=dilation, bias=bias)
+def test_values_are_torch_s_own_up_to_rounding(channels, kernel, stride, padding, dilation, bias, bfloat16):
+    plain, packed = pair(
+        channels, channels, kernel, stride=stride, padding=padding, dilation=dilation, bias=bias
+    )
     for n_rows, height, width in [(1, 9, 8), (2, 12, 13)]:  # what is laid out serves every size
-        inputs = torch.randn(n_rows, 512, height, width).contiguous(memory_format=CHANNELS_LAST)
+        inputs = torch.randn(n_rows, channels, height, width).contiguous(memory_format=CHANNELS_LAST)
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             found, expected = output_and_gradient(packed, inputs), output_and_gradient(plain, inputs)
         for one, other in zip(found, expected, strict=True):
             assert one.dtype == other.dtype
             assert one.stride() == other.stride()
             assert apart(one, other) < (1e-2 if bfloat16 else 1e-6)
-    assert {use for use, _, _ in packed.prepacked} == {"output", "gradient"}
+    assert prepacked_uses(packed) == (
+        {"output", "gradient"} if not bfloat16 or multiplies_bfloat16() else set()
+    )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_a_strided_gradient_is_the_convolution_that_it_is(data):
     stride = data.draw(st.integers(2, 5), "stride")
@@ -106,7 +119,7 @@ def test_a_strided_gradient_is_the_convolution_that_it_is(data):
         )
         torch.testing.assert_close(found[0], expected[0])
         torch.testing.assert_close(found[1], expected[1])
-    assert "phases" in {use for use, _, _ in packed.prepacked}
+    assert "phases" in prepacked_uses(packed)
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
@@ -123,7 +136,9 @@ def test_products_are_torch_s_own_up_to_rounding(shape, bias, bfloat16):
             assert one.dtype == other.dtype
             assert apart(one, other) < (1e-2 if bfloat16 else 1e-6)
         assert torch.equal(without_graph, found[0])
-    assert {use for use, _, _ in packed.prepacked} == {"output", "gradient"}
+    assert prepacked_uses(packed) == (
+        {"output", "gradient"} if not bfloat16 or multiplies_bfloat16() else set()
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,7 +155,7 @@ def test_a_single_row_is_torch_s_unless_many_weights_or_few_values_make_that_slo
     inputs = inputs.contiguous(memory_format=CHANNELS_LAST)
     with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
         found, expected = output_and_gradient(packed, inputs), output_and_gradient(plain, inputs)
-    assert bool(packed.prepacked_layer) == ours
+    assert bool(packed.prepacked) == ours
     assert all(
         apart(one, other) < (1e-2 if bfloat16 else 1e-6) for one, other in zip(found, expected, strict=True)
     )
@@ -151,12 +166,12 @@ def test_weights_are_laid_out_for_each_number_of_rows_but_kept_once_if_alike(mon
     rows = torch.randn(4, 256, 6, 6).contiguous(memory_format=CHANNELS_LAST)
     for alike in (True, False):
         monkeypatch.setattr(prepacked_layer, "_alike", lambda one, other, alike=alike: alike)
-        packed.prepacked_layer.clear()
+        packed.prepacked.clear()
         for n_rows in (1, 3, 4, 1, 3):
             found, expected = (output_and_gradient(layer, rows[:n_rows]) for layer in (packed, plain))
             assert all(apart(one, other) < 1e-6 for one, other in zip(found, expected, strict=True))
-        assert len(packed.prepacked_layer) == 6
-        assert len({id(each) for each in packed.prepacked_layer.values()}) == (2 if alike else 6)
+        assert len(packed.prepacked) == 6
+        assert len({id(each) for each in packed.prepacked.values()}) == (2 if alike else 6)
 
 
 def test_a_product_of_few_rows_is_torch_s():

@@ -15,6 +15,7 @@ from distillgrad.cli import app
 from distillgrad.sources import models
 from distillgrad.sources.images import sample_photograph
 from distillgrad.sources.preprocess import ResizeAndCrop
+from networks import SMALL
 
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^( *)```(\S*)[^\n]*\n(.*?)^\1```[ ]*$", re.MULTILINE | re.DOTALL)
@@ -108,8 +109,10 @@ def test_a_method_has_a_page_whose_example_runs(name, place, few_segments):
     assert f"| source | {method.source} |" in page
     assert f"::: {method.__module__}.{method.__qualname__}" in page
     (example,) = (code for language, code in blocks(page) if language == "python")
-    namespace = {}
-    exec(example, namespace)  # noqa: S102
+    made = f'dg.create_method("{name}", loaded.model)'
+    assert made in example
+    namespace = {"few": SMALL.get(name, {})}  # of its steps, samples or masks: with all, some take long
+    exec(example.replace(made, f"{made[:-1]}, **few)"), namespace)  # noqa: S102
     assert torch.isfinite(namespace["attributions"]).all()
     assert f"[`{name}`]({name}.md)" in reference_pages.methods_index()
 

@@ -6,16 +6,16 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 import tracemalloc
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import processes
 import pytest
 import torch
 from PIL import Image
@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 import distillgrad as dg
 from distillgrad.cli import app
-from distillgrad.core import row_threads
+from distillgrad.core import plan
 from distillgrad.errors import MissingExtraError, SourceError
 from distillgrad.methods.parsing import parse_methods
 from distillgrad.runs.attribution import decoding
@@ -47,7 +47,6 @@ SMALL = (
     "--threads",
     "1",
 )
-SCRIPT = "import sys; from distillgrad.cli import app; app(sys.argv[1:])"
 
 
 def run(*arguments):
@@ -59,9 +58,13 @@ def contents(folder):
     return {name: each.read_bytes() for name, each in found.items() if name != ".lock"}
 
 
-def started(*words, **settings):
-    command = [sys.executable, "-c", SCRIPT, "attribute", *map(str, words)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
+def started(*words):
+    """The command in a process of its own; ``words`` end in a folder, beside which is what it prints."""
+    return processes.started(processes.COMMAND, "attribute", *words, output=f"{words[-1]}.txt")
+
+
+def said(out):
+    return Path(f"{out}.txt").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -120,14 +123,13 @@ def killed_and_resumed(images, out, n_kills, seed):
     for _ in range(n_kills):
         before = len(finished_shards(LocalFolder(out)))
         with started(images, *SMALL, "--out", out) as process:
-            while process.poll() is None and len(finished_shards(LocalFolder(out))) == before:
+            while process.is_alive() and len(finished_shards(LocalFolder(out))) == before:
                 time.sleep(0.002)
             time.sleep(chance.uniform(0, 0.02))
-            n_running += process.poll() is None
-            process.kill()
+            n_running += process.is_alive()
     with started(images, *SMALL, "--out", out) as process:
-        _, complaint = process.communicate(timeout=120)
-        assert process.returncode == 0, complaint
+        process.join(120)
+        assert process.exitcode == 0, said(out)
     return n_running
 
 
@@ -141,9 +143,8 @@ def test_killed_at_twenty_random_moments_it_ends_with_the_same_bytes(images, und
     chance, kills = np.random.default_rng(2), 0
     for _ in range(20):
         with started(images, *SMALL, "--out", tmp_path / "run") as process:
-            time.sleep(chance.uniform(1.5, 3.5))
-            kills += process.poll() is None
-            process.kill()
+            time.sleep(chance.uniform(0.2, 1.5))
+            kills += process.is_alive()
         if kills == 10:  # from a whole run on kills would find nothing to do
             for each in (tmp_path / "run" / "shards").glob("*"):
                 each.unlink()
@@ -155,12 +156,12 @@ def test_killed_at_twenty_random_moments_it_ends_with_the_same_bytes(images, und
 def test_ctrl_c_finishes_the_shard_and_says_how_to_go_on(images, undisturbed, tmp_path):
     out = tmp_path / "run"
     with started(images, *SMALL, "--out", out) as process:
-        while not (out / "manifest.json").is_file() and process.poll() is None:
+        while not (out / "manifest.json").is_file() and process.is_alive():
             time.sleep(0.005)
-        process.send_signal(signal.SIGINT)
-        _, complaint = process.communicate(timeout=60)
-    assert process.returncode == 130, complaint
-    assert b"the same command goes on" in complaint
+        os.kill(process.pid, signal.SIGINT)
+        process.join(60)
+        assert process.exitcode == 130, said(out)
+    assert "the same command goes on" in said(out)
     assert run(images, *SMALL, "--out", out).exit_code == 0
     assert contents(out) == contents(undisturbed)
 
@@ -422,7 +423,7 @@ class Counting(torch.nn.Module):
 def test_predictions_cost_a_pass_only_where_that_lets_rows_part(
     images, tmp_path, monkeypatch, method, passes, aside
 ):
-    monkeypatch.setattr(row_threads, "LEAST_FEATURES", 1)
+    monkeypatch.setattr(plan, "LEAST_FEATURES", 1)
     loaded, calls = dg.load_model("cifar10-cnn"), []
     loaded = replace(loaded, model=Counting(loaded.model, calls).eval())
     request = AttributionRequest(
@@ -432,7 +433,7 @@ def test_predictions_cost_a_pass_only_where_that_lets_rows_part(
     run_attribution(loaded, data, request, str(tmp_path / "run"), LocalEngine())
     shows_that_rows_may_part = 4 * aside
     assert sum(rows for _, rows in calls) == 8 * passes + shows_that_rows_may_part
-    assert aside == any(name.startswith("distillgrad-stream") for name, _ in calls)
+    assert aside == any(name.startswith("distillgrad-rows") for name, _ in calls)
     assert dg.open_run(tmp_path / "run").explained.all()
 
 

@@ -3,11 +3,10 @@
 import csv
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import torch
 from PIL import Image
@@ -117,17 +116,12 @@ app(["evaluate", {str(images)!r}, "--methods", {METHODS!r}, "--n-steps", "3", "-
      "--out", sys.argv[1]])
 """
 
-    def started(out, **environment):
-        return subprocess.run(
-            [sys.executable, "-c", script, out],
-            env={**os.environ, **environment}, check=False, capture_output=True, text=True,
-        )  # fmt: skip
-
     out, whole = tmp_path / "killed", tmp_path / "whole"
-    assert started(out, FATAL="1").returncode == -9
+    said = tmp_path / "said.txt"
+    assert processes.finished(script, out, output=said, FATAL="1") == -9, said.read_text()
     (first,) = (out / "parts").iterdir()
     written = first.stat().st_mtime_ns
-    assert started(out).returncode == 0
+    assert processes.finished(script, out, output=said) == 0, said.read_text()
     assert first.stat().st_mtime_ns == written
     assert run(images, "--methods", METHODS, "--n-steps", 3, "--batch-size", 2, "--out", whole).exit_code == 0
     one, other = read_evaluation(out), read_evaluation(whole)

@@ -2,10 +2,9 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
+import processes
 import pytest
 import torch
 from PIL import Image
@@ -63,33 +62,25 @@ def test_a_run_is_the_library_s_own_and_none_is_plain_training(tmp_path):
 
 
 def test_killed_at_random_moments_it_ends_with_the_same_table(tmp_path):
-    words = [str(each) for each in SMALL]
-    script = "import sys; from distillgrad.cli import app; app(sys.argv[1:])"
+    said = tmp_path / "said.txt"
 
     def started(out):
-        return subprocess.Popen(
-            [sys.executable, "-c", script, "roar", *words, "--out", out],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
+        return processes.started(processes.COMMAND, "roar", *SMALL, "--out", out, output=said)
 
     def n_files(out):
         return sum(each.is_file() for each in out.rglob("*"))
 
     chance = np.random.default_rng(3)
     out, whole = tmp_path / "killed", tmp_path / "whole"
-    for _ in range(5):
+    for _ in range(4):
         with started(out) as process:
-            enough, patience = n_files(out) + chance.integers(1, 3), chance.uniform(0, 0.1)
-            while process.poll() is None:
-                try:
-                    process.wait(patience if n_files(out) >= enough else 0.005)
-                except subprocess.TimeoutExpired:
-                    if n_files(out) >= enough:
-                        process.kill()
+            enough = n_files(out) + chance.integers(1, 3)
+            while process.is_alive() and n_files(out) < enough:
+                process.join(0.005)
+            process.join(chance.uniform(0, 0.1))
     with started(out) as process:
-        _, complaint = process.communicate(timeout=120)
-        assert process.returncode == 0, complaint
+        process.join(120)
+        assert process.exitcode == 0, said.read_text()
     assert run(*SMALL, "--out", whole).exit_code == 0
     one, other = (json.loads((folder / "roar.json").read_text())["explanations"] for folder in (out, whole))
     assert one == other

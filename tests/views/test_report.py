@@ -53,6 +53,12 @@ def image_page(tmp_path_factory):
     return out
 
 
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as started:
+        yield started
+
+
 def test_a_hundred_images_fit_into_five_megabytes_with_every_map(run_page):
     page = run_page.read_text()
     assert run_page.stat().st_size < 5e6
@@ -85,75 +91,70 @@ def test_a_report_is_valid(page, request):
 
 @pytest.mark.parametrize("page", ["run_page", "image_page"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_report_is_accessible(page, scheme, request):
-    with chromium() as browser:
-        opened = browser.new_context(color_scheme=scheme).new_page()
-        opened.goto(request.getfixturevalue(page).as_uri())
-        assert serious_issues(opened) == []
+def test_a_report_is_accessible(page, scheme, request, browser):
+    opened = browser.new_context(color_scheme=scheme).new_page()
+    opened.goto(request.getfixturevalue(page).as_uri())
+    assert serious_issues(opened) == []
 
 
 @pytest.mark.parametrize("page", ["run_page", "image_page"])
-def test_a_report_opens_without_network(page, request):
+def test_a_report_opens_without_network(page, request, browser):
     path = request.getfixturevalue(page)
-    with chromium() as browser:
-        for scheme in ("light", "dark"):
-            opened = browser.new_context(offline=True, color_scheme=scheme).new_page()
-            said = []
-            opened.on("console", lambda message: said.append(message.text))  # noqa: B023
-            opened.on("pageerror", lambda error: said.append(str(error)))  # noqa: B023
-            opened.goto(path.as_uri())
-            assert opened.evaluate("[...document.images].every(each => each.naturalWidth > 0)")
-            assert said == []
+    for scheme in ("light", "dark"):
+        opened = browser.new_context(offline=True, color_scheme=scheme).new_page()
+        said = []
+        opened.on("console", lambda message: said.append(message.text))  # noqa: B023
+        opened.on("pageerror", lambda error: said.append(str(error)))  # noqa: B023
+        opened.goto(path.as_uri())
+        assert opened.evaluate("[...document.images].every(each => each.naturalWidth > 0)")
+        assert said == []
 
 
 PAPER = {"width": 688, "height": 1017}  # A4 within the page's margins, in CSS pixels
 
 
 @pytest.mark.parametrize("page", ["run_page", "image_page"])
-def test_a_report_fits_phone_and_paper_on_which_nothing_is_dark_or_to_be_pressed(page, request):
-    with chromium() as browser:
-        opened = browser.new_context(color_scheme="dark", viewport=PAPER).new_page()
-        opened.goto(request.getfixturevalue(page).as_uri())
-        assert fits_a_phone(opened)
-        opened.set_viewport_size(PAPER)
-        opened.emulate_media(media="print")
-        style = "each => [getComputedStyle(each).backgroundColor, getComputedStyle(each).color]"
-        ground = opened.locator("html").evaluate(style)[0]
-        assert (ground, opened.locator("h1").evaluate(style)[1]) == ("rgb(255, 255, 255)", "rgb(0, 0, 0)")
-        cut = "each => each.filter(one => one.scrollWidth > one.clientWidth).map(one => one.outerHTML)"
-        assert opened.locator("html, .wide, pre, .frames, figcaption").evaluate_all(cut) == []
-        assert opened.locator("input:visible, select:visible, .copy:visible, output:visible").count() == 0
-        assert opened.locator(".frame:visible").count() == opened.locator(".frame.printed").count()
+def test_a_report_fits_phone_and_paper_on_which_nothing_is_dark_or_to_be_pressed(page, request, browser):
+    opened = browser.new_context(color_scheme="dark", viewport=PAPER).new_page()
+    opened.goto(request.getfixturevalue(page).as_uri())
+    assert fits_a_phone(opened)
+    opened.set_viewport_size(PAPER)
+    opened.emulate_media(media="print")
+    style = "each => [getComputedStyle(each).backgroundColor, getComputedStyle(each).color]"
+    ground = opened.locator("html").evaluate(style)[0]
+    assert (ground, opened.locator("h1").evaluate(style)[1]) == ("rgb(255, 255, 255)", "rgb(0, 0, 0)")
+    cut = "each => each.filter(one => one.scrollWidth > one.clientWidth).map(one => one.outerHTML)"
+    assert opened.locator("html, .wide, pre, .frames, figcaption").evaluate_all(cut) == []
+    assert opened.locator("input:visible, select:visible, .copy:visible, output:visible").count() == 0
+    assert opened.locator(".frame:visible").count() == opened.locator(".frame.printed").count()
 
 
-def test_the_report_moves(run_page, image_page):
-    with chromium() as browser:
-        page = browser.new_page()
-        page.goto(image_page.as_uri())
-        page.locator("input[data-slides=sequence]").fill("3")
-        assert page.locator(".frame.on").count() == 1
-        assert page.locator(".frame.on figcaption").inner_text().startswith("n = 3")
-        page.locator("input[data-slides=overlay]").fill("20")
-        assert page.locator(".over").first.evaluate("each => getComputedStyle(each).opacity") != "0.85"
-        page.goto(run_page.as_uri())
-        page.get_by_role("button", name="morf").click()
-        column = page.locator("tbody td:nth-child(3)").evaluate_all(
-            "all => all.map(each => Number(each.dataset.value))"
-        )
-        assert column == sorted(column, reverse=True)
-        page.locator("select").select_option("wrong:down")
-        tags = page.locator(".sample .tag").all_inner_texts()
-        assert [each.split(":")[0] for each in tags] == sorted(
-            (each.split(":")[0] for each in tags), reverse=True
-        )
+def test_the_report_moves(run_page, image_page, browser):
+    page = browser.new_page()
+    page.goto(image_page.as_uri())
+    page.locator("input[data-slides=sequence]").fill("3")
+    assert page.locator(".frame.on").count() == 1
+    assert page.locator(".frame.on figcaption").inner_text().startswith("n = 3")
+    page.locator("input[data-slides=overlay]").fill("20")
+    assert page.locator(".over").first.evaluate("each => getComputedStyle(each).opacity") != "0.85"
+    page.goto(run_page.as_uri())
+    page.get_by_role("button", name="morf").click()
+    column = page.locator("tbody td:nth-child(3)").evaluate_all(
+        "all => all.map(each => Number(each.dataset.value))"
+    )
+    assert column == sorted(column, reverse=True)
+    page.locator("select").select_option("wrong:down")
+    tags = page.locator(".sample .tag").all_inner_texts()
+    assert [each.split(":")[0] for each in tags] == sorted(
+        (each.split(":")[0] for each in tags), reverse=True
+    )
 
 
-def test_without_scripts_every_anchor_is_there(image_page):
-    with chromium() as browser:
-        page = browser.new_context(java_script_enabled=False).new_page()
-        page.goto(image_page.as_uri())
-        assert page.locator(".frame:visible").count() == 5
-        assert not page.locator(".scripted:visible").count()
+def test_without_scripts_every_anchor_is_there(image_page, browser):
+    page = browser.new_context(java_script_enabled=False).new_page()
+    page.goto(image_page.as_uri())
+    assert page.locator(".frame:visible").count() == 5
+    assert not page.locator(".scripted:visible").count()
 
 
 def test_the_shown_python_and_command_give_the_librarys_arrays(photograph, tmp_path, monkeypatch):
@@ -236,7 +237,7 @@ def test_a_class_is_not_explained_against_itself(photograph, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_curves_values_are_read_where_they_lie():
+def test_a_curves_values_are_read_where_they_lie(browser):
     from distillgrad.views.html.page import document
     from distillgrad.views.html.vector_curves import chart
 
@@ -244,14 +245,13 @@ def test_a_curves_values_are_read_where_they_lie():
     across = [float(each) for each in re.search('data-across="([^"]*)"', drawn)[1].split()]
     points = re.search('polyline points="([^"]*)"', drawn)[1].split()
     assert [float(each.split(",")[0]) for each in points] == [across[0], *across[2:]]
-    with chromium() as browser:
-        page = browser.new_page()
-        page.set_content(document("broken", drawn))
-        page.locator("svg").focus()
-        for expected in ("1: dga: nan", "2: dga: 0.25", "3: dga: 0.125", "3: dga: 0.125"):
-            page.keyboard.press("ArrowRight")
-            assert page.locator("output").inner_text() == f"n {expected}"
-        assert float(page.locator(".at").get_attribute("x1")) == across[3]
+    page = browser.new_page()
+    page.set_content(document("broken", drawn))
+    page.locator("svg").focus()
+    for expected in ("1: dga: nan", "2: dga: 0.25", "3: dga: 0.125", "3: dga: 0.125"):
+        page.keyboard.press("ArrowRight")
+        assert page.locator("output").inner_text() == f"n {expected}"
+    assert float(page.locator(".at").get_attribute("x1")) == across[3]
 
 
 def test_a_chart_of_a_single_place_has_one_tick():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distillgrad.core.profiling import timed
-from distillgrad.core.row_threads import abandon_if_unwanted
+from distillgrad.core.row_threads import raise_if_cancelled
 from distillgrad.errors import ModelError, TargetError
 
 Model: TypeAlias = Callable[..., Any]
@@ -153,7 +153,7 @@ def value_and_gradient(
         TargetError: as in :func:`select`.
     Cost: one forward and one backward pass; a copy of the inputs.
     """
-    abandon_if_unwanted()
+    raise_if_cancelled()
     with torch.enable_grad():
         leaf = inputs.detach().requires_grad_()
         # The model gets a copy: it may begin with an in-place operation, which a leaf does not allow.
@@ -188,7 +188,7 @@ def scores(
 
     The model gets a copy of the inputs, into which it may write, or the inputs if they are ``disposable``.
     """
-    abandon_if_unwanted()
+    raise_if_cancelled()
     with torch.no_grad():
         with failures_named(inputs), timed("forward"):
             output = model(inputs if disposable else inputs.clone(), *extra)

@@ -9,10 +9,11 @@ from captum.attr import Attribution, GradientAttribution
 from captum.log import log_usage
 from torch import Tensor
 
-from distillgrad.core.batch import Batch, TargetLike, attribute_in_chunks, checked_batch
+from distillgrad.core.batch import Batch, TargetLike, checked_batch
 from distillgrad.core.batch_size import RowsAtATime, best_batch_size
+from distillgrad.core.chunks import attribute_in_chunks
 from distillgrad.core.forward import Model, must_be_callable
-from distillgrad.core.row_independence import n_streams
+from distillgrad.core.plan import Plan, checked_size, plan_rows
 from distillgrad.errors import ParameterError
 
 
@@ -89,15 +90,18 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
         if internal_batch_size == "auto":
             gradients = isinstance(self, GradientMethod)
             internal_batch_size = best_batch_size(model, batch, gradients=gradients)
-        return attribute_in_chunks(
-            model, self._attribute, batch, internal_batch_size, lambda size: self._streams(batch, size)
+        size = checked_size(internal_batch_size) or len(batch)
+        plan = (
+            plan_rows(model, batch, size, n_passes=self.n_passes)
+            if self._thread_safe
+            else Plan(len(batch), size)
         )
+        return attribute_in_chunks(model, self._attribute, batch, plan)
 
-    def _streams(self, batch: Batch, size: int) -> int:
-        """How many threads share ``size`` rows at a time."""
-        if self.needs_module:  # puts hooks on a copy of it
-            return 1
-        return n_streams(self.forward_func, batch, size, n_passes=self.n_passes)
+    @property
+    def _thread_safe(self) -> bool:
+        """Whether threads may run :meth:`_attribute` side by side, each on rows of its own."""
+        return not self.needs_module  # which puts hooks on a copy of it
 
     @abstractmethod
     def _attribute(self, batch: Batch) -> Tensor:

@@ -163,10 +163,9 @@ class DistilledGradientAggregation(GradientMethod):
             attribution=(total / len(steps)).to(dtype),
         )
 
-    def _streams(self, batch: Batch, size: int) -> int:
-        if callable(self.local_attribution):  # nobody knows what it keeps
-            return 1
-        return super()._streams(batch, size)
+    @property
+    def _thread_safe(self) -> bool:
+        return not callable(self.local_attribution)  # which may keep what it sees
 
     def _attribute(self, batch: Batch) -> Tensor:
         steps = self._sequence(batch)

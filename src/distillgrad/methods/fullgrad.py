@@ -9,15 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from distillgrad.core.batch import (
-    Batch,
-    TargetLike,
-    attribute_in_chunks,
-    checked_batch,
-    outside_inference_mode,
-)
+from distillgrad.core.batch import Batch, TargetLike, checked_batch, outside_inference_mode
+from distillgrad.core.chunks import attribute_in_chunks
 from distillgrad.core.forward import value_and_gradient
 from distillgrad.core.intercept import captured_biases
+from distillgrad.core.plan import Plan, checked_size
 from distillgrad.core.wrappers import unwrapped
 from distillgrad.errors import InputError
 from distillgrad.methods.base import GradientMethod
@@ -86,7 +82,8 @@ class FullGrad(GradientMethod):
         batch = checked_batch(
             inputs, target, baselines=baselines, additional_forward_args=additional_forward_args
         )
-        return attribute_in_chunks(self.forward_func, self._residual, batch, internal_batch_size)
+        plan = Plan(len(batch), checked_size(internal_batch_size) or len(batch))
+        return attribute_in_chunks(self.forward_func, self._residual, batch, plan)
 
     def _residual(self, batch: Batch) -> Tensor:
         total = torch.zeros(len(batch), dtype=batch.difference.dtype, device=batch.inputs.device)

@@ -67,8 +67,9 @@ class Lime(Method):
         """One for each sample, and one for the prediction, where no target is given."""
         return self.n_samples + 1
 
-    def _streams(self, batch: Batch, size: int) -> int:
-        return 1  # Captum draws from torch's one generator
+    @property
+    def _thread_safe(self) -> bool:
+        return False  # Captum draws from torch's one generator
 
     def _attribute(self, batch: Batch) -> Tensor:
         optional("sklearn.linear_model", "regions", "scikit-learn")

@@ -13,9 +13,11 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.dropout import _DropoutNd
 
-from distillgrad.core.batch import in_chunks, outside_inference_mode
+from distillgrad.core.batch import outside_inference_mode
+from distillgrad.core.chunks import in_chunks
 from distillgrad.core.forward import logits_of, scores
 from distillgrad.core.intercept import evaluating
+from distillgrad.core.plan import Plan
 from distillgrad.errors import InputError, ModelError, ParameterError, TargetError
 from distillgrad.metrics.ensemble_memory import best_at_a_time
 
@@ -57,7 +59,7 @@ class Ensemble:
             return torch.cat(parts).transpose(0, 1)
 
         with evaluating(self.template), outside_inference_mode():
-            return in_chunks(of_rows, len(images), ROWS_TO_PREDICT).transpose(0, 1)
+            return in_chunks(of_rows, Plan(len(images), ROWS_TO_PREDICT)).transpose(0, 1)
 
     def accuracy(self, images: Tensor, labels: Tensor) -> Tensor:
         """Each network's share of the images that it classifies as labelled: ``(T,)`` float64, on the CPU."""

@@ -15,13 +15,13 @@ from distillgrad.core.batch import (
     Batch,
     TargetLike,
     checked_batch,
-    checked_size,
-    in_chunks,
     outside_inference_mode,
     with_target,
 )
+from distillgrad.core.chunks import in_chunks
 from distillgrad.core.forward import Model, accumulation_dtype, scores
 from distillgrad.core.intercept import evaluating
+from distillgrad.core.plan import Plan, checked_size
 from distillgrad.errors import InputError, ParameterError, TargetError, UnknownNameError
 from distillgrad.metrics.removal import rows_at_a_time
 from distillgrad.metrics.similarity import Attribute, explained
@@ -105,7 +105,8 @@ def infidelity(
             if rows is part.inputs:  # Captum asks for it once for every chunk of draws
                 return clean
             repeated = replace(_repeated(part, len(rows)), inputs=rows)
-            return in_chunks(lambda some: _scores(model, repeated.rows(some)), len(rows), len(rows))
+            all_at_once = Plan(len(rows), len(rows))
+            return in_chunks(lambda some: _scores(model, repeated.rows(some)), all_at_once)
 
         def perturbed(rows: Tensor) -> tuple[Tensor, Tensor]:
             drawn = torch.stack(list(islice(draws, len(rows) // len(part))))
@@ -128,7 +129,7 @@ def infidelity(
 
     with evaluating(model), outside_inference_mode():
         batch = with_target(model, batch)
-        return in_chunks(of_rows, len(batch), min(size, len(batch)))
+        return in_chunks(of_rows, Plan(len(batch), size))
 
 
 def max_sensitivity(
@@ -196,7 +197,7 @@ def max_sensitivity(
         return found
 
     with outside_inference_mode():
-        return in_chunks(of_rows, len(batch), min(size, len(batch)))
+        return in_chunks(of_rows, Plan(len(batch), size))
 
 
 def _checked(inputs: Tensor, target: TargetLike, n_draws: int, baseline: Tensor | float = 0.0) -> Batch:

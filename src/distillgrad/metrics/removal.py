@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from distillgrad.core.batch import Batch, TargetLike, checked_batch, checked_size, in_chunks
+from distillgrad.core.batch import Batch, TargetLike, checked_batch
+from distillgrad.core.chunks import in_chunks
 from distillgrad.core.forward import Model, Target, accumulation_dtype, scores
-from distillgrad.core.row_independence import n_streams
+from distillgrad.core.plan import checked_size, plan_rows
 from distillgrad.errors import InputError, UnknownNameError
 from distillgrad.metrics.imputation import noisy_linear_imputation
 
@@ -25,7 +26,7 @@ Baseline: TypeAlias = Tensor | float | Imputation
 IMPUTATIONS: tuple[Imputation, ...] = ("mean", "blur", "road")
 BLUR_RADIUS, BLUR_SIGMA = 5, 5.0  # Petsiuk et al. 2018
 FEATURES_AT_A_TIME = 8 * 3 * 224 * 224
-"""On a CPU, for each of its streams: in larger batches a row takes up to a quarter longer. A GPU is given 32
+"""On a CPU, for each row thread: in larger batches a row takes up to a quarter longer. A GPU is given 32
 times as many."""
 MOST_ROWS = 64
 
@@ -140,11 +141,9 @@ def scores_without(
         found = scores(model, rows, measured, extra, disposable=True)[0]
         return found.to(accumulation_dtype(inputs.dtype), copy=True)  # it may lie in the rows' memory
 
-    n_rows = len(batch) * n_variants
-    size = checked_size(internal_batch_size)
-    fitting = rows_at_a_time(inputs)
-    streams = n_streams(model, batch, size or fitting * torch.get_num_threads(), n_rows=n_rows)
-    return in_chunks(of_rows, n_rows, size or fitting * streams, streams).view(len(batch), n_variants)
+    size, n_rows = checked_size(internal_batch_size), len(batch) * n_variants
+    plan = plan_rows(model, batch, size or rows_at_a_time(inputs), n_rows=n_rows, per_thread=size is None)
+    return in_chunks(of_rows, plan).view(len(batch), n_variants)
 
 
 def rows_at_a_time(inputs: Tensor) -> int:

@@ -1,20 +1,17 @@
-"""RISE, Occlusion, LIME, XRAI and the random control against closed forms, Captum and the definitions."""
+"""RISE, Occlusion and the random control against closed forms; what all share that ask for values alone."""
 
-import math
 import sys
 
 import captum.attr
-import numpy as np
 import pytest
 import torch
-from captum._utils.models.linear_model import SkLearnLasso
 from torch import nn
 
 import distillgrad as dg
 from distillgrad.methods import xrai
-from distillgrad.methods.lime import Lime, patches
+from distillgrad.methods.lime import Lime
 from distillgrad.methods.perturbation import RISE, Occlusion, Random
-from distillgrad.methods.xrai import XRAI, enlarged, ranked_regions, segments
+from distillgrad.methods.xrai import XRAI
 from networks import convolutional
 
 MADE = {
@@ -69,8 +66,7 @@ def test_rows_chunks_targets_and_random_numbers(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [name for name in MADE if name != "random"])
-def test_callables_single_outputs_and_classes_outside(name, monkeypatch):
-    monkeypatch.setattr(xrai, "SCALES", (50, 1200))
+def test_callables_single_outputs_and_classes_outside(name, few_segments):
     inner, x = convolutional(), images()
     score = MADE[name](inner).attribute(x, lambda logits: logits[:, 2])
     for target in (None, 0):
@@ -159,46 +155,6 @@ def test_occlusion_windows_and_passes():
     assert len(calls) == 3**2 + 2
 
 
-def test_lime_of_a_linear_model_has_its_weights():
-    generator = torch.Generator().manual_seed(2)
-    weights = torch.randn(3, 8, 8, generator=generator).double()
-    x = torch.randn(2, 3, 8, 8, generator=generator).double()
-    found = Lime(linear(weights), n_samples=500, cells=4, alpha=1e-5).attribute(x, 1)
-    parts = nn.functional.avg_pool2d((weights * x).sum(1), 2) * 4
-    expected = parts.repeat_interleave(2, 1).repeat_interleave(2, 2)[:, None].expand_as(x)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-2)
-    table = torch.tensor([[1.0, -2.0, 0.0, 3.0]]).double()
-    ranks = Lime(linear(torch.ones(4).double())).attribute(table, 1)
-    assert ranks.argsort().tolist() == table.argsort().tolist()
-    assert torch.equal(ranks.sign(), table.sign())
-
-
-def test_lime_equals_captum():
-    model, x = convolutional(), images()
-    found = Lime(model, n_samples=40, cells=3, seed=7, alpha=0.001).attribute(x, 1, baselines=0.1)
-    lime = captum.attr.Lime(model, SkLearnLasso(alpha=0.001))
-    for row in range(3):
-        torch.manual_seed(7)
-        expected = lime.attribute(
-            x[row : row + 1],
-            target=1,
-            baselines=0.1,
-            n_samples=40,
-            feature_mask=patches(x.shape, 3).expand(1, 2, 6, 6),
-        )
-        torch.testing.assert_close(found[row : row + 1], expected.double(), rtol=0, atol=1e-6)
-
-
-def test_patches_number_a_grid_without_gaps():
-    assert patches((1, 3, 3, 5), 2)[0, 0].tolist() == [[0, 0, 0, 1, 1], [0, 0, 0, 1, 1], [2, 2, 2, 3, 3]]
-    for sides in ((6, 6), (7, 13), (3, 40)):
-        assert torch.equal(
-            patches((1, 1, *sides), 8).unique(), torch.arange(min(8, sides[0]) * min(8, sides[1]))
-        )
-    assert patches((2, 2, 3), 8).tolist() == [[[0, 1, 2], [3, 4, 5]]]
-    assert int(patches((1, 30_000), 8).max()) + 1 == 10_000  # Captum warns of more
-
-
 def test_random_is_normal_repeatable_and_asks_no_model():
     x = torch.randn(2, 3, 64, 64)
     found = Random(unasked).attribute(x)
@@ -211,67 +167,6 @@ def test_random_is_normal_repeatable_and_asks_no_model():
     assert not torch.equal(found, Random(unasked, seed=1).attribute(x))
     assert Random(unasked).attribute(x.bfloat16()).dtype == torch.bfloat16
     assert Random(unasked).n_passes == 0
-
-
-def quadrants(side=48):
-    """A picture of four flat quarters and the weights of a model that looks at the upper right one."""
-    x = torch.zeros(1, 3, side, side).double()
-    for quarter, colour in enumerate(((1.0, 0, 0), (0, 1.0, 0), (0, 0, 1.0), (1.0, 1.0, 0))):
-        y, column = divmod(quarter, 2)
-        half = slice(y * side // 2, (y + 1) * side // 2), slice(column * side // 2, (column + 1) * side // 2)
-        x[(0, slice(None), *half)] = torch.tensor(colour).double()[:, None, None]
-    weights = torch.zeros(3, side, side).double()
-    weights[1, : side // 2, side // 2 :] = 1
-    return x, weights
-
-
-def test_xrai_ranks_the_region_that_the_model_uses_first():
-    x, weights = quadrants()
-    found = XRAI(linear(weights), n_steps=2).attribute(x, 1)
-    assert found.shape == (1, 1, 48, 48)
-    assert torch.equal(found[0, 0, 2:22, 26:46], found.max().expand(20, 20))
-    assert float(found[0, 0, 28:].max()) < 0.05 * float(found.max())
-    assert float(found[0, 0, :, :20].max()) < 0.05 * float(found.max())
-
-
-def test_xrai_sums_to_the_integrated_gradients_of_both_paths():
-    x, weights = quadrants(20)
-    weights = weights + torch.randn(weights.shape, generator=torch.Generator().manual_seed(3))
-    lowest, highest = x.amin((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
-    pixels = (weights * (x - (lowest + highest) / 2)).amax(1)
-    found = XRAI(linear(weights), n_steps=1).attribute(x, 1)
-    torch.testing.assert_close(found.sum(), pixels.sum(), rtol=0, atol=1e-10)
-    flat = XRAI(linear(weights), n_steps=1).attribute(torch.full_like(x, 0.5), 1)
-    assert torch.equal(flat, torch.zeros_like(flat))
-
-
-def test_greedy_ranking_equals_its_definition():
-    generator = np.random.default_rng(0)
-    values = generator.normal(size=(23, 31))
-    masks = segments(generator.random((23, 31, 3)).cumsum(0).cumsum(1))
-    assert len(masks) > 20
-    least = math.ceil(50 * values.size / 224**2)
-    expected, free, left = np.full(values.shape, np.nan), np.ones(values.shape, bool), list(masks)
-    while True:
-        new = [mask.reshape(values.shape) & free for mask in left]
-        new = [each for each in new if each.sum() >= least]
-        if not new:
-            break
-        best = max(new, key=lambda each: values[each].mean())
-        expected[best] = values[best].mean()
-        free &= ~best
-    expected[free] = values[free].mean() if free.any() else np.nan
-    np.testing.assert_allclose(ranked_regions(values, masks), expected, rtol=0, atol=1e-12)
-
-
-def test_segments_are_enlarged_by_a_disk():
-    labels = np.zeros((9, 9), int)
-    labels[4, 4] = 1
-    masks = enlarged(labels, 2).reshape(2, 9, 9)
-    y, x = np.indices((9, 9))
-    assert np.array_equal(masks[1], (y - 4) ** 2 + (x - 4) ** 2 <= 4)
-    assert masks[0].all()
-    assert np.array_equal(enlarged(labels, 0).reshape(2, 9, 9), [labels == 0, labels == 1])
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ COMPARED = 200
 
 @dataclass(frozen=True)
 class RunSample:
-    """One image of a run.
+    """An image of a run.
 
     Attributes:
         position: The image's place in the data.

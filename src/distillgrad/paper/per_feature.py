@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from distillgrad.methods import find_method
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import asked_for, measured, omissions
-from distillgrad.paper.variants import KNOWN
 from distillgrad.paper.verdicts import in_words
 from distillgrad.views.leaderboard import leaderboard_record, leaderboard_rows
 
@@ -19,7 +19,7 @@ def make(setting: Setting) -> Exhibit:
     methods = {
         label: each
         for label, each in asked_for(setting, DEFAULT).items()
-        if KNOWN[each[0]].result == "features"
+        if find_method(each[0]).result == "features"
     }
     both = {
         words: measured(setting, "per-feature", methods, METRICS, images=images, element=element, run=words)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 from inspect import signature
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from distillgrad.core.forward import failures_named, logits_of
+from distillgrad.core.registry import imported, is_import_path
 from distillgrad.errors import (
     MissingExtraError,
     ModelError,
@@ -70,7 +70,7 @@ def load_model(spec: str, *, pretrained: bool = True) -> LoadedModel:
         loaded = timm_model(name, weights, pretrained)
     elif kind == "hf" and rest:
         loaded = huggingface_model(rest, pretrained)
-    elif rest.isidentifier() and all(part.isidentifier() for part in kind.split(".")):
+    elif is_import_path(spec):
         loaded = _from_factory(kind, rest)
     else:
         raise UnknownNameError("model", spec, KINDS)
@@ -118,10 +118,7 @@ def _bundled(pretrained: bool) -> LoadedModel:
 def _from_factory(module: str, factory: str) -> LoadedModel:
     """Imports and calls the user's own function: their code, run because they named it."""
     spec = f"{module}:{factory}"
-    try:
-        function = getattr(importlib.import_module(module), factory)
-    except (ImportError, AttributeError) as error:
-        raise SourceError(f"cannot import {factory} from {module}: {error}") from error
+    function = imported(spec)
     try:
         signature(function).bind()
     except (TypeError, ValueError) as error:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from distillgrad.core.forward import Model
 from distillgrad.errors import InputError, ParameterError
-from distillgrad.methods import METHODS
 from distillgrad.methods.base import Method
 from distillgrad.runs.engines.engine import Engine
 from distillgrad.runs.engines.local import LocalEngine
@@ -32,7 +32,7 @@ def evaluate(
     out: Path,
     *,
     fast: Model | None = None,
-    known: Mapping[str, type[Method]] = METHODS,
+    known: Mapping[str, type[Method]] = MappingProxyType({}),
     on_unit: Callable[[int], None] = lambda _: None,
     engine: Engine | None = None,
     threads: int | None = None,
@@ -45,7 +45,7 @@ def evaluate(
 
     Args:
         fast: An equivalent of ``loaded.model`` for whatever does not look at its layers.
-        known: Where the request's methods are looked up: ``METHODS``, and perhaps your own beside them.
+        known: Methods of the request that :func:`~distillgrad.methods.find_method` does not know.
         on_unit: Called with a number of images whenever a method or measurement is done with them.
         engine: Where the batches are computed; by default in this process.
         threads: That a batch is computed with; by default as the engine has them.

@@ -22,7 +22,7 @@ from distillgrad.errors import (
     TargetError,
     UnknownNameError,
 )
-from distillgrad.methods import method_among
+from distillgrad.methods import find_method, method_among
 from distillgrad.methods.base import Method
 from distillgrad.metrics.registry import METRICS, Measurement, MetricInput
 from distillgrad.metrics.similarity import Attribute
@@ -41,7 +41,7 @@ class EvaluationJob:
     Attributes:
         model, weights: What ``load_model`` takes, and the SHA-256 of what it must load.
         out: Folder of the run.
-        known: Where the request's methods are looked up.
+        known: Methods of the request that ``find_method`` does not know.
     """
 
     model: str
@@ -123,7 +123,8 @@ def _explainer(
 ) -> Callable[[Model], Attribute]:
     def of(model: Model) -> Attribute:
         # A method that looks at layers gets the network as it was made, not its faster equivalent.
-        chosen = loaded.model if model is fast and name in known and known[name].layerwise else model
+        kind = known[name] if name in known else find_method(name)
+        chosen = loaded.model if model is fast and kind.layerwise else model
         return method_among(known, name, chosen, parameters).attribute  # type: ignore[no-any-return]
 
     return of

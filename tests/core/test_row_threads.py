@@ -13,7 +13,7 @@ import distillgrad as dg
 from distillgrad.core import row_independence, row_threads
 from distillgrad.core.batch import in_chunks
 from distillgrad.core.forward import scores
-from distillgrad.metrics.pixel_perturbation import morf_and_lerf
+from distillgrad.metrics.perturbation_curves import morf_and_lerf
 from networks import convolutional, made, zoo
 
 pytestmark = pytest.mark.usefixtures("few_segments")

@@ -103,6 +103,12 @@ Accelerate = Annotated[
 PrecisionName = Annotated[
     str, typer.Option("--precision", help="float32; or bfloat16: faster where hardware has it, coarser.")
 ]
+Imports = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import", help="Module of your own that the run's methods, metrics or data name; its code is run."
+    ),
+]
 Out = Annotated[Path, typer.Option(help="Folder for what is written.")]
 
 
@@ -154,6 +160,14 @@ def load(spec: str, device: str, seed: int) -> LoadedModel:
         loaded = load_model(spec)
         loaded.model.to(wanted)
     return loaded
+
+
+def import_modules(names: list[str] | None) -> None:
+    """Import the modules that the user named, so that what a run names of them is known."""
+    from distillgrad.core.registry import import_module
+
+    for name in names or ():
+        import_module(name)
 
 
 def faster(loaded: LoadedModel, wanted: bool, precision: Any = "float32") -> nn.Module:

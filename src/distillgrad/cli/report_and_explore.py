@@ -10,6 +10,7 @@ import typer
 from distillgrad.cli.application import (
     Debug,
     Device,
+    Imports,
     Json,
     NegativeScale,
     Quantile,
@@ -18,6 +19,7 @@ from distillgrad.cli.application import (
     Target,
     command,
     dga_parameters,
+    import_modules,
     load,
 )
 from distillgrad.views.terminal import print_json, progress_of, say
@@ -40,6 +42,7 @@ def report(
     steps: Steps = 30,
     epc_quantile: Quantile = 0.9,
     negative_scale: NegativeScale = 0.0,
+    imports: Imports = None,
     images: Annotated[int, typer.Option(min=0, help="Images of a run that are shown with their maps.")] = 24,
     order: Annotated[
         str | None,
@@ -61,6 +64,7 @@ def report(
         from distillgrad.views.opened_runs.run_images import COMPARED
         from distillgrad.views.opened_runs.run_view import run_view
 
+        import_modules(imports)
         view = run_view(subject, model)
         n_samples = len(view.samples)
         n_compared = min(COMPARED, n_samples) if (order or view.orders[0]) == "disagreement" else 0
@@ -86,7 +90,7 @@ def _image_page(
     seed: int,
 ) -> str:
     from distillgrad.explanations.explanation import cost_in_passes, explain, seen_by
-    from distillgrad.metrics.pixel_perturbation import morf_and_lerf
+    from distillgrad.metrics.perturbation_curves import morf_and_lerf
     from distillgrad.sources.images import read_image
     from distillgrad.views.report import image_report
 
@@ -118,6 +122,7 @@ def explore(
         list[str] | None,
         typer.Option(help="Further classifiers to offer; only here factories and files are taken."),
     ] = None,
+    imports: Imports = None,
     host: Annotated[
         str, typer.Option(help="Address to serve at; others than 127.0.0.1 let others in.")
     ] = "127.0.0.1",
@@ -128,4 +133,5 @@ def explore(
     """Look at explanations in the browser: drop a picture, compare methods, classes and a run's images."""
     from distillgrad.views.explorer.server import serve
 
+    import_modules(imports)
     serve(run, tuple(model or ()), host, port, browser=browser, on_ready=lambda url: say("explorer: {}", url))

@@ -10,7 +10,7 @@ from torch import Tensor
 from distillgrad.core.batch import TargetLike
 from distillgrad.errors import DistillgradError
 from distillgrad.methods import create_method
-from distillgrad.metrics.stability import Stability, stability
+from distillgrad.metrics.self_stability import Stability, stability
 from distillgrad.sources.classifier import LoadedModel
 
 

@@ -31,7 +31,9 @@ def _checked(name: str, thing: Any) -> type[Method]:
         )
     lacking = [fact for fact in ("signed", "source") if not hasattr(thing, fact)]
     if lacking:
-        raise ParameterError(f"the method {name!r} does not state {' and '.join(lacking)}: set it on the class")
+        raise ParameterError(
+            f"the method {name!r} does not state {' and '.join(lacking)}: set it on the class"
+        )
     return thing
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from distillgrad.core.forward import accumulation_dtype
 from distillgrad.core.ranking import pixel_attributions, removal_ranks
 from distillgrad.errors import InputError, ParameterError
+from distillgrad.metrics.base import Metric, MetricInput, Protocol, Values
 
 
 def pointing_game(attributions: Tensor, masks: Tensor, *, tolerance: int = 0) -> Tensor:
@@ -130,3 +131,25 @@ def _pixels(attributions: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 def _defined(values: Tensor, inside: Tensor) -> Tensor:
     """The values, NaN where there is nothing to find."""
     return values.where(inside.any(1), torch.nan)
+
+
+def _measured(given: MetricInput, _: Protocol) -> dict[str, Values]:
+    masks = given.masks
+    if masks is None:
+        raise InputError(
+            "the data does not say where the object is, which localisation metrics need: give boxes or "
+            "masks, or leave out 'pointing_game' and 'mass_inside'"
+        )
+    maps = given.attributions
+    return {
+        "pointing_game": Values({name: pointing_game(each, masks) for name, each in maps.items()}),
+        "mass_inside": Values({name: mass_inside(each, masks) for name, each in maps.items()}),
+    }
+
+
+POINTING_GAME = Metric(
+    better="higher", cost="none", source="Zhang et al. 2018", measurement=_measured, needs="masks"
+)
+MASS_INSIDE = Metric(
+    better="higher", cost="none", source="Arras et al. 2022", measurement=_measured, needs="masks"
+)

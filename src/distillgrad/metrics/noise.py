@@ -13,7 +13,8 @@ from distillgrad.core.batch import TargetLike, outside_inference_mode, with_targ
 from distillgrad.core.forward import Model, accumulation_dtype
 from distillgrad.core.intercept import evaluating
 from distillgrad.errors import InputError, ParameterError
-from distillgrad.metrics.pixel_perturbation import morf_and_lerf
+from distillgrad.metrics.base import Axis, Metric, MetricInput, Protocol, Values
+from distillgrad.metrics.perturbation_curves import morf_and_lerf
 from distillgrad.metrics.removal import Baseline, checked_images
 from distillgrad.metrics.similarity import Attribute, explained, spearman, ssim
 
@@ -68,7 +69,7 @@ def noise_robustness(
         seed: Of the noise.
         perturbation: Whether ``morf`` and ``lerf`` are wanted; they take most of the time.
         n_steps: Of their curves; ``baseline`` and ``internal_batch_size`` too are those of
-            :func:`~distillgrad.metrics.pixel_perturbation.pixel_perturbation`.
+            :func:`~distillgrad.metrics.perturbation_curves.pixel_perturbation`.
         baseline: What removed pixels become; an image's own blur or mean is that of the noisy one.
         internal_batch_size: Rows at a time of the curves; ``attribute`` gets all rows at once.
     Raises:
@@ -138,3 +139,40 @@ def _direction(inputs: Tensor, noise: Tensor | None, seed: int) -> Tensor:
     if not bool(torch.isfinite(direction).all()):
         raise InputError("the noise contains NaN or infinity; give finite numbers, or none to have it drawn")
     return direction
+
+
+def _measured(given: MetricInput, protocol: Protocol) -> dict[str, Values]:
+    results = {
+        name: noise_robustness(
+            given.model,
+            explainer(given.model),
+            given.inputs,
+            given.target,
+            sigmas=protocol.sigmas,
+            seed=protocol.seed,
+            perturbation=False,
+        )
+        for name, explainer in given.explainer.items()
+    }
+    return {
+        "noise_spearman": Values({name: each.spearman for name, each in results.items()}, protocol.sigmas),
+        "noise_ssim": Values({name: each.ssim for name, each in results.items()}, protocol.sigmas),
+    }
+
+
+NOISE_SPEARMAN = Metric(
+    better="higher",
+    cost="5 explanations",
+    source="Jeon et al. 2022, Figure 2",
+    measurement=_measured,
+    needs="method",
+    axis=Axis("likeness under noise ↑", "σ", "rank correlation"),
+)
+NOISE_SSIM = Metric(
+    better="higher",
+    cost="none beyond noise_spearman",
+    source="Jeon et al. 2022, Figure 2",
+    measurement=_measured,
+    needs="method",
+    axis=Axis("likeness under noise ↑", "σ", "structural similarity"),
+)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from distillgrad.core.batch import TargetLike, outside_inference_mode, with_target
 from distillgrad.core.wrappers import unwrapped
 from distillgrad.errors import ModelError, ParameterError
+from distillgrad.metrics.base import Axis, Metric, MetricInput, Protocol, Values
 from distillgrad.metrics.removal import checked_images
 from distillgrad.metrics.similarity import Attribute, explained, spearman, ssim
 
@@ -140,3 +141,35 @@ def _randomise(module: nn.Module, seed: int) -> None:
         for parameter in module.parameters(recurse=False):
             old = parameter.cpu().double()
             parameter.copy_(old.mean() + old.std(correction=0) * torch.randn_like(old))
+
+
+def _measured(given: MetricInput, protocol: Protocol) -> dict[str, Values]:
+    results = {
+        name: parameter_randomisation(
+            given.network, explainer, given.inputs, given.target, seed=protocol.seed
+        )
+        for name, explainer in given.explainer.items()
+    }
+    stages = next(iter(results.values())).stages
+    return {
+        "randomisation_spearman": Values({name: each.spearman for name, each in results.items()}, stages),
+        "randomisation_ssim": Values({name: each.ssim for name, each in results.items()}, stages),
+    }
+
+
+RANDOMISATION_SPEARMAN = Metric(
+    better="lower",
+    cost="11 explanations",
+    source="Adebayo et al. 2018",
+    measurement=_measured,
+    needs="method",
+    axis=Axis("randomised parameters ↓", "up to this layer", "rank correlation"),
+)
+RANDOMISATION_SSIM = Metric(
+    better="lower",
+    cost="none beyond randomisation_spearman",
+    source="Adebayo et al. 2018",
+    measurement=_measured,
+    needs="method",
+    axis=Axis("randomised parameters ↓", "up to this layer", "structural similarity"),
+)

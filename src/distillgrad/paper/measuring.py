@@ -15,7 +15,8 @@ from distillgrad.core.forward import logits_of
 from distillgrad.errors import DistillgradError, InputError, ParameterError, SourceError
 from distillgrad.methods.base import Method
 from distillgrad.methods.parsing import parse_methods
-from distillgrad.metrics.registry import METRICS, Protocol
+from distillgrad.metrics.base import Protocol
+from distillgrad.metrics.registry import find_metric
 from distillgrad.metrics.statistics import Comparison, compare
 from distillgrad.paper import published
 from distillgrad.paper.exhibit import Setting
@@ -74,7 +75,7 @@ class Measured:
         values = self.evaluation.values[metric]
         return compare(
             {label: per_sample(values[label]) for label in labels},
-            better=METRICS[metric].better,
+            better=find_metric(metric).better,
             reference=reference or self.subject,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distillgrad.metrics.registry import METRICS
+from distillgrad.metrics.registry import find_metric
 from distillgrad.paper import published
 from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
@@ -43,7 +43,7 @@ def make(setting: Setting) -> Exhibit:
         best_of_all(
             metric,
             found.comparison(metric, list(six.values())),
-            METRICS[metric].better,
+            find_metric(metric).better,
             measure=NAMES[metric],
         )
         for metric in ("lerf", "morf")
@@ -114,7 +114,7 @@ def _others(found: Measured) -> Verdict:
         words: best_of_all(
             "others",
             found.comparison(metric, [*others, found.subject]),
-            METRICS[metric].better,
+            find_metric(metric).better,
             measure=words,
         )
         for metric, words in NAMES.items()

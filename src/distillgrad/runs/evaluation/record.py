@@ -16,7 +16,7 @@ from torch import Tensor
 
 from distillgrad.core.acceleration.accelerate import Precision
 from distillgrad.errors import InputError, SourceError
-from distillgrad.metrics.registry import Protocol
+from distillgrad.metrics.base import Protocol
 from distillgrad.runs.manifest import MANIFEST, read_json
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.open_data import ImageData

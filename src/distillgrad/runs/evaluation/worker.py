@@ -24,7 +24,8 @@ from distillgrad.errors import (
 )
 from distillgrad.methods import find_method, method_among
 from distillgrad.methods.base import Method
-from distillgrad.metrics.registry import METRICS, Measurement, MetricInput
+from distillgrad.metrics.base import Measurement, MetricInput
+from distillgrad.metrics.registry import find_metric, measure
 from distillgrad.metrics.similarity import Attribute
 from distillgrad.runs.engines.engine import Worker
 from distillgrad.runs.evaluation.record import Request, listed, part_of
@@ -108,10 +109,7 @@ def measurements_of(metrics: Sequence[str]) -> list[Measurement]:
     Raises:
         UnknownNameError: no such metric; names the nearest.
     """
-    for name in metrics:
-        if name not in METRICS:
-            raise UnknownNameError("metric", name, METRICS)
-    return list(dict.fromkeys(METRICS[name].measurement for name in metrics))
+    return list(dict.fromkeys(find_metric(name).measurement for name in metrics))
 
 
 def _explainer(
@@ -158,11 +156,9 @@ def _evaluated(
     masks = _masks(loaded, samples, rows) if needs_masks(request.metrics) else None
     explained = MetricInput(model, loaded.model, inputs, target, attributions, explainers, masks)
     for measurement in measurements_of(request.metrics):
-        asked = "/".join(name for name in request.metrics if METRICS[name].measurement is measurement)
-        found = _named(asked, rows, lambda: measurement(explained, request.protocol))  # noqa: B023
+        names = [name for name in request.metrics if find_metric(name).measurement is measurement]
+        found = _named("/".join(names), rows, lambda: measure(names, explained, request.protocol))  # noqa: B023
         for metric, values in found.items():
-            if metric in METRICS and metric not in request.metrics:
-                continue
             part["values"][metric] = {
                 "axis": list(values.axis),
                 "methods": {name: listed(each) for name, each in values.by_method.items()},
@@ -234,7 +230,7 @@ def _named(name: str, rows: Sequence[Mapping[str, Any]], work: Callable[[], Any]
 
 def needs_masks(metrics: Sequence[str]) -> bool:
     """Whether any of the metrics compares with where the object is."""
-    return any(METRICS[name].needs == "masks" for name in metrics)
+    return any(find_metric(name).needs == "masks" for name in metrics)
 
 
 def _masks(loaded: LoadedModel, samples: Sequence[Sample], rows: Sequence[Mapping[str, Any]]) -> Tensor:

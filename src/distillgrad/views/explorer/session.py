@@ -17,7 +17,7 @@ from distillgrad.errors import InputError, SourceError, UnknownNameError
 from distillgrad.explanations.explanation import Explanation, cost_in_passes, explain, seen_by
 from distillgrad.methods import create_method
 from distillgrad.methods.dga import Distillation
-from distillgrad.metrics.pixel_perturbation import MorfAndLerf, morf_and_lerf
+from distillgrad.metrics.perturbation_curves import MorfAndLerf, morf_and_lerf
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.images import decode_image, sample_photograph
 from distillgrad.sources.models import load_model

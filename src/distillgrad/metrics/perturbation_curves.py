@@ -15,6 +15,7 @@ from distillgrad.core.forward import Model, softmax_probability
 from distillgrad.core.intercept import evaluating
 from distillgrad.core.ranking import pixel_attributions, removal_ranks
 from distillgrad.errors import ParameterError, UnknownNameError
+from distillgrad.metrics.base import Axis, Metric, MetricInput, Protocol, Values
 from distillgrad.metrics.removal import Baseline, check_attributions, checked_images, scores_without
 
 Order: TypeAlias = Literal["morf", "lerf"]
@@ -230,3 +231,50 @@ def _curves(
 
 def _curve(probabilities: Tensor, fractions: Tensor) -> PixelPerturbation:
     return PixelPerturbation(fractions, probabilities, torch.trapezoid(probabilities, fractions, dim=1))
+
+
+def _measured(given: MetricInput, protocol: Protocol) -> dict[str, Values]:
+    both = morf_and_lerf(
+        given.model,
+        given.inputs,
+        given.target,
+        given.attributions,
+        n_steps=protocol.n_steps,
+        baseline=protocol.baseline,
+        element=protocol.element,
+    )
+    removed = tuple(next(iter(both.values())).morf.fractions.tolist())
+    return {
+        "lerf": Values({name: each.lerf.auc for name, each in both.items()}),
+        "morf": Values({name: each.morf.auc for name, each in both.items()}),
+        "area_between": Values({name: each.area_between for name, each in both.items()}),
+        "lerf_curve": Values({name: each.lerf.probabilities for name, each in both.items()}, removed),
+        "morf_curve": Values({name: each.morf.probabilities for name, each in both.items()}, removed),
+    }
+
+
+_CURVES = {
+    "lerf_curve": Axis("LeRF: least relevant removed first ↑", "share of pixels removed", "probability"),
+    "morf_curve": Axis("MoRF: most relevant removed first ↓", "share of pixels removed", "probability"),
+}
+LERF = Metric(
+    better="higher",
+    cost="20 forward passes",
+    source="Jeon et al. 2022, §4.1",
+    measurement=_measured,
+    curves=_CURVES,
+)
+MORF = Metric(
+    better="lower",
+    cost="20 forward passes",
+    source="Samek et al. 2016",
+    measurement=_measured,
+    curves=_CURVES,
+)
+AREA_BETWEEN = Metric(
+    better="higher",
+    cost="none beyond lerf and morf",
+    source="Samek et al. 2016",
+    measurement=_measured,
+    curves=_CURVES,
+)

@@ -15,9 +15,8 @@ from distillgrad.core.forward import Model, select
 from distillgrad.core.intercept import evaluating
 from distillgrad.core.ranking import pixel_attributions
 from distillgrad.errors import ParameterError
+from distillgrad.metrics.base import FRACTIONS, Axis, Metric, MetricInput, Protocol, Values
 from distillgrad.metrics.removal import Baseline, check_attributions, checked_images, scores_without
-
-FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def sensitivity_n(
 
     Args:
         model, inputs, target, baseline, internal_batch_size: As for
-            :func:`~distillgrad.metrics.pixel_perturbation.pixel_perturbation`.
+            :func:`~distillgrad.metrics.perturbation_curves.pixel_perturbation`.
         attributions: ``(B, C, H, W)`` or ``(B, 1, H, W)``.
         fractions: Shares q of the cells to remove; each must remove at least one and leave one.
         n_masks: Random masks per fraction, the same for every sample and attribution: with few, means over
@@ -198,3 +197,26 @@ def _pearson(first: Tensor, second: Tensor, first_noise: Tensor, second_noise: T
     varies = (first.abs().amax(2) > first_noise) & (second.abs().amax(2) > second_noise)
     scale = (first.square().sum(2) * second.square().sum(2)).sqrt()
     return torch.where(varies, (first * second).sum(2) / scale, torch.nan).clamp(-1, 1)
+
+
+def _measured(given: MetricInput, protocol: Protocol) -> Values:
+    results = sensitivity_n(
+        given.model,
+        given.inputs,
+        given.target,
+        given.attributions,
+        fractions=protocol.fractions,
+        n_masks=protocol.n_masks,
+        baseline=protocol.baseline,
+        generator=torch.Generator().manual_seed(protocol.seed),
+    )
+    return Values({name: each.correlations for name, each in results.items()}, protocol.fractions)
+
+
+SENSITIVITY_N = Metric(
+    better="higher",
+    cost="901 forward passes for all methods",
+    source="Ancona et al. 2018",
+    measurement=_measured,
+    axis=Axis("sensitivity-n ↑", "share of cells removed", "correlation"),
+)

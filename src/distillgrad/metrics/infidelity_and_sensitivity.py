@@ -23,6 +23,7 @@ from distillgrad.core.batch import (
 from distillgrad.core.forward import Model, accumulation_dtype, scores
 from distillgrad.core.intercept import evaluating
 from distillgrad.errors import InputError, ParameterError, TargetError, UnknownNameError
+from distillgrad.metrics.base import Metric, MetricInput, Protocol, Values
 from distillgrad.metrics.removal import rows_at_a_time
 from distillgrad.metrics.similarity import Attribute, explained
 
@@ -244,3 +245,39 @@ def _uniforms(batch: Batch, seed: int, radius: float) -> Iterator[Tensor]:
     while True:
         unit = torch.rand(batch.inputs.shape[1:], generator=generator, dtype=torch.float64)
         yield radius * (2 * unit - 1)
+
+
+def _infidelity(given: MetricInput, protocol: Protocol) -> Values:
+    whole = {
+        name: each.expand_as(given.inputs) / (1 if each.shape[1] > 1 else given.inputs.shape[1])
+        for name, each in given.attributions.items()
+    }
+    return Values(
+        {
+            name: infidelity(
+                given.model, given.inputs, given.target, each, seed=protocol.seed, normalize=True
+            )
+            for name, each in whole.items()
+        }
+    )
+
+
+def _max_sensitivity(given: MetricInput, protocol: Protocol) -> Values:
+    return Values(
+        {
+            name: max_sensitivity(explainer(given.model), given.inputs, given.target, seed=protocol.seed)
+            for name, explainer in given.explainer.items()
+        }
+    )
+
+
+INFIDELITY = Metric(
+    better="lower", cost="101 forward passes", source="Yeh et al. 2019", measurement=_infidelity
+)
+MAX_SENSITIVITY = Metric(
+    better="lower",
+    cost="11 explanations",
+    source="Yeh et al. 2019",
+    measurement=_max_sensitivity,
+    needs="method",
+)

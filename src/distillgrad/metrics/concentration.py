@@ -8,6 +8,7 @@ from torch import Tensor
 from distillgrad.core.forward import accumulation_dtype
 from distillgrad.core.ranking import pixel_attributions
 from distillgrad.errors import InputError
+from distillgrad.metrics.base import Metric, MetricInput, Protocol, Values
 
 
 def complexity(attributions: Tensor) -> Tensor:
@@ -56,3 +57,15 @@ def _magnitudes(attributions: Tensor) -> Tensor:
     if not bool(torch.isfinite(pixels).all()):
         raise InputError("attributions contain NaN or infinity: they have no distribution over the pixels")
     return pixels / pixels.amax(1, keepdim=True)
+
+
+def _complexity(given: MetricInput, _: Protocol) -> Values:
+    return Values({name: complexity(each) for name, each in given.attributions.items()})
+
+
+def _sparseness(given: MetricInput, _: Protocol) -> Values:
+    return Values({name: sparseness(each) for name, each in given.attributions.items()})
+
+
+COMPLEXITY = Metric(better="lower", cost="none", source="Bhatt et al. 2020", measurement=_complexity)
+SPARSENESS = Metric(better="higher", cost="none", source="Chalasani et al. 2020", measurement=_sparseness)

@@ -89,8 +89,8 @@ def _left_out(manifest: Mapping[str, Any]) -> str:
     if not unknown:
         return ""
     return (
-        f'<p class="quiet">Not known here: {text(", ".join(unknown))}. They are of a newer distillgrad, or of a '
-        "module, which may run code: name it with --import to see the metrics and the methods' maps.</p>"
+        f'<p class="quiet">Not known here: {text(", ".join(unknown))}. They are of a newer distillgrad, or '
+        "of a module, which may run code: name it with --import to see the metrics and the methods' maps.</p>"
     )
 
 

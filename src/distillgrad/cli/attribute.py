@@ -24,6 +24,7 @@ from distillgrad.cli.application import (
 )
 from distillgrad.cli.engines import Address, EngineName, Gpus, Threads, Workers, engine_of, kind_of_device
 from distillgrad.errors import SourceError
+from distillgrad.sources.layouts import DATA_HELP
 from distillgrad.views.terminal import complain, print_json, run_progress, say
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ if TYPE_CHECKING:
 
 @command(epilog="Example: distillgrad attribute photos --model torchvision:resnet18 --out run")
 def attribute(
-    data: Annotated[
-        str, typer.Argument(help="A folder, class folders, an index.csv, a Parquet file.", show_default=False)
-    ],
+    data: Annotated[str, typer.Argument(help=DATA_HELP, show_default=False)],
     model: ModelName = "cifar10-cnn",
     method: Annotated[
         str,

@@ -22,6 +22,7 @@ from distillgrad.cli.application import (
 )
 from distillgrad.cli.engines import Address, EngineName, Gpus, Threads, Workers, engine_of, kind_of_device
 from distillgrad.errors import ParameterError
+from distillgrad.sources.layouts import DATA_HELP
 from distillgrad.views.terminal import complain, print_json, print_rows, progress_of, say, status
 
 if TYPE_CHECKING:
@@ -30,9 +31,7 @@ if TYPE_CHECKING:
 
 @command(epilog="Example: distillgrad evaluate --data photos --methods dga,guided_backprop,random")
 def evaluate(
-    data: Annotated[
-        str, typer.Option(help="A folder (of images, or of class folders), a Parquet file, an index.csv.")
-    ],
+    data: Annotated[str, typer.Option(help=DATA_HELP)],
     model: ModelName = "cifar10-cnn",
     methods: Methods = "dga,fullgrad,gradient_x_input,guided_backprop,integrated_gradients,random",
     metrics: Annotated[

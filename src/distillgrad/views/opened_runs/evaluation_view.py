@@ -18,10 +18,16 @@ from distillgrad.metrics.registry import METRICS
 from distillgrad.runs.evaluation.leaderboard import leaderboard_of, metrics_in, per_sample
 from distillgrad.runs.evaluation.record import FORMAT, Evaluation, read_evaluation
 from distillgrad.runs.manifest import MANIFEST, read_json
-from distillgrad.sources.open_data import ImageData, open_data
+from distillgrad.sources.open_data import ImageData
 from distillgrad.views.html.leaderboard_tables import along_charts, leaderboard_table
 from distillgrad.views.html.page import facts, text
-from distillgrad.views.opened_runs.run_images import Explainable, RunSample, RunView, explainable_of
+from distillgrad.views.opened_runs.run_images import (
+    Explainable,
+    RunSample,
+    RunView,
+    data_of_run,
+    explainable_of,
+)
 from distillgrad.views.records import versions
 
 
@@ -150,7 +156,7 @@ def _samples(evaluation: Evaluation, found: Explainable) -> list[RunSample]:
 
 def _images(evaluation: Evaluation) -> ImageData:
     made_from = evaluation.manifest["data"]
-    data = open_data(made_from["from"])
+    data = data_of_run(made_from["from"])
     if not set(evaluation.ids) <= set(data.ids):
         ids = "\n".join(data.ids[: made_from["n_samples"]])
         known = hashlib.sha256(ids.encode()).hexdigest() == made_from["ids"]

@@ -94,7 +94,8 @@ def commands(*lines):
         "sys.path = [each for each in sys.path if each]\n"
         "from distillgrad.cli import app\n"
         "for line in sys.argv[1:]:\n"
-        "    app(shlex.split(line), standalone_mode=False)\n"
+        "    code = app(shlex.split(line), standalone_mode=False)\n"
+        "    assert not code, line\n"
     )
     done = subprocess.run([sys.executable, "-c", script, *lines], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

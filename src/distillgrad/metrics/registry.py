@@ -130,10 +130,9 @@ def measure(names: Sequence[str], given: MetricInput, protocol: Protocol) -> dic
     """
     computed = find_metric(names[0]).measurement(given, protocol)
     values: dict[str, Values] = {}
-    for key, each in _by_name(names[0], computed).items():
+    for key, each in values_by_name(names, computed, given).items():
         name = next((name for name in names if key in (name, name.partition(":")[2])), key)
         if name in names or name not in METRICS:
-            _check_values(name, each, given)
             values[name] = each
     missing = [name for name in names if name not in values]
     if missing:
@@ -143,17 +142,31 @@ def measure(names: Sequence[str], given: MetricInput, protocol: Protocol) -> dic
     return values
 
 
-def _by_name(name: str, computed: Any) -> Mapping[str, Values]:
+def values_by_name(names: Sequence[str], computed: Any, given: MetricInput) -> Mapping[str, Values]:
+    """Return what a measurement returned in its most general form, checked.
+
+    Args:
+        names: The metrics that a result without a name is of.
+        computed: What the measurement returned.
+        given: What it was given.
+    Raises:
+        InputError: it has another form, or lacks values per image for a method.
+    """
+    values = _by_name(names, computed)
+    for key, each in values.items():
+        _check_values(key, each, given)
+    return values
+
+
+def _by_name(names: Sequence[str], computed: Any) -> Mapping[str, Values]:
     if isinstance(computed, Values):
-        return {name: computed}
+        return dict.fromkeys(names, computed)
     if isinstance(computed, Mapping) and all(isinstance(each, Values) for each in computed.values()):
         return computed
     if isinstance(computed, Mapping) and all(isinstance(each, Tensor) for each in computed.values()):
-        return {name: Values(computed)}
-    raise InputError(
-        f"the measurement of {name} returned a {type(computed).__name__}; expected Values, tensors by "
-        "method, or Values by metric"
-    )
+        return dict.fromkeys(names, Values(computed))
+    words = "expected Values, tensors by method, or Values by metric"
+    raise InputError(f"the measurement of {', '.join(names)} returned a {type(computed).__name__}; {words}")
 
 
 def _check_values(name: str, values: Values, given: MetricInput) -> None:

@@ -76,7 +76,10 @@ class Unseeded(Base):
 
 class Deaf(Base):
     def attribute(self, inputs, target=None, **options):
-        return torch.zeros_like(inputs) + float(self.forward_func(inputs)[:, :1].mean() * 0)
+        try:
+            return super().attribute(inputs, target, **options)
+        except dg.errors.InputError:
+            return torch.zeros_like(inputs)
 
 
 @pytest.mark.parametrize(

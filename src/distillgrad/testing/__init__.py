@@ -13,10 +13,10 @@ check()
 from __future__ import annotations
 
 from distillgrad.testing.check import Check as Check
-from distillgrad.testing.method_checks import METHOD_CHECKS as METHOD_CHECKS
-from distillgrad.testing.method_checks import MethodSubject as MethodSubject
-from distillgrad.testing.method_checks import check_method as check_method
-from distillgrad.testing.method_checks import method_checks as method_checks
-from distillgrad.testing.metric_checks import METRIC_CHECKS as METRIC_CHECKS
-from distillgrad.testing.metric_checks import check_metric as check_metric
-from distillgrad.testing.metric_checks import metric_checks as metric_checks
+from distillgrad.testing.methods import METHOD_CHECKS as METHOD_CHECKS
+from distillgrad.testing.methods import MethodSubject as MethodSubject
+from distillgrad.testing.methods import check_method as check_method
+from distillgrad.testing.methods import method_checks as method_checks
+from distillgrad.testing.metrics import METRIC_CHECKS as METRIC_CHECKS
+from distillgrad.testing.metrics import check_metric as check_metric
+from distillgrad.testing.metrics import metric_checks as metric_checks

@@ -88,7 +88,7 @@ class Axis:
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """What a metric says about itself.
+    """A metric: its facts, and what computes it.
 
         inked = Metric(
             better="lower",

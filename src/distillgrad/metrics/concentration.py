@@ -12,7 +12,7 @@ from distillgrad.metrics.base import Metric, MetricInput, Protocol, Values
 
 
 def complexity(attributions: Tensor) -> Tensor:
-    """The entropy of each map's magnitudes as a distribution over the pixels, in nats, ``(B,)``.
+    """Return the entropy of each map's magnitudes as a distribution over the pixels, in nats, ``(B,)``.
 
     ``−Σ pⱼ·log pⱼ`` with ``pⱼ = |φⱼ| / Σ|φ|``: 0 for a map of one pixel, ``log d`` for one of d equal
     pixels; the scale and the sign of a map do not matter.
@@ -29,7 +29,7 @@ def complexity(attributions: Tensor) -> Tensor:
 
 
 def sparseness(attributions: Tensor) -> Tensor:
-    """The Gini index of each map's magnitudes, ``(B,)``.
+    """Return the Gini index of each map's magnitudes, ``(B,)``.
 
     ``Σₖ (2k − d − 1)·|φ|₍ₖ₎ / (d·Σ|φ|)`` over the d magnitudes in ascending order: 0 for equal pixels,
     ``1 − 1/d`` for a map of one pixel; the scale and the sign of a map do not matter.
@@ -49,7 +49,7 @@ def sparseness(attributions: Tensor) -> Tensor:
 
 
 def _magnitudes(attributions: Tensor) -> Tensor:
-    """``(B, H·W)``, of which the largest of each row is 1, so that no sum overflows; NaN for zeros."""
+    """Return ``(B, H·W)``, of which the largest of each row is 1, so that no sum overflows; NaN for zeros."""
     wide = attributions.detach().to(accumulation_dtype(attributions.dtype))
     if not wide.numel():
         raise InputError(f"attributions are empty: shape {tuple(attributions.shape)}")

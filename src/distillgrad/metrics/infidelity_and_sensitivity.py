@@ -45,7 +45,7 @@ def infidelity(
     seed: int = 0,
     internal_batch_size: int | None = None,
 ) -> Tensor:
-    """The mean squared error, ``(B,)``, with which an explanation foretells what perturbations do.
+    """Return the mean squared error, ``(B,)``, with which an explanation foretells what perturbations do.
 
     ``mean over I of (⟨I, φ⟩ − (f(x) − f(x̃)))²``, f the logit. The draws of I are shared by the images, so a
     row's result does not depend on its batch; compare methods under one seed. Which perturbation fits
@@ -116,7 +116,7 @@ def infidelity(
             repeated = _repeated(part, len(rows))
             return drawn, repeated.shifted(repeated.difference * (1 - drawn))
 
-        found: Tensor = captum_infidelity(
+        values: Tensor = captum_infidelity(
             score,
             perturbed,
             part.inputs,
@@ -125,7 +125,7 @@ def infidelity(
             max_examples_per_batch=at_once * len(part),
             normalize=normalize,
         )
-        return found
+        return values
 
     with evaluating(model), outside_inference_mode():
         batch = with_target(model, batch)
@@ -142,7 +142,7 @@ def max_sensitivity(
     seed: int = 0,
     internal_batch_size: int | None = None,
 ) -> Tensor:
-    """The greatest relative change, ``(B,)``, of an explanation when its input moves a little.
+    """Return the greatest relative change, ``(B,)``, of an explanation when its input moves a little.
 
     ``max over r of ‖φ(x + r) − φ(x)‖ / ‖φ(x)‖``, every entry of r uniform within ±radius; the denominator
     is 1 for a map of zeros. The draws of r are shared by the images, so a row's result does not depend on
@@ -187,14 +187,14 @@ def max_sensitivity(
             drawn = torch.stack(list(islice(draws, len(rows) // len(part)))).to(part.difference)
             return (rows.to(drawn.dtype) + drawn.repeat(len(part), 1, 1, 1)).to(rows.dtype)
 
-        found: Tensor = sensitivity_max(
+        values: Tensor = sensitivity_max(
             explanation,
             part.inputs,
             perturbed,
             n_perturb_samples=n_draws,
             max_examples_per_batch=at_once * len(part),
         )
-        return found
+        return values
 
     with outside_inference_mode():
         return in_chunks(of_rows, len(batch), min(size, len(batch)))
@@ -215,13 +215,13 @@ def _scores(model: Model, batch: Batch) -> Tensor:
 
 
 def _repeated(batch: Batch, n_rows: int) -> Batch:
-    """Each row so often that there are ``n_rows``, one row's repetitions side by side, as Captum has them."""
+    """Return each row so often that there are ``n_rows``, a row's repetitions together, as Captum's."""
     rows = torch.arange(len(batch), device=batch.inputs.device)
     return batch.rows(rows.repeat_interleave(n_rows // len(batch)))
 
 
 def _squares(batch: Batch, seed: int) -> Iterator[Tensor]:
-    """Squares of ones among zeros, ``(C, H, W)``, without end."""
+    """Yield squares of ones among zeros, ``(C, H, W)``, without end."""
     generator = torch.Generator().manual_seed(seed)
     height, width = batch.inputs.shape[2:]
     while True:

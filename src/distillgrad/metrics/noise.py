@@ -21,7 +21,7 @@ from distillgrad.metrics.similarity import Attribute, explained, spearman, ssim
 
 @dataclass(frozen=True)
 class NoiseRobustness:
-    """Explanations of noisy inputs beside those of the inputs themselves.
+    """The explanations of noisy inputs beside those of the inputs themselves.
 
     Attributes:
         sigmas: The noise's standard deviations, ``(S,)``, in units of the inputs.
@@ -53,7 +53,7 @@ def noise_robustness(
     baseline: Baseline = 0.0,
     internal_batch_size: int | None = None,
 ) -> NoiseRobustness:
-    """Explanations of ``x + σ·z`` against that of ``x``, for each σ: likeness and faithfulness.
+    """Compare explanations of ``x + σ·z`` with that of ``x``, for each σ: likeness and faithfulness.
 
     One ``z`` for all σ, so that only the strength changes, and for all images, so that a row's result
     does not depend on its batch: standard normal, drawn for the shape of one image from ``seed``, the same
@@ -90,7 +90,7 @@ def noise_robustness(
         batch = with_target(model, batch)
 
         def at(sigma: float) -> Tensor:
-            """The explanation at one strength; notes its areas."""
+            """Return the explanation at one strength; notes its areas."""
             noisy = (batch.inputs.to(direction) + sigma * direction).to(batch.inputs.dtype)
             attributions = explained(attribute, noisy, batch.target)
             if perturbation:
@@ -124,7 +124,7 @@ def _strengths(sigmas: Sequence[float]) -> list[float]:
 
 
 def _direction(inputs: Tensor, noise: Tensor | None, seed: int) -> Tensor:
-    """The noise of unit strength, in float32, or float64 for float64."""
+    """Return the noise of unit strength, in float32, or float64 for float64."""
     dtype = accumulation_dtype(inputs.dtype)
     if noise is None:
         generator = torch.Generator().manual_seed(seed)

@@ -19,7 +19,7 @@ from distillgrad.metrics.similarity import Attribute, explained, spearman, ssim
 
 @dataclass(frozen=True)
 class Randomisation:
-    """Explanations of ever more randomised models beside that of the trained one.
+    """The explanations of ever more randomised models beside that of the trained one.
 
     Attributes:
         stages: S names: up to that module, counted from the output, everything is random.
@@ -43,7 +43,7 @@ def parameter_randomisation(
     seed: int = 0,
     on_stage: Callable[[str], None] | None = None,
 ) -> Randomisation:
-    """How alike explanations stay while the model is randomised from its output to its input.
+    """Measure how alike explanations stay while the model is randomised from its output to its input.
 
     An explanation of what was learned loses its likeness; one that stays as it was shows the image's
     edges, whatever the model. Not all of it: a map without negative values that has the input as a factor
@@ -114,7 +114,7 @@ def _copied(model: nn.Module) -> nn.Module:
 
 
 def _with_parameters(network: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Names and modules that own parameters, from the output to the input."""
+    """Return names and modules that own parameters, from the output to the input."""
     owners = [
         (name or type(module).__name__, module)
         for name, module in network.named_modules()
@@ -126,7 +126,7 @@ def _with_parameters(network: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _randomise(module: nn.Module, seed: int) -> None:
-    """Gives a module new parameters, in place; drawn on the CPU, so that they are the same everywhere."""
+    """Give a module new parameters, in place; drawn on the CPU, so that they are the same everywhere."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every other device, too
         if callable(getattr(module, "reset_parameters", None)):

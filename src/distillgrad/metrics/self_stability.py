@@ -49,7 +49,7 @@ def stability(
     jitter: float = ONE_LEVEL,
     seed: int = 0,
 ) -> Stability:
-    """How much of a map is the model's, and how much the last bit's.
+    """Measure how much of a map is the model's, and how much the last bit's.
 
     1 everywhere for a linear model. A method that thresholds what it has computed before, as DGA does, may
     turn a difference in the last bit into other pixels; that its maps agree less does not make them less

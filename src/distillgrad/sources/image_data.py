@@ -24,7 +24,7 @@ ESCAPE = re.compile(r"\\x[0-9a-f]{2}")
 
 @dataclass(frozen=True)
 class Sample:
-    """One image: its name, its upright RGB pixels, its class and the box around its object.
+    """An image: its name, its upright RGB pixels, its class and the box around its object.
 
     Attributes:
         label: The class's number or name, as the data has it; see :func:`label_index`.

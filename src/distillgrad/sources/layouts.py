@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which images are kept, and the module that knows it.
+    """A way in which images are kept, and the module that knows it.
 
     Attributes:
         form: What is given, in Markdown.

@@ -33,7 +33,7 @@ LABELS = ("label", "fine_label")
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images that share one size: ``images`` ``(N, H, W, 3)`` uint8, ``labels`` ``(N,)``, class names."""
+    """The images of one size: ``images`` ``(N, H, W, 3)`` uint8, ``labels`` ``(N,)``, class names."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]

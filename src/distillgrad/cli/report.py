@@ -13,6 +13,7 @@ from distillgrad.cli.application import (
     Condition,
     Debug,
     Device,
+    Imports,
     Json,
     Methods,
     PrecisionName,
@@ -20,6 +21,7 @@ from distillgrad.cli.application import (
     Target,
     command,
     faster,
+    import_modules,
     load,
 )
 from distillgrad.views.terminal import print_json, progress_of, say
@@ -49,6 +51,7 @@ REPORT = {
         "a precision is that of the accelerated model which explains an image",
         "name an image, and add --accelerate",
     ),
+    "imports": OF_A_RUN,
     "images": OF_A_RUN,
     "order": Condition(
         lambda request: _is_run(request) and request["images"] > 0,
@@ -74,6 +77,7 @@ def report(
     ] = None,
     target: Target = None,
     methods: Methods = "dga,uniform_fullgrad,gradient_x_input",
+    imports: Imports = None,
     images: Annotated[int, typer.Option(min=0, help="Images of a run that are shown with their maps.")] = 24,
     order: Annotated[
         str | None,
@@ -95,6 +99,7 @@ def report(
     from distillgrad.views.report import save_report
 
     if subject.is_dir():
+        import_modules(imports)
         page = _page_of_run(subject, model, images, order)
     else:
         page = _page_of_image(

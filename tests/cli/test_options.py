@@ -20,7 +20,7 @@ from distillgrad.cli import app
 from distillgrad.cli.application import UNIVERSAL
 from distillgrad.cli.evaluate import SETTINGS
 from distillgrad.methods.parsing import parse_methods
-from distillgrad.metrics.registry import MetricInput, Protocol
+from distillgrad.metrics.base import MetricInput, Protocol
 from distillgrad.paper.registry import EXHIBITS
 from distillgrad.runs.attribution.verification import Verification
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from distillgrad.errors import InputError
-from distillgrad.metrics.complexity import complexity, sparseness
+from distillgrad.metrics.concentration import complexity, sparseness
 
 
 def maps(n=3, channels=2):

@@ -300,8 +300,8 @@ def test_two_classes_are_compared_map_by_map(page, photograph):
         wanted = (lambda logits: logits[:, 3] - logits[:, 5]) if target is None else target
         expected = dg.DGA(loaded.model).attribute(inputs, wanted)
         np.testing.assert_array_equal(np.load(download.value.path()), expected[0].numpy())
-        found = space["maps"]["dga"] if target is None else space["alone"][target, "dga"]
-        np.testing.assert_array_equal(found.numpy(), expected.numpy())
+        values = space["maps"]["dga"] if target is None else space["alone"][target, "dga"]
+        np.testing.assert_array_equal(values.numpy(), expected.numpy())
 
 
 @pytest.fixture
@@ -379,9 +379,9 @@ def test_a_visitors_session_remembers_only_so_much(monkeypatch):
 
 
 def test_a_picture_is_kept_as_it_came(photograph):
-    found = picture_of(str(photograph))
-    assert found.content == photograph.read_bytes()
-    assert found.image.tobytes() == dg.read_image(photograph).tobytes()
+    picture = picture_of(str(photograph))
+    assert picture.content == photograph.read_bytes()
+    assert picture.image.tobytes() == dg.read_image(photograph).tobytes()
 
 
 def test_a_model_is_shown_by_its_own_name():
@@ -443,8 +443,8 @@ def test_twenty_at_once_each_get_their_own_picture(server, tmp_path, monkeypatch
         return local.client.predict(image, "cifar10-cnn", None, ["uniform_fullgrad"], api_name="/explain")
 
     def all_of_them(pool):
-        for found, right in zip(pool.map(ask, paths), expected, strict=True):
-            np.testing.assert_allclose(np.array(found[0]["uniform_fullgrad"]), right, atol=1e-6)
+        for values, right in zip(pool.map(ask, paths), expected, strict=True):
+            np.testing.assert_allclose(np.array(values[0]["uniform_fullgrad"]), right, atol=1e-6)
         gc.collect()
 
     with ThreadPoolExecutor(20) as pool:

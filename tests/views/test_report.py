@@ -219,8 +219,8 @@ def test_explain_records_and_measures_what_decides_between_two_classes(photograp
         loaded.preprocess(dg.read_image(photograph))[None],
         lambda logits: logits[:, 3] - logits[:, 5],
     )
-    found = record["stability"]["saliency"]["spearman"]
-    assert list(found.values()) == pytest.approx(expected.spearman[0].tolist(), abs=1e-6)
+    measured = record["stability"]["saliency"]["spearman"]
+    assert list(measured.values()) == pytest.approx(expected.spearman[0].tolist(), abs=1e-6)
     assert json.loads(run(*arguments).stdout)[0]["versus"] is None
 
 
@@ -263,8 +263,8 @@ def test_what_is_no_utf_8_is_shown_as_a_question_mark():
 def test_classes_that_the_model_lacks_are_numbered():
     from distillgrad.views.opened_runs.run_images import Explainable
 
-    found = Explainable(None, dg.load_model("cifar10-cnn"))
-    assert [found.class_name(each) for each in (3, 10, -1, None)] == [
+    explainable = Explainable(None, dg.load_model("cifar10-cnn"))
+    assert [explainable.class_name(each) for each in (3, 10, -1, None)] == [
         "cat",
         "class 10",
         "class -1",

@@ -13,6 +13,7 @@ from distillgrad.cli.application import (
     Condition,
     Debug,
     Device,
+    Imports,
     Json,
     Methods,
     PrecisionName,
@@ -20,6 +21,7 @@ from distillgrad.cli.application import (
     Target,
     command,
     faster,
+    import_modules,
     load,
 )
 from distillgrad.views.terminal import print_json, progress_of, say
@@ -49,6 +51,7 @@ REPORT = {
         "a precision is that of the accelerated model which explains an image",
         "name an image, and add --accelerate",
     ),
+    "imports": OF_A_RUN,
     "images": OF_A_RUN,
     "order": Condition(
         lambda request: _is_run(request) and request["images"] > 0,
@@ -74,6 +77,7 @@ def report(
     ] = None,
     target: Target = None,
     methods: Methods = "dga,uniform_fullgrad,gradient_x_input",
+    imports: Imports = None,
     images: Annotated[int, typer.Option(min=0, help="Images of a run that are shown with their maps.")] = 24,
     order: Annotated[
         str | None,
@@ -95,6 +99,7 @@ def report(
     from distillgrad.views.report import save_report
 
     if subject.is_dir():
+        import_modules(imports)
         page = _page_of_run(subject, model, images, order)
     else:
         page = _page_of_image(
@@ -137,9 +142,9 @@ def _page_of_image(
     device: str,
     seed: int,
 ) -> str:
-    from distillgrad.explanations.explanation import cost_in_passes, explain, seen_by
-    from distillgrad.methods import create_method
-    from distillgrad.metrics import morf_and_lerf
+    from distillgrad.explanations.distillation import distillation, n_anchors
+    from distillgrad.explanations.explanation import cost_in_passes, explain
+    from distillgrad.explanations.faithfulness import faithfulness
     from distillgrad.sources.images import read_image
     from distillgrad.views.report import image_report
 
@@ -150,12 +155,6 @@ def _page_of_image(
     fast = faster(loaded, accelerate, precision)
     with progress_of("explaining", passes) as advance:
         explanation = explain(loaded, image, methods, target=class_index, fast=fast, on_pass=advance)
-    inputs = seen_by(loaded, image)
-    distillations = (parameters for name, parameters in methods.values() if name == "dga")
-    parameters = next(distillations, None)
-    steps = None
-    if parameters is not None:
-        steps = create_method("dga", fast, **parameters).distill(inputs, explanation.target)
-    attributions = {label: each[None] for label, each in explanation.attributions.items()}
-    curves = morf_and_lerf(fast, inputs, explanation.target, attributions, n_steps=20)
+    steps = distillation(loaded, image, explanation, fast=fast) if n_anchors(explanation) else None
+    curves = faithfulness(loaded, image, explanation, fast=fast)
     return image_report(explanation, str(path), model, steps=steps, display=loaded.displayable, curves=curves)

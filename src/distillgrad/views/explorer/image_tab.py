@@ -116,7 +116,7 @@ def _explain_for_programs(gr: Any, models: Models, controls: Controls) -> None:
     """Add the one request that programs may make."""
 
     def explain_file(path: str | None, model: str, target: str | None, methods: list[str]) -> tuple[Any, str]:
-        """For programs: the attributions by method as nested lists, and the class."""
+        """Return, for programs, the attributions by method as nested lists, and the class."""
         try:
             settings = checked_settings(methods, 30, 0.9, 0.0)
             made = explain_picture(models, picture_of(path), model, target, None, settings, lambda: None)

@@ -26,7 +26,7 @@ def run_view(run: Path, model: str | None = None, *, named: Collection[str] = ()
     if opened.kind == ATTRIBUTIONS:
         return attributions_view(run, model, named)
     if opened.kind == EVALUATION:
-        return evaluation_view(run, model, named)
+        return evaluation_view(opened, model, named)
     raise SourceError(
         f"{run.resolve().name} holds a run of another kind, {opened.kind[:40]!r}, which has no pictures"
     )

@@ -173,7 +173,7 @@ def test_what_is_no_metric(place):
         find_metric("sparsenes")
 
 
-def test_registered_methods_and_metrics(place):
+def test_methods_and_metrics_that_are_added_by_name(place):
     class Squared(dg.Saliency):
         """The squared gradient."""
 

@@ -80,7 +80,7 @@ class Registry(Mapping[str, T], Generic[T]):
     ) -> None:
         self.kind, self.group, self.rows = kind, group, dict(rows)
         self._check = check
-        self._registered: dict[str, T] = {}
+        self._added: dict[str, T] = {}
         self._loaded: dict[str, T] = {}
 
     def find(self, name: str) -> T:
@@ -107,7 +107,7 @@ class Registry(Mapping[str, T], Generic[T]):
             raise ParameterError(f"the {self.kind} {name!r} exists already: choose another name")
         if not name.replace("-", "_").isidentifier():
             raise ParameterError(f"{name!r} cannot name a {self.kind}: use letters, digits, '_' and '-'")
-        self._registered[name] = self._check(name, thing)
+        self._added[name] = self._check(name, thing)
 
     def unregister(self, name: str) -> None:
         """Take out again what :meth:`register` added.
@@ -115,13 +115,13 @@ class Registry(Mapping[str, T], Generic[T]):
         Raises:
             UnknownNameError: nothing was registered by that name.
         """
-        if name not in self._registered:
-            raise UnknownNameError(f"registered {self.kind}", name, self._registered)
-        del self._registered[name]
+        if name not in self._added:
+            raise UnknownNameError(f"registered {self.kind}", name, self._added)
+        del self._added[name]
 
     def __getitem__(self, name: str) -> T:
-        if name in self._registered:
-            return self._registered[name]
+        if name in self._added:
+            return self._added[name]
         if name not in self._loaded:
             if name in self.rows:
                 thing = _attribute_of(self.rows[name])
@@ -133,13 +133,13 @@ class Registry(Mapping[str, T], Generic[T]):
         return self._loaded[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter({**self.rows, **self._registered, **self._entry_points})
+        return iter({**self.rows, **self._added, **self._entry_points})
 
     def __len__(self) -> int:
         return len(list(iter(self)))
 
     def __contains__(self, name: object) -> bool:
-        if name in self.rows or name in self._registered or name in self._entry_points:
+        if name in self.rows or name in self._added or name in self._entry_points:
             return True
         return isinstance(name, str) and _is_imported(name)
 

@@ -16,7 +16,7 @@ def quantus_explain(name: str, **parameters: Any) -> Callable[..., NDArray[Any]]
     """Return an ``explain_func`` for Quantus: numpy in, numpy out.
 
     Args:
-        name: One of ``METHODS``.
+        name: As :func:`~distillgrad.methods.find_method` takes it.
         parameters: The method's own.
     Returns: ``(model, inputs, targets, **ignored) -> attributions``, with ``inputs`` ``(N, …)`` and
         ``targets`` ``(N,)`` as arrays or tensors; the model's device is used.

@@ -15,7 +15,7 @@ from distillgrad.core.chunks import in_chunks
 from distillgrad.core.forward import scores
 from distillgrad.core.plan import Plan, even_threads
 from distillgrad.core.row_threads import in_row_threads
-from distillgrad.metrics.pixel_perturbation import morf_and_lerf
+from distillgrad.metrics.perturbation_curves import morf_and_lerf
 from networks import convolutional, made, zoo
 
 pytestmark = pytest.mark.usefixtures("few_segments")

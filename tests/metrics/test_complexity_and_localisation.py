@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from distillgrad.errors import InputError, ParameterError
-from distillgrad.metrics.complexity import complexity, sparseness
+from distillgrad.metrics.concentration import complexity, sparseness
 from distillgrad.metrics.localisation import boxes_as_masks, mass_inside, pointing_game, rank_inside
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import distillgrad as dg
-from distillgrad.metrics.infidelity import infidelity, max_sensitivity
+from distillgrad.metrics.infidelity_and_sensitivity import infidelity, max_sensitivity
 from networks import convolutional
 
 

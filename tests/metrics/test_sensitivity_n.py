@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import distillgrad as dg
-from distillgrad.metrics.sensitivity_n import cells_of, random_masks
+from distillgrad.metrics.removal_correlation import cells_of, random_masks
 from networks import convolutional
 
 sensitivity_n = dg.metrics.sensitivity_n

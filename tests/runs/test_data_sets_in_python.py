@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import distillgrad as dg
-from distillgrad.metrics.registry import Protocol
+from distillgrad.metrics.base import Protocol
 from distillgrad.runs.attribution.runner import attribute_data
 from distillgrad.runs.evaluation.runner import evaluate_data
 from distillgrad.sources.open_data import open_data

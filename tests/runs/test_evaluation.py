@@ -221,12 +221,14 @@ def test_boxes_become_masks_of_what_the_model_sees(tmp_path):
             seen.append(len(values))
             return values
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(dg.METHODS, "left", LeftHalf)
+    dg.METHODS.register("left", LeftHalf)
+    try:
         request = EvaluationRequest(
             "cifar10-cnn", str(tmp_path), parse_methods("left"), metrics=("pointing_game", "mass_inside")
         )
         found = run_evaluation(loaded, open_data(tmp_path), request, tmp_path / "run")
+    finally:
+        dg.METHODS.unregister("left")
     assert seen
     assert found.values["pointing_game"]["left"].tolist() == [1]
     assert found.values["mass_inside"]["left"][0] == pytest.approx(1)
@@ -258,7 +260,7 @@ def test_every_metric_can_be_asked_for(images, tmp_path):
         (("--methods", "dga(5)"), "name=value"),
         (("--methods", "dga(steps=5)"), "steps"),
         (("--methods", "dga, dga"), "twice"),
-        (("--methods", "dga(n_steps=__import__('os'))"), "is no list of methods"),
+        (("--methods", "dga(n_steps=__import__('os'))"), "write parameters as name=value"),
         (("--methods", "dga(n_steps=os.sep)"), "name=value"),
         (("--metrics", "morff"), "did you mean 'morf'"),
         (("--metrics", ","), "no metric"),

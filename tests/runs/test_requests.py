@@ -8,7 +8,7 @@ import torch
 
 import distillgrad as dg
 from distillgrad.methods.parsing import parse_methods
-from distillgrad.metrics.registry import Protocol
+from distillgrad.metrics.base import Protocol
 from distillgrad.runs.attribution.job import job_of
 from distillgrad.runs.attribution.request import AttributionRequest
 from distillgrad.runs.evaluation.record import EvaluationRequest

@@ -4,6 +4,9 @@ import io
 import json
 import os
 import pickle
+import sys
+from pathlib import Path
+from typing import get_type_hints
 
 import datasets
 import numpy as np
@@ -14,10 +17,14 @@ from PIL import Image
 from pyarrow import parquet
 
 import distillgrad as dg
+from distillgrad.cli.attribute import attribute
+from distillgrad.cli.evaluate import evaluate
 from distillgrad.errors import ParameterError, SourceError, TargetError, UnknownNameError
 from distillgrad.sources.classifier import LoadedModel
+from distillgrad.sources.layouts import DATA_HELP, LAYOUTS, layouts_table
 from distillgrad.sources.names import Names
 from distillgrad.sources.open_data import label_index, open_data
+from distillgrad.sources.own_data import may_run_code
 from distillgrad.sources.resnet20 import resnet20_model
 
 
@@ -500,3 +507,39 @@ def test_no_two_names_become_one_id(tmp_path):
     ids = open_data(tmp_path).ids
     assert len(set(ids)) == 4
     assert "a\\b.png" in ids
+
+
+def test_help_and_documentation_are_made_from_the_table_of_layouts():
+    page = Path(__file__).resolve().parents[2] / "docs" / "recipes" / "own-data.md"
+    assert layouts_table() in page.read_text(encoding="utf-8"), "take over layouts_table() there"
+    for command in (evaluate, attribute):
+        (words,) = get_type_hints(command, include_extras=True)["data"].__metadata__
+        assert words.help == DATA_HELP
+    for each in LAYOUTS:
+        assert callable(each.code.recognises)
+        assert callable(each.code.open_at)
+
+
+def test_data_of_ones_own(tmp_path, monkeypatch):
+    write(tmp_path / "images" / "a.png", 1)
+    write(tmp_path / "images" / "b.png", 2)
+    (tmp_path / "own_images.py").write_text(
+        "from distillgrad import open_data\n\n\n"
+        "def mine():\n    return open_data('images')\n\n\n"
+        "def nothing():\n    return 3\n\n\ndef two(one, other):\n    pass\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert may_run_code("own_images:mine")
+    data = open_data("own_images:mine", limit=1)
+    assert (data.name, data.ids, shades(data)) == ("own_images:mine", ("a.png",), [1])
+    assert not may_run_code("own_images:mine")
+    assert len(open_data("own_images:mine", limit=5)) == 2
+    for name, error, words in (
+        ("nothing", SourceError, "returned a int; expected distillgrad's ImageData"),
+        ("two", ParameterError, "no function without arguments"),
+        ("none", SourceError, "cannot import none"),
+    ):
+        with pytest.raises(error, match=words):
+            open_data(f"own_images:{name}")
+    del sys.modules["own_images"]

@@ -15,6 +15,7 @@ from typer.core import TyperCommand
 
 from distillgrad._version import __version__
 from distillgrad.errors import DistillgradError, ParameterError, UnknownNameError
+from distillgrad.sources.layouts import DATA_HELP
 from distillgrad.views.terminal import complain, say, status
 
 if TYPE_CHECKING:
@@ -147,10 +148,7 @@ PrecisionName = Annotated[
 ]
 Data = Annotated[
     str,
-    typer.Argument(
-        help="Images: a folder, class folders, an index.csv, a Parquet file, a published data set.",
-        show_default=False,
-    ),
+    typer.Argument(help=DATA_HELP, show_default=False),
 ]
 RunFolder = Annotated[Path, typer.Option(help="Folder of the run; the same request goes on in it.")]
 BaselineName = Annotated[str, typer.Option(help="Stand-in for removed pixels: a number, mean, blur or road.")]
@@ -163,6 +161,14 @@ BatchSize = Annotated[
 CurveSteps = Annotated[int, typer.Option("--n-steps", min=1, help="Steps of the MoRF and LeRF curves.")]
 Masks = Annotated[
     int, typer.Option("--n-masks", min=2, help="Masks per share of the pixels in sensitivity-n.")
+]
+Imports = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import",
+        help="Module of your own that the run's methods, metrics or data name; its code is run.",
+        show_default=False,
+    ),
 ]
 
 ACCELERATED = Condition(
@@ -247,6 +253,14 @@ def load(spec: str, device: str, seed: int) -> LoadedModel:
         loaded = load_model(spec)
         loaded.model.to(wanted)
     return loaded
+
+
+def import_modules(names: list[str] | None) -> None:
+    """Import the modules that the user named, so that what a run names of them is known."""
+    from distillgrad.core.registry import import_module
+
+    for name in names or ():
+        import_module(name)
 
 
 def faster(loaded: LoadedModel, wanted: bool, precision: Any = "float32") -> nn.Module:

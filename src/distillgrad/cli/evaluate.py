@@ -131,7 +131,7 @@ def evaluate(
 ) -> None:
     """Measure which method's explanations of a model can be trusted on your data: a leaderboard."""
     from distillgrad.methods.parsing import parse_methods
-    from distillgrad.metrics.registry import Protocol
+    from distillgrad.metrics.base import Protocol
     from distillgrad.runs.evaluation.leaderboard import leaderboard_of
     from distillgrad.runs.evaluation.record import EvaluationRequest
     from distillgrad.runs.evaluation.runner import n_units, run_evaluation

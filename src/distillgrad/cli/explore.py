@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from distillgrad.cli.application import Debug, command
+from distillgrad.cli.application import Debug, Imports, command, import_modules
 from distillgrad.views.terminal import say
 
 
@@ -23,6 +23,7 @@ def explore(
             show_default=False,
         ),
     ] = None,
+    imports: Imports = None,
     host: Annotated[
         str, typer.Option(help="Address to serve at; any but 127.0.0.1 lets others in.")
     ] = "127.0.0.1",
@@ -33,4 +34,5 @@ def explore(
     """Look at explanations in the browser: drop a picture, compare methods, classes and a run's images."""
     from distillgrad.views.explorer.server import serve
 
+    import_modules(imports)
     serve(run, tuple(model or ()), host, port, browser=browser, on_ready=lambda url: say("explorer: {}", url))

@@ -13,6 +13,7 @@ from distillgrad.cli.application import (
     Condition,
     Debug,
     Device,
+    Imports,
     Json,
     Methods,
     PrecisionName,
@@ -20,6 +21,7 @@ from distillgrad.cli.application import (
     Target,
     command,
     faster,
+    import_modules,
     load,
 )
 from distillgrad.views.terminal import print_json, progress_of, say
@@ -74,6 +76,7 @@ def report(
     ] = None,
     target: Target = None,
     methods: Methods = "dga,uniform_fullgrad,gradient_x_input",
+    imports: Imports = None,
     images: Annotated[int, typer.Option(min=0, help="Images of a run that are shown with their maps.")] = 24,
     order: Annotated[
         str | None,
@@ -94,6 +97,7 @@ def report(
     from distillgrad.methods.parsing import parse_methods
     from distillgrad.views.report import save_report
 
+    import_modules(imports)
     if subject.is_dir():
         page = _page_of_run(subject, model, images, order)
     else:

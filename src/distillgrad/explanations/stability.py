@@ -12,7 +12,7 @@ from distillgrad.errors import DistillgradError
 from distillgrad.explanations.explanation import model_for
 from distillgrad.methods import create_method, find_method
 from distillgrad.methods.parsing import MethodSpecs
-from distillgrad.metrics.stability import Stability, stability
+from distillgrad.metrics.self_stability import Stability, stability
 from distillgrad.sources.classifier import LoadedModel
 
 

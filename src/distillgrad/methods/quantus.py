@@ -13,7 +13,7 @@ from distillgrad.methods import create_method
 
 
 def quantus_explain(name: str, **parameters: Any) -> Callable[..., NDArray[Any]]:
-    """An ``explain_func`` for Quantus: numpy in, numpy out.
+    """Return an ``explain_func`` for Quantus: numpy in, numpy out.
 
     Args:
         name: One of ``METHODS``.

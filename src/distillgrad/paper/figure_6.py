@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distillgrad.core.ranking import most_relevant, pixel_attributions
 from distillgrad.methods.base import Method
-from distillgrad.metrics.complexity import sparseness
+from distillgrad.metrics.concentration import sparseness
 from distillgrad.metrics.localisation import mass_inside
 from distillgrad.metrics.statistics import Comparison, bootstrap_mean, compare
 from distillgrad.paper.claims import finding

@@ -15,11 +15,12 @@ from distillgrad.core.forward import logits_of
 from distillgrad.errors import DistillgradError, InputError, ParameterError, SourceError
 from distillgrad.methods.base import Method
 from distillgrad.methods.parsing import parse_methods
-from distillgrad.metrics.registry import METRICS, Protocol
+from distillgrad.metrics.base import Protocol
+from distillgrad.metrics.registry import find_metric
 from distillgrad.metrics.statistics import Comparison, compare
 from distillgrad.paper import published
 from distillgrad.paper.exhibit import Setting
-from distillgrad.paper.variants import KNOWN
+from distillgrad.paper.variants import VARIANTS, class_of
 from distillgrad.runs.evaluation.leaderboard import Leaderboard, leaderboard_of, per_sample
 from distillgrad.runs.evaluation.record import Evaluation, EvaluationRequest
 from distillgrad.runs.evaluation.runner import run_evaluation
@@ -74,7 +75,7 @@ class Measurement:
         values = self.evaluation.values[metric]
         return compare(
             {label: per_sample(values[label]) for label in labels},
-            better=METRICS[metric].better,
+            better=find_metric(metric).better,
             reference=reference or self.subject,
         )
 
@@ -118,7 +119,7 @@ def measure(
         precision=setting.precision,
     )
     out: Path = setting.folder(exhibit) / run
-    evaluation = run_evaluation(setting.loaded, images, request, out, fast=setting.fast, known=KNOWN)
+    evaluation = run_evaluation(setting.loaded, images, request, out, fast=setting.fast, known=VARIANTS)
     label = subject or next(each for each, (name, _) in usable.items() if name == SUBJECT)
     board = leaderboard_of(evaluation, reference=label)
     save_leaderboard(board, out)
@@ -134,14 +135,14 @@ def explainable(setting: Setting, methods: Methods, images: ImageData) -> tuple[
     looking = {
         label: (name, parameters)
         for label, (name, parameters) in methods.items()
-        if KNOWN[name].needs_module or KNOWN[name].layerwise or name in FOR_SOME
+        if class_of(name).needs_module or class_of(name).layerwise or name in FOR_SOME
     }
     left_out: dict[str, str] = {}
     if looking:
         _, inputs, target = first_images(setting, images, 1)
         for label, (name, parameters) in looking.items():
             try:
-                KNOWN[name](setting.loaded.model, **parameters).attribute(inputs, target)
+                class_of(name)(setting.loaded.model, **parameters).attribute(inputs, target)
             except DistillgradError as error:
                 left_out[label] = str(error)
     return {label: each for label, each in methods.items() if label not in left_out}, left_out
@@ -180,7 +181,7 @@ def first_images(setting: Setting, images: ImageData, count: int) -> tuple[list[
 def method_for(setting: Setting, label: str, methods: Methods) -> Method:
     """Return the method of that label for the setting's model, on the fast equivalent where it may be."""
     name, parameters = methods[label]
-    kind = KNOWN[name]
+    kind = class_of(name)
     whole = kind.layerwise or kind.needs_module
     return kind(setting.loaded.model if whole else setting.fast, **parameters)
 

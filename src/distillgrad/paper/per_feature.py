@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from distillgrad.methods import find_method
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import measure, methods_of, omissions
 from distillgrad.paper.registry import EXHIBITS
-from distillgrad.paper.variants import KNOWN
 from distillgrad.paper.verdicts import in_words
 from distillgrad.views.leaderboard import leaderboard_record, leaderboard_rows
 
@@ -20,7 +20,7 @@ def make(setting: Setting) -> Exhibit:
     methods = {
         label: each
         for label, each in methods_of(setting, DEFAULT).items()
-        if KNOWN[each[0]].result == "features"
+        if find_method(each[0]).result == "features"
     }
     both = {
         words: measure(setting, "per-feature", methods, METRICS, images=images, element=element, run=words)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distillgrad.metrics.registry import METRICS
+from distillgrad.metrics.registry import find_metric
 from distillgrad.paper import published
 from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
@@ -44,7 +44,7 @@ def make(setting: Setting) -> Exhibit:
         best_of_all(
             metric,
             results.comparison(metric, list(six.values())),
-            METRICS[metric].better,
+            find_metric(metric).better,
             measure=NAMES[metric],
         )
         for metric in ("lerf", "morf")
@@ -118,7 +118,7 @@ def _others(results: Measurement) -> Verdict:
         words: best_of_all(
             "others",
             results.comparison(metric, [*others, results.subject]),
-            METRICS[metric].better,
+            find_metric(metric).better,
             measure=words,
         )
         for metric, words in NAMES.items()

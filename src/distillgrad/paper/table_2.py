@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distillgrad.metrics.sensitivity_n import default_grid
+from distillgrad.metrics.removal_correlation import default_grid
 from distillgrad.metrics.statistics import SIGNIFICANCE, compare, holm
 from distillgrad.paper import published
 from distillgrad.paper.claims import finding

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distillgrad.core.batch import Batch
 from distillgrad.core.forward import Model
-from distillgrad.methods import METHODS, create_method
+from distillgrad.methods import create_method, find_method
 from distillgrad.methods.base import Method, whole_number
 from distillgrad.methods.dga import DistilledGradientAggregation, aggregated
 
@@ -53,9 +53,13 @@ class WithLocal(DistilledGradientAggregation):
         return (self.n_steps + 1) * self.n_local
 
 
-KNOWN: Mapping[str, type[Method]] = {
-    **METHODS,
+VARIANTS: Mapping[str, type[Method]] = {
     "dga_from_first_anchor": FromFirstAnchor,
     "dga_with_local": WithLocal,
 }
-"""The methods that exhibits evaluate, by name."""
+"""The methods that the exhibits know beside the library's."""
+
+
+def class_of(name: str) -> type[Method]:
+    """Return the class of a variant or of one of the library's methods."""
+    return VARIANTS[name] if name in VARIANTS else find_method(name)

@@ -16,7 +16,7 @@ from distillgrad.errors import SourceError
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a ``.safetensors`` or a torch file, floating tensors as float32.
+    """Return the state dict in a ``.safetensors`` or a torch file, floating tensors as float32.
 
     Torch files are read with ``weights_only=True``: one that would run code is refused. A checkpoint
     that holds its weights under ``state_dict`` or ``model``, or prefixed by ``module.``, is unwrapped.
@@ -56,7 +56,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], name: str) -> None:
-    """Loads ``weights``, every one of them, into ``model``.
+    """Load ``weights``, every one of them, into ``model``.
 
     Raises:
         SourceError: names are missing or left over, or shapes differ; says which, and ``name``.
@@ -69,7 +69,7 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], name: str) -> Non
 
 
 def fingerprint(model: nn.Module) -> str:
-    """SHA-256 of the model's parameters and buffers, with their names."""
+    """Return SHA-256 of the model's parameters and buffers, with their names."""
     digest = hashlib.sha256()
     for name, values in model.state_dict().items():
         digest.update(name.encode())

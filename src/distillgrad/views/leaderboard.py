@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from distillgrad.metrics.registry import METRICS
-from distillgrad.runs.evaluation.leaderboard import ARROWS, Leaderboard
+from distillgrad.metrics.registry import find_metric
+from distillgrad.runs.evaluation.leaderboard import Leaderboard
 from distillgrad.runs.evaluation.record import Evaluation
 from distillgrad.runs.files import written_whole
 from distillgrad.views.figures.explanation_figures import save_figure
@@ -35,7 +35,7 @@ def leaderboard_rows(
 
     ``*`` marks a method that is significantly worse (or with a reference: different) than its comparison.
     """
-    heads = [f"{metric} {ARROWS[METRICS[metric].better]}" for metric in board.comparisons]
+    heads = [f"{metric} {find_metric(metric).arrow}" for metric in board.comparisons]
     rows = []
     for method in board.methods:
         cells = []
@@ -59,7 +59,7 @@ def leaderboard_record(board: Leaderboard) -> dict[str, Any]:
         "request": dict(evaluation.manifest),
         "metrics": {
             metric: {
-                "better": METRICS[metric].better,
+                "better": find_metric(metric).better,
                 "ranking": list(comparison.ranking),
                 "compared_to": comparison.reference,
                 "methods": {

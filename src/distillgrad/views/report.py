@@ -10,7 +10,7 @@ from torch import Tensor
 from distillgrad.errors import UnknownNameError
 from distillgrad.explanations.explanation import Explanation
 from distillgrad.methods.dga import Distillation
-from distillgrad.metrics.pixel_perturbation import MorfAndLerf
+from distillgrad.metrics.perturbation_curves import MorfAndLerf
 from distillgrad.runs.files import written_whole
 from distillgrad.views.html.comparison_cards import comparison_panel
 from distillgrad.views.html.map_cards import curves_panel, map_panel, prediction_list, sequence_panel

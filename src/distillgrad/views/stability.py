@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distillgrad.metrics.stability import Stability
+from distillgrad.metrics.self_stability import Stability
 from distillgrad.metrics.statistics import bootstrap_mean
 from distillgrad.views.markdown import markdown_table
 from distillgrad.views.numbers import decimal

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from distillgrad.errors import ParameterError, SourceError
-from distillgrad.metrics.stability import Stability
+from distillgrad.metrics.self_stability import Stability
 from distillgrad.runs.files import written_whole
 from distillgrad.runs.manifest import read_json
 from distillgrad.runs.request import json_list

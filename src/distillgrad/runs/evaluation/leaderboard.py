@@ -9,11 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillgrad.errors import UnknownNameError
-from distillgrad.metrics.registry import METRICS
+from distillgrad.metrics.registry import METRICS, find_metric
 from distillgrad.metrics.statistics import Comparison, Interval, bootstrap_mean, compare
 from distillgrad.runs.evaluation.record import Evaluation
-
-ARROWS = {"higher": "↑", "lower": "↓"}
 
 
 @dataclass(frozen=True)
@@ -41,14 +39,14 @@ def leaderboard_of(evaluation: Evaluation, *, reference: str | None = None) -> L
     Raises:
         UnknownNameError: no such method in the evaluation.
     """
-    metrics = [name for name in METRICS if name in evaluation.values]
+    metrics = metrics_in(evaluation)
     methods = tuple(next(iter(evaluation.values.values())))
     if reference is not None and reference not in methods:
         raise UnknownNameError("method", reference, methods)
     comparisons = {
         metric: compare(
             {name: per_sample(values) for name, values in evaluation.values[metric].items()},
-            better=METRICS[metric].better,
+            better=find_metric(metric).better,
             reference=reference,
         )
         for metric in metrics
@@ -63,6 +61,15 @@ def leaderboard_of(evaluation: Evaluation, *, reference: str | None = None) -> L
     }
     ranking = comparisons[metrics[0]].ranking if metrics else methods
     return Leaderboard(ranking, comparisons, along, evaluation)
+
+
+def metrics_in(evaluation: Evaluation) -> list[str]:
+    """Return the metrics that were measured, the library's in its order, then others that are known here.
+
+    Unknown ones are of a newer version, or of a module that is not imported: a run may name any.
+    """
+    library = [name for name in METRICS if name in evaluation.values]
+    return library + [name for name in evaluation.values if name in METRICS and name not in library]
 
 
 def per_sample(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from distillgrad.core.acceleration.accelerate import Precision
 from distillgrad.errors import InputError, SourceError
 from distillgrad.methods.parsing import MethodSpecs
-from distillgrad.metrics.registry import Protocol
+from distillgrad.metrics.base import Protocol
 from distillgrad.runs.manifest import MANIFEST, read_json
 from distillgrad.runs.request import as_read_back, kept_at, merged, to_manifest
 from distillgrad.sources.classifier import LoadedModel

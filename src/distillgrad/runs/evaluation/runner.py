@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from distillgrad.core.acceleration.accelerate import Precision
 from distillgrad.core.forward import Model
 from distillgrad.errors import InputError, ParameterError
-from distillgrad.methods import METHODS
 from distillgrad.methods.base import Method
 from distillgrad.methods.parsing import MethodSpecs, parse_methods
-from distillgrad.metrics.registry import Protocol
+from distillgrad.metrics.base import Protocol
 from distillgrad.runs.engines.engine import Engine
 from distillgrad.runs.engines.local import LocalEngine
 from distillgrad.runs.evaluation.leaderboard import Leaderboard, leaderboard_of
@@ -119,7 +119,7 @@ def run_evaluation(
     out: Path,
     *,
     fast: Model | None = None,
-    known: Mapping[str, type[Method]] = METHODS,
+    known: Mapping[str, type[Method]] = MappingProxyType({}),
     on_unit: Callable[[int], None] = lambda _: None,
     engine: Engine | None = None,
     threads: int | None = None,
@@ -132,7 +132,7 @@ def run_evaluation(
 
     Args:
         fast: An equivalent of ``loaded.model``, where the request is accelerated and it is made already.
-        known: The methods among which the request's are looked up: ``METHODS``, and perhaps your own.
+        known: Methods of the request that :func:`~distillgrad.methods.find_method` does not know.
         on_unit: Called with a number of images whenever a method or measurement is done with them.
         engine: Computes the batches; by default in this process.
         threads: Those that a batch is computed with; by default as the engine has them.

@@ -18,11 +18,11 @@ from distillgrad.errors import (
     DistillgradError,
     MissingExtraError,
     ModelError,
-    UnknownNameError,
 )
-from distillgrad.methods import method_among
+from distillgrad.methods import find_method, method_among
 from distillgrad.methods.base import Method
-from distillgrad.metrics.registry import METRICS, Measurement, MetricInput
+from distillgrad.metrics.base import Measurement, MetricInput
+from distillgrad.metrics.registry import find_metric, measure
 from distillgrad.metrics.similarity import Attribute
 from distillgrad.runs.engines.engine import Worker
 from distillgrad.runs.evaluation.record import EvaluationRequest, part_of
@@ -42,7 +42,7 @@ class EvaluationJob:
         request: The run's, its model by an absolute path.
         weights: The SHA-256 of the model's weights.
         out: The folder of the run.
-        known: The methods among which the request's are looked up.
+        known: Methods of the request that ``find_method`` does not know.
     """
 
     request: EvaluationRequest
@@ -109,10 +109,7 @@ def measurements_of(metrics: Sequence[str]) -> list[Measurement]:
     Raises:
         UnknownNameError: no such metric; names the nearest.
     """
-    for name in metrics:
-        if name not in METRICS:
-            raise UnknownNameError("metric", name, METRICS)
-    return list(dict.fromkeys(METRICS[name].measurement for name in metrics))
+    return list(dict.fromkeys(find_metric(name).measurement for name in metrics))
 
 
 def _explainer(
@@ -124,7 +121,8 @@ def _explainer(
 ) -> Callable[[Model], Attribute]:
     def explainer(model: Model) -> Attribute:
         # A method that looks at layers gets the network as it was made, not its faster equivalent.
-        chosen = loaded.model if model is fast and name in known and known[name].layerwise else model
+        kind = known[name] if name in known else find_method(name)
+        chosen = loaded.model if model is fast and kind.layerwise else model
         return method_among(known, name, chosen, parameters).attribute  # type: ignore[no-any-return]
 
     return explainer
@@ -157,11 +155,9 @@ def _evaluated(
     masks = _masks(loaded, data, taken, rows) if needs_masks(request.metrics) else None
     explained = MetricInput(model, loaded.model, inputs, target, attributions, explainers, masks)
     for measurement in measurements_of(request.metrics):
-        names = "/".join(name for name in request.metrics if METRICS[name].measurement is measurement)
-        measured = _named(names, rows, lambda: measurement(explained, request.protocol))  # noqa: B023
+        names = [name for name in request.metrics if find_metric(name).measurement is measurement]
+        measured = _named("/".join(names), rows, lambda: measure(names, explained, request.protocol))  # noqa: B023
         for metric, values in measured.items():
-            if metric in METRICS and metric not in request.metrics:
-                continue
             part["values"][metric] = {
                 "axis": list(values.axis),
                 "methods": {name: json_list(each) for name, each in values.by_method.items()},
@@ -215,7 +211,7 @@ def _named(name: str, rows: Sequence[Mapping[str, Any]], work: Callable[[], Any]
 
 def needs_masks(metrics: Sequence[str]) -> bool:
     """Return whether any of the metrics compares with the place of the object."""
-    return any(METRICS[name].needs == "masks" for name in metrics)
+    return any(find_metric(name).needs == "masks" for name in metrics)
 
 
 def _masks(

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from distillgrad.metrics.registry import METRICS
-from distillgrad.runs.evaluation.leaderboard import ARROWS, Leaderboard
+from distillgrad.metrics.registry import axis_words, find_metric
+from distillgrad.runs.evaluation.leaderboard import Leaderboard
 from distillgrad.views.figures.explanation_figures import INK, QUIET
 
 if TYPE_CHECKING:
@@ -20,18 +20,6 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, told apart by all readers; beyond eight methods the line's form tells, too.
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c8c8c")
 FORMS = ("-", "--", ":", "-.")
-AXES = {
-    "lerf_curve": ("LeRF: least relevant removed first ↑", "share of pixels removed", "probability"),
-    "morf_curve": ("MoRF: most relevant removed first ↓", "share of pixels removed", "probability"),
-    "sensitivity_n": ("sensitivity-n ↑", "share of cells removed", "correlation"),
-    "noise_spearman": ("likeness under noise ↑", "σ", "rank correlation"),
-    "noise_ssim": ("likeness under noise ↑", "σ", "structural similarity"),
-    "randomisation_spearman": ("randomised parameters ↓", "up to this layer", "rank correlation"),
-    "randomisation_ssim": ("randomised parameters ↓", "up to this layer", "structural similarity"),
-    "stability_spearman": ("agreement with itself ↑", "", "rank correlation"),
-    "stability_overlap": ("agreement with itself ↑", "", "common among the top 10 %"),
-    "stability_ssim": ("agreement with itself ↑", "", "structural similarity"),
-}
 Style = dict[str, Any]
 
 
@@ -52,15 +40,15 @@ def curves_figure(board: Leaderboard) -> Figure:
     styles = styles_of(board.evaluation.seconds)
     for axis, metric in zip(axes, metrics, strict=False):
         along = board.evaluation.axes[metric]
-        numbers = all(isinstance(each, float) for each in along)
+        numbers = all(isinstance(each, float | int) for each in along)
         places = np.array(along, float) if numbers else np.arange(len(along))
         for method in board.methods:
             intervals = board.along[metric][method]
             axis.plot(places, [each.mean for each in intervals], label=method, **styles[method])
             low, high = ([getattr(each, end) for each in intervals] for end in ("low", "high"))
             axis.fill_between(places, low, high, color=styles[method]["color"], alpha=0.12, linewidth=0)
-        title, below, beside = AXES[metric]
-        labelled(axis, title, below, beside)
+        words = axis_words(metric, board.comparisons)
+        labelled(axis, words.title, words.below, words.beside)
         if not numbers:
             axis.set_xticks(places, [str(each) for each in along], rotation=60, ha="right")
     legend(figure, axes[0], len(board.methods))
@@ -79,7 +67,7 @@ def intervals_figure(board: Leaderboard) -> Figure:
             axis.plot([mean.mean], [place], "o", color=colour, markersize=5)
         axis.set_yticks(range(len(comparison.ranking)), comparison.ranking)
         axis.set_ylim(len(comparison.ranking) - 0.5, -0.5)
-        labelled(axis, f"{metric} {ARROWS[METRICS[metric].better]}", "mean over images, 95 % interval", "")
+        labelled(axis, f"{metric} {find_metric(metric).arrow}", "mean over images, 95 % interval", "")
     return figure
 
 

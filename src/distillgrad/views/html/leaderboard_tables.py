@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 
-from distillgrad.metrics.registry import METRICS
-from distillgrad.runs.evaluation.leaderboard import ARROWS, Leaderboard
-from distillgrad.views.figures.leaderboard_figures import AXES
+from distillgrad.metrics.registry import axis_words, find_metric
+from distillgrad.runs.evaluation.leaderboard import Leaderboard
 from distillgrad.views.html.page import Cell, table, text
 from distillgrad.views.html.vector_curves import chart, interval, key_of
 from distillgrad.views.numbers import decimal
@@ -16,7 +15,7 @@ def leaderboard_table(board: Leaderboard) -> str:
     """Return the table of means with their intervals; a star marks a method significantly worse than the best."""
     heads = [
         "method",
-        *(f"{metric} {ARROWS[METRICS[metric].better]}" for metric in board.comparisons),
+        *(f"{metric} {find_metric(metric).arrow}" for metric in board.comparisons),
         "s/image",
     ]
     rows = []
@@ -47,9 +46,9 @@ def along_charts(board: Leaderboard) -> str:
     charts = ""
     for metric, by_method in board.along.items():
         axis = board.evaluation.axes[metric]
-        if not all(isinstance(each, float | int) for each in axis) or metric not in AXES:
+        if not all(isinstance(each, float | int) for each in axis):
             continue
-        title, below, beside = AXES[metric]
+        words = axis_words(metric, board.comparisons)
         curves = {method: [each.mean for each in by_method[method]] for method in board.evaluation.seconds}
-        charts += chart(title, below, beside, [float(each) for each in axis], curves)
+        charts += chart(words.title, words.below, words.beside, [float(each) for each in axis], curves)
     return f'{key_of(board.evaluation.seconds)}<div class="sides">{charts}</div>' if charts else ""

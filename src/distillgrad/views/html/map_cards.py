@@ -10,7 +10,7 @@ from torch import Tensor
 from distillgrad.explanations.explanation import Explanation
 from distillgrad.methods import METHODS
 from distillgrad.methods.dga import Distillation
-from distillgrad.metrics.pixel_perturbation import MorfAndLerf
+from distillgrad.metrics.perturbation_curves import MorfAndLerf
 from distillgrad.views.figures.explanation_figures import (
     Scale,
     colours,

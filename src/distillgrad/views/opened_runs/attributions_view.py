@@ -14,9 +14,9 @@ from distillgrad.errors import InputError, SourceError
 from distillgrad.runs.attribution.reading import AttributionRun, open_run
 from distillgrad.runs.attribution.store import Entry, finished_shards, read_part
 from distillgrad.runs.folders import folder_at
-from distillgrad.sources.open_data import ImageData, open_data
+from distillgrad.sources.open_data import ImageData
 from distillgrad.views.html.page import Cell, facts, table, text
-from distillgrad.views.opened_runs.run_images import RunSample, RunView, as_maps, explainable_of
+from distillgrad.views.opened_runs.run_images import RunSample, RunView, as_maps, data_of_run, explainable_of
 
 FAILURES_SHOWN = 200
 STAGES = {"decode": "reading it", "label": "finding its class", "attribute": "explaining it"}
@@ -93,7 +93,7 @@ def _sample(entry: Entry) -> RunSample:
 
 
 def _images(opened: AttributionRun, place: str) -> ImageData:
-    data = open_data(place, limit=len(opened.ids), keep_broken=True)
+    data = data_of_run(place, limit=len(opened.ids), keep_broken=True)
     if not set(opened.ids) <= set(data.ids):
         raise SourceError("the images are not those of the run")
     return data

@@ -15,13 +15,19 @@ from distillgrad.errors import SourceError
 from distillgrad.explanations.explanation import seen_by
 from distillgrad.methods import METHODS, create_method
 from distillgrad.metrics.registry import METRICS
-from distillgrad.runs.evaluation.leaderboard import leaderboard_of, per_sample
+from distillgrad.runs.evaluation.leaderboard import leaderboard_of, metrics_in, per_sample
 from distillgrad.runs.evaluation.record import FORMAT, Evaluation, read_evaluation
 from distillgrad.runs.manifest import MANIFEST, read_json
-from distillgrad.sources.open_data import ImageData, open_data
+from distillgrad.sources.open_data import ImageData
 from distillgrad.views.html.leaderboard_tables import along_charts, leaderboard_table
-from distillgrad.views.html.page import facts
-from distillgrad.views.opened_runs.run_images import Explainable, RunSample, RunView, explainable_of
+from distillgrad.views.html.page import facts, text
+from distillgrad.views.opened_runs.run_images import (
+    Explainable,
+    RunSample,
+    RunView,
+    data_of_run,
+    explainable_of,
+)
 from distillgrad.views.records import versions
 
 
@@ -72,13 +78,25 @@ def evaluation_view(run: Path, model: str | None = None, named: Collection[str] 
         model=manifest["model"],
         question=f"Which explanation of {manifest['model'].partition('@')[0]} can be trusted?",
         count=f"{len(evaluation.ids)} images{skipped}",
-        above=f"<h2>Leaderboard</h2>{leaderboard_table(board)}{along_charts(board)}",
+        above=f"<h2>Leaderboard</h2>{leaderboard_table(board)}{_left_out(manifest)}{along_charts(board)}",
         below=f"<h2>How it was made</h2>{facts(made)}",
         samples=tuple(_samples(evaluation, explainable)),
         methods={label: (name, settings) for label, (name, settings) in manifest["methods"].items()},
         maps=partial(_maps_anew, manifest["methods"], explainable),
         orders=("faithfulness", "disagreement", "wrong", "position"),
         explainable=explainable,
+    )
+
+
+def _left_out(manifest: Mapping[str, Any]) -> str:
+    """Return a note on the run's methods and metrics that are not known here, or ""."""
+    methods = {name for name, _ in manifest["methods"].values() if name not in METHODS}
+    unknown = sorted({*methods, *(name for name in manifest["metrics"] if name not in METRICS)})
+    if not unknown:
+        return ""
+    return (
+        f'<p class="quiet">Not known here: {text(", ".join(unknown))}. They are of a newer distillgrad, or '
+        "of a module, which may run code: name it with --import to see the metrics and the methods' maps.</p>"
     )
 
 
@@ -110,8 +128,7 @@ def open_evaluation(run: Path) -> Evaluation:
 def _samples(evaluation: Evaluation, explainable: Explainable) -> list[RunSample]:
     values = {
         metric: {name: per_sample(each) for name, each in evaluation.values[metric].items()}
-        for metric in METRICS
-        if metric in evaluation.values
+        for metric in metrics_in(evaluation)
     }
     samples = []
     for place, (name, target, label) in enumerate(
@@ -139,7 +156,7 @@ def _samples(evaluation: Evaluation, explainable: Explainable) -> list[RunSample
 
 def _images(evaluation: Evaluation) -> ImageData:
     made_from = evaluation.manifest["data"]
-    data = open_data(made_from["from"])
+    data = data_of_run(made_from["from"])
     if not set(evaluation.ids) <= set(data.ids):
         ids = "\n".join(data.ids[: made_from["n_samples"]])
         known = hashlib.sha256(ids.encode()).hexdigest() == made_from["ids"]

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from PIL import Image
@@ -17,7 +18,8 @@ from distillgrad.explanations.explanation import seen_by
 from distillgrad.methods.parsing import MethodSpecs
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.models import load_model
-from distillgrad.sources.open_data import ImageData
+from distillgrad.sources.open_data import ImageData, open_data
+from distillgrad.sources.own_data import may_run_code
 from distillgrad.sources.weights import fingerprint
 
 ORDERS = {
@@ -161,6 +163,17 @@ def explainable_of(
             if fingerprint(loaded.model) != weights:
                 loaded, why_not = None, f"{wanted} has other weights than when the run was made"
     return Explainable(images, loaded, reason or (why_not and f"{without_model}: {why_not}"), classes)
+
+
+def data_of_run(where: str, **options: Any) -> ImageData:
+    """Return the images at the place that a run names, with the options of ``open_data``.
+
+    Raises:
+        SourceError: they are not there, or come from a module that is not imported.
+    """
+    if may_run_code(where):
+        raise SourceError(f"the run's data are {where!r}, which may run code: name its module with --import")
+    return open_data(where, **options)
 
 
 def in_order(view: RunView, order: str, disagreements: Mapping[int, float]) -> list[RunSample]:

@@ -15,14 +15,13 @@ from distillgrad.core.forward import Model, select
 from distillgrad.core.intercept import evaluating
 from distillgrad.core.ranking import pixel_attributions
 from distillgrad.errors import ParameterError
+from distillgrad.metrics.base import FRACTIONS, Axis, Metric, MetricInput, Protocol, Values
 from distillgrad.metrics.removal import Baseline, check_attributions, checked_images, scores_without
-
-FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 @dataclass(frozen=True)
 class SensitivityN:
-    """Correlation of attribution sums with the drops of the score, by fraction removed.
+    """The correlation of attribution sums with the drops of the score, by fraction removed.
 
     Attributes:
         fractions: The share of the cells that is removed, ``(F,)``.
@@ -37,12 +36,12 @@ class SensitivityN:
 
     @property
     def mean(self) -> Tensor:
-        """Over the samples where it is defined, ``(F,)``."""
+        """The mean over the samples where it is defined, ``(F,)``."""
         return self.correlations.nanmean(0)
 
     @property
     def n_excluded(self) -> Tensor:
-        """How many samples have no correlation, ``(F,)``."""
+        """The number of samples that have no correlation, ``(F,)``."""
         return self.correlations.isnan().sum(0)
 
 
@@ -87,7 +86,7 @@ def sensitivity_n(
     generator: torch.Generator | None = None,
     internal_batch_size: int | None = None,
 ) -> SensitivityN | dict[str, SensitivityN]:
-    """Correlations for one attribution, or for each of several by name.
+    """Return correlations for one attribution, or for each of several by name.
 
     A mask removes exactly ``round(q·grid²)`` of the image's cells; the correlation is between the drop of
     the target's score (its logit) and the sum of the attributions removed. 1 for the gradient times the
@@ -95,7 +94,7 @@ def sensitivity_n(
 
     Args:
         model, inputs, target, baseline, internal_batch_size: As for
-            :func:`~distillgrad.metrics.pixel_perturbation.pixel_perturbation`.
+            :func:`~distillgrad.metrics.perturbation_curves.pixel_perturbation`.
         attributions: ``(B, C, H, W)`` or ``(B, 1, H, W)``.
         fractions: Shares q of the cells to remove; each must remove at least one and leave one.
         n_masks: Random masks per fraction, the same for every sample and attribution: with few, means over
@@ -131,7 +130,7 @@ def sensitivity_n(
 
     with evaluating(model), outside_inference_mode():
         batch = with_target(model, batch)
-        found = scores_without(
+        outputs = scores_without(
             model,
             batch,
             select,
@@ -140,9 +139,9 @@ def sensitivity_n(
             road=road,
             internal_batch_size=internal_batch_size,
         ).double()
-    drops = (found[:, -1:] - found[:, :-1]).view(len(batch), n_fractions, n_masks)
+    drops = (outputs[:, -1:] - outputs[:, :-1]).view(len(batch), n_fractions, n_masks)
     # What rounding alone makes of outputs that are equal.
-    noise = 8 * torch.finfo(batch.inputs.dtype).eps * found.abs().amax(1)[:, None]
+    noise = 8 * torch.finfo(batch.inputs.dtype).eps * outputs.abs().amax(1)[:, None]
     cell = (rows[:, None] * grid + columns).flatten()
     measured = {}
     for name, each in named.items():
@@ -157,14 +156,14 @@ def sensitivity_n(
 
 
 def default_grid(side: int) -> int:
-    """Cells per side of the masks for images whose shorter side has so many pixels."""
+    """Return cells per side of the masks for images whose shorter side has so many pixels."""
     return min(14 if side >= 112 else 8, side)
 
 
 def random_masks(
     fractions: Sequence[float], n_masks: int, grid: int, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Which cells each mask removes, bool ``(F, n_masks, grid, grid)``: ``round(q·grid²)``, drawn evenly.
+    """Return the cells that each mask removes, bool ``(F, n_masks, grid, grid)``: ``round(q·grid²)``.
 
     Raises:
         ParameterError: no fraction, one that removes no cell or all, or fewer than 2 masks.
@@ -187,14 +186,37 @@ def random_masks(
 
 
 def cells_of(side: int, grid: int) -> Tensor:
-    """The cell of each of ``side`` pixels, as nearest-neighbour upsampling of a grid assigns it."""
+    """Return the cell of each of ``side`` pixels, as nearest-neighbour upsampling of a grid assigns it."""
     return torch.arange(side) * grid // side
 
 
 def _pearson(first: Tensor, second: Tensor, first_noise: Tensor, second_noise: Tensor) -> Tensor:
-    """Correlation over the last axis; NaN where one does not vary by more than its noise ``(B, 1)``."""
+    """Return correlations over the last axis; NaN where one does not vary beyond its noise ``(B, 1)``."""
     first = first - first.mean(2, keepdim=True)
     second = second - second.mean(2, keepdim=True)
     varies = (first.abs().amax(2) > first_noise) & (second.abs().amax(2) > second_noise)
     scale = (first.square().sum(2) * second.square().sum(2)).sqrt()
     return torch.where(varies, (first * second).sum(2) / scale, torch.nan).clamp(-1, 1)
+
+
+def _measured(given: MetricInput, protocol: Protocol) -> Values:
+    results = sensitivity_n(
+        given.model,
+        given.inputs,
+        given.target,
+        given.attributions,
+        fractions=protocol.fractions,
+        n_masks=protocol.n_masks,
+        baseline=protocol.baseline,
+        generator=torch.Generator().manual_seed(protocol.seed),
+    )
+    return Values({name: each.correlations for name, each in results.items()}, protocol.fractions)
+
+
+SENSITIVITY_N = Metric(
+    better="higher",
+    cost="901 forward passes for all methods",
+    source="Ancona et al. 2018",
+    measurement=_measured,
+    axis=Axis("sensitivity-n ↑", "share of cells removed", "correlation"),
+)

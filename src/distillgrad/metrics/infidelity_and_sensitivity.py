@@ -23,6 +23,7 @@ from distillgrad.core.forward import Model, accumulation_dtype, scores
 from distillgrad.core.intercept import evaluating
 from distillgrad.core.plan import Plan, checked_size
 from distillgrad.errors import InputError, ParameterError, TargetError, UnknownNameError
+from distillgrad.metrics.base import Metric, MetricInput, Protocol, Values
 from distillgrad.metrics.removal import rows_at_a_time
 from distillgrad.metrics.similarity import Attribute, explained
 
@@ -44,7 +45,7 @@ def infidelity(
     seed: int = 0,
     internal_batch_size: int | None = None,
 ) -> Tensor:
-    """The mean squared error, ``(B,)``, with which an explanation foretells what perturbations do.
+    """Return the mean squared error, ``(B,)``, with which an explanation foretells what perturbations do.
 
     ``mean over I of (⟨I, φ⟩ − (f(x) − f(x̃)))²``, f the logit. The draws of I are shared by the images, so a
     row's result does not depend on its batch; compare methods under one seed. Which perturbation fits
@@ -116,7 +117,7 @@ def infidelity(
             repeated = _repeated(part, len(rows))
             return drawn, repeated.shifted(repeated.difference * (1 - drawn))
 
-        found: Tensor = captum_infidelity(
+        values: Tensor = captum_infidelity(
             score,
             perturbed,
             part.inputs,
@@ -125,7 +126,7 @@ def infidelity(
             max_examples_per_batch=at_once * len(part),
             normalize=normalize,
         )
-        return found
+        return values
 
     with evaluating(model), outside_inference_mode():
         batch = with_target(model, batch)
@@ -142,7 +143,7 @@ def max_sensitivity(
     seed: int = 0,
     internal_batch_size: int | None = None,
 ) -> Tensor:
-    """The greatest relative change, ``(B,)``, of an explanation when its input moves a little.
+    """Return the greatest relative change, ``(B,)``, of an explanation when its input moves a little.
 
     ``max over r of ‖φ(x + r) − φ(x)‖ / ‖φ(x)‖``, every entry of r uniform within ±radius; the denominator
     is 1 for a map of zeros. The draws of r are shared by the images, so a row's result does not depend on
@@ -187,14 +188,14 @@ def max_sensitivity(
             drawn = torch.stack(list(islice(draws, len(rows) // len(part)))).to(part.difference)
             return (rows.to(drawn.dtype) + drawn.repeat(len(part), 1, 1, 1)).to(rows.dtype)
 
-        found: Tensor = sensitivity_max(
+        values: Tensor = sensitivity_max(
             explanation,
             part.inputs,
             perturbed,
             n_perturb_samples=n_draws,
             max_examples_per_batch=at_once * len(part),
         )
-        return found
+        return values
 
     with outside_inference_mode():
         return in_chunks(of_rows, Plan(len(batch), size))
@@ -215,13 +216,13 @@ def _scores(model: Model, batch: Batch) -> Tensor:
 
 
 def _repeated(batch: Batch, n_rows: int) -> Batch:
-    """Each row so often that there are ``n_rows``, one row's repetitions side by side, as Captum has them."""
+    """Return each row so often that there are ``n_rows``, a row's repetitions together, as Captum's."""
     rows = torch.arange(len(batch), device=batch.inputs.device)
     return batch.rows(rows.repeat_interleave(n_rows // len(batch)))
 
 
 def _squares(batch: Batch, seed: int) -> Iterator[Tensor]:
-    """Squares of ones among zeros, ``(C, H, W)``, without end."""
+    """Yield squares of ones among zeros, ``(C, H, W)``, without end."""
     generator = torch.Generator().manual_seed(seed)
     height, width = batch.inputs.shape[2:]
     while True:
@@ -245,3 +246,39 @@ def _uniforms(batch: Batch, seed: int, radius: float) -> Iterator[Tensor]:
     while True:
         unit = torch.rand(batch.inputs.shape[1:], generator=generator, dtype=torch.float64)
         yield radius * (2 * unit - 1)
+
+
+def _infidelity(given: MetricInput, protocol: Protocol) -> Values:
+    whole = {
+        name: each.expand_as(given.inputs) / (1 if each.shape[1] > 1 else given.inputs.shape[1])
+        for name, each in given.attributions.items()
+    }
+    return Values(
+        {
+            name: infidelity(
+                given.model, given.inputs, given.target, each, seed=protocol.seed, normalize=True
+            )
+            for name, each in whole.items()
+        }
+    )
+
+
+def _max_sensitivity(given: MetricInput, protocol: Protocol) -> Values:
+    return Values(
+        {
+            name: max_sensitivity(explainer(given.model), given.inputs, given.target, seed=protocol.seed)
+            for name, explainer in given.explainer.items()
+        }
+    )
+
+
+INFIDELITY = Metric(
+    better="lower", cost="101 forward passes", source="Yeh et al. 2019", measurement=_infidelity
+)
+MAX_SENSITIVITY = Metric(
+    better="lower",
+    cost="11 explanations",
+    source="Yeh et al. 2019",
+    measurement=_max_sensitivity,
+    needs="method",
+)

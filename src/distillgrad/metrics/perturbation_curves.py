@@ -15,6 +15,7 @@ from distillgrad.core.forward import Model, softmax_probability
 from distillgrad.core.intercept import evaluating
 from distillgrad.core.ranking import pixel_attributions, removal_ranks
 from distillgrad.errors import ParameterError, UnknownNameError
+from distillgrad.metrics.base import Axis, Metric, MetricInput, Protocol, Values
 from distillgrad.metrics.removal import Baseline, check_attributions, checked_images, scores_without
 
 Order: TypeAlias = Literal["morf", "lerf"]
@@ -22,7 +23,7 @@ Order: TypeAlias = Literal["morf", "lerf"]
 
 @dataclass(frozen=True)
 class PixelPerturbation:
-    """Curves of the explained class's probability as pixels are removed.
+    """The curves of the explained class's probability as pixels are removed.
 
     Attributes:
         fractions: The share of the pixels that is removed, ``(K+1,)``, from 0 to 1.
@@ -38,14 +39,14 @@ class PixelPerturbation:
 
 @dataclass(frozen=True)
 class MorfAndLerf:
-    """Both curves of an attribution."""
+    """The two curves of an attribution."""
 
     morf: PixelPerturbation
     lerf: PixelPerturbation
 
     @property
     def area_between(self) -> Tensor:
-        """LeRF's area minus MoRF's, ``(B,)``: higher is better, 0 what a random order gets on average."""
+        """The area under LeRF minus that under MoRF, ``(B,)``: higher is better, 0 at random."""
         return self.lerf.auc - self.morf.auc
 
 
@@ -87,7 +88,7 @@ def pixel_perturbation(
     element: bool = False,
     internal_batch_size: int | None = None,
 ) -> PixelPerturbation | dict[str, PixelPerturbation]:
-    """Curves for one attribution, or for each of several by name.
+    """Return curves for one attribution, or for each of several by name.
 
     Pixels are ranked by their attribution summed over channels, signed, ties by index; at step k the first
     ``round(k·H·W/K)`` of them are replaced by the baseline, in all channels.
@@ -156,7 +157,7 @@ def morf_and_lerf(
     element: bool = False,
     internal_batch_size: int | None = None,
 ) -> MorfAndLerf | dict[str, MorfAndLerf]:
-    """:func:`pixel_perturbation` in both orders, which share both ends of their curves.
+    """Return :func:`pixel_perturbation` in both orders, which share both ends of their curves.
 
     Args and Raises: as there.
     Cost: per attribution two sorts and 2·B·(K−1) forward passes of one row; 2·B more for all.
@@ -208,7 +209,7 @@ def _curves(
 
     with evaluating(model), outside_inference_mode():
         batch = with_target(model, batch)
-        found = scores_without(
+        outputs = scores_without(
             model,
             batch,
             softmax_probability,
@@ -217,11 +218,11 @@ def _curves(
             road=road,
             internal_batch_size=internal_batch_size,
         )
-    inner = found[:, 2:].view(len(batch), len(attributions), len(orders), n_inner)
-    fractions = counts.to(found.dtype) / n_ranked
+    inner = outputs[:, 2:].view(len(batch), len(attributions), len(orders), n_inner)
+    fractions = counts.to(outputs.dtype) / n_ranked
     return {
         order: {
-            name: _curve(torch.cat([found[:, :1], inner[:, index, place], found[:, 1:2]], 1), fractions)
+            name: _curve(torch.cat([outputs[:, :1], inner[:, index, place], outputs[:, 1:2]], 1), fractions)
             for index, name in enumerate(attributions)
         }
         for place, order in enumerate(orders)
@@ -230,3 +231,50 @@ def _curves(
 
 def _curve(probabilities: Tensor, fractions: Tensor) -> PixelPerturbation:
     return PixelPerturbation(fractions, probabilities, torch.trapezoid(probabilities, fractions, dim=1))
+
+
+def _measured(given: MetricInput, protocol: Protocol) -> dict[str, Values]:
+    both = morf_and_lerf(
+        given.model,
+        given.inputs,
+        given.target,
+        given.attributions,
+        n_steps=protocol.n_steps,
+        baseline=protocol.baseline,
+        element=protocol.element,
+    )
+    removed = tuple(next(iter(both.values())).morf.fractions.tolist())
+    return {
+        "lerf": Values({name: each.lerf.auc for name, each in both.items()}),
+        "morf": Values({name: each.morf.auc for name, each in both.items()}),
+        "area_between": Values({name: each.area_between for name, each in both.items()}),
+        "lerf_curve": Values({name: each.lerf.probabilities for name, each in both.items()}, removed),
+        "morf_curve": Values({name: each.morf.probabilities for name, each in both.items()}, removed),
+    }
+
+
+_CURVES = {
+    "lerf_curve": Axis("LeRF: least relevant removed first ↑", "share of pixels removed", "probability"),
+    "morf_curve": Axis("MoRF: most relevant removed first ↓", "share of pixels removed", "probability"),
+}
+LERF = Metric(
+    better="higher",
+    cost="20 forward passes",
+    source="Jeon et al. 2022, §4.1",
+    measurement=_measured,
+    curves=_CURVES,
+)
+MORF = Metric(
+    better="lower",
+    cost="20 forward passes",
+    source="Samek et al. 2016",
+    measurement=_measured,
+    curves=_CURVES,
+)
+AREA_BETWEEN = Metric(
+    better="higher",
+    cost="none beyond lerf and morf",
+    source="Samek et al. 2016",
+    measurement=_measured,
+    curves=_CURVES,
+)

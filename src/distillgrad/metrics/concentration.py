@@ -8,10 +8,11 @@ from torch import Tensor
 from distillgrad.core.forward import accumulation_dtype
 from distillgrad.core.ranking import pixel_attributions
 from distillgrad.errors import InputError
+from distillgrad.metrics.base import Metric, MetricInput, Protocol, Values
 
 
 def complexity(attributions: Tensor) -> Tensor:
-    """The entropy of each map's magnitudes as a distribution over the pixels, in nats, ``(B,)``.
+    """Return the entropy of each map's magnitudes as a distribution over the pixels, in nats, ``(B,)``.
 
     ``−Σ pⱼ·log pⱼ`` with ``pⱼ = |φⱼ| / Σ|φ|``: 0 for a map of one pixel, ``log d`` for one of d equal
     pixels; the scale and the sign of a map do not matter.
@@ -28,7 +29,7 @@ def complexity(attributions: Tensor) -> Tensor:
 
 
 def sparseness(attributions: Tensor) -> Tensor:
-    """The Gini index of each map's magnitudes, ``(B,)``.
+    """Return the Gini index of each map's magnitudes, ``(B,)``.
 
     ``Σₖ (2k − d − 1)·|φ|₍ₖ₎ / (d·Σ|φ|)`` over the d magnitudes in ascending order: 0 for equal pixels,
     ``1 − 1/d`` for a map of one pixel; the scale and the sign of a map do not matter.
@@ -48,7 +49,7 @@ def sparseness(attributions: Tensor) -> Tensor:
 
 
 def _magnitudes(attributions: Tensor) -> Tensor:
-    """``(B, H·W)``, of which the largest of each row is 1, so that no sum overflows; NaN for zeros."""
+    """Return ``(B, H·W)``, of which the largest of each row is 1, so that no sum overflows; NaN for zeros."""
     wide = attributions.detach().to(accumulation_dtype(attributions.dtype))
     if not wide.numel():
         raise InputError(f"attributions are empty: shape {tuple(attributions.shape)}")
@@ -56,3 +57,15 @@ def _magnitudes(attributions: Tensor) -> Tensor:
     if not bool(torch.isfinite(pixels).all()):
         raise InputError("attributions contain NaN or infinity: they have no distribution over the pixels")
     return pixels / pixels.amax(1, keepdim=True)
+
+
+def _complexity(given: MetricInput, _: Protocol) -> Values:
+    return Values({name: complexity(each) for name, each in given.attributions.items()})
+
+
+def _sparseness(given: MetricInput, _: Protocol) -> Values:
+    return Values({name: sparseness(each) for name, each in given.attributions.items()})
+
+
+COMPLEXITY = Metric(better="lower", cost="none", source="Bhatt et al. 2020", measurement=_complexity)
+SPARSENESS = Metric(better="higher", cost="none", source="Chalasani et al. 2020", measurement=_sparseness)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from distillgrad.core.batch import TargetLike, outside_inference_mode, with_target
 from distillgrad.core.wrappers import unwrapped
 from distillgrad.errors import ModelError, ParameterError
+from distillgrad.metrics.base import Axis, Metric, MetricInput, Protocol, Values
 from distillgrad.metrics.removal import checked_images
 from distillgrad.metrics.similarity import Attribute, explained, spearman, ssim, top_overlap
 
@@ -48,7 +49,7 @@ def stability(
     jitter: float = ONE_LEVEL,
     seed: int = 0,
 ) -> Stability:
-    """How much of a map is the model's, and how much the last bit's.
+    """Measure how much of a map is the model's, and how much the last bit's.
 
     1 everywhere for a linear model. A method that thresholds what it has computed before, as DGA does, may
     turn a difference in the last bit into other pixels; that its maps agree less does not make them less
@@ -108,3 +109,41 @@ def _in_precision(
     except (TypeError, RuntimeError, ValueError, AttributeError) as error:
         raise ModelError(f"the model cannot be copied, and your own is not converted: {error}") from error
     return explained(attribute_of(converted), inputs.to(dtype), target)
+
+
+def _measured(given: MetricInput, protocol: Protocol) -> dict[str, Values]:
+    results = {
+        name: stability(given.network, explainer, given.inputs, given.target, seed=protocol.seed)
+        for name, explainer in given.explainer.items()
+    }
+    return {
+        "stability_spearman": Values({name: each.spearman for name, each in results.items()}, CONDITIONS),
+        "stability_overlap": Values({name: each.overlap for name, each in results.items()}, CONDITIONS),
+        "stability_ssim": Values({name: each.ssim for name, each in results.items()}, CONDITIONS),
+    }
+
+
+STABILITY_SPEARMAN = Metric(
+    better="higher",
+    cost="5 explanations",
+    source="distillgrad, 2026",
+    measurement=_measured,
+    needs="method",
+    axis=Axis("stability ↑", "", "rank correlation"),
+)
+STABILITY_OVERLAP = Metric(
+    better="higher",
+    cost="none beyond stability_spearman",
+    source="distillgrad, 2026",
+    measurement=_measured,
+    needs="method",
+    axis=Axis("stability ↑", "", "common among the top 10 %"),
+)
+STABILITY_SSIM = Metric(
+    better="higher",
+    cost="none beyond stability_spearman",
+    source="distillgrad, 2026",
+    measurement=_measured,
+    needs="method",
+    axis=Axis("stability ↑", "", "structural similarity"),
+)

@@ -46,7 +46,7 @@ Function = TypeVar("Function", bound=Callable[..., None])
 
 @dataclass(frozen=True)
 class Condition:
-    """When an option has an effect; given in any other request, it is refused.
+    """The requests in which an option has an effect; in any other it is refused.
 
     Attributes:
         holds: Takes the request, the values of all parameters by name.
@@ -63,7 +63,7 @@ class Command(TyperCommand):
     """A command whose errors become one line: exit 2 for a wrong request, 1 for failed work.
 
     Attributes:
-        conditions: By parameter, when it has an effect; the others always have.
+        conditions: By parameter, the requests in which it has an effect; the others always have.
     """
 
     conditions: ClassVar[Mapping[str, Condition]] = {}
@@ -105,7 +105,7 @@ def command(
     """Return a decorator that adds a function to the application as a command.
 
     Args:
-        conditions: By parameter of the function, when that option has an effect.
+        conditions: By parameter of the function, the requests in which that option has an effect.
         settings: As for ``typer.Typer.command``.
     """
     kind = type("Command", (Command,), {"conditions": dict(conditions or {})})
@@ -148,10 +148,7 @@ PrecisionName = Annotated[
 ]
 Data = Annotated[
     str,
-    typer.Argument(
-        help=DATA_HELP,
-        show_default=False,
-    ),
+    typer.Argument(help=DATA_HELP, show_default=False),
 ]
 RunFolder = Annotated[Path, typer.Option(help="Folder of the run; the same request goes on in it.")]
 BaselineName = Annotated[str, typer.Option(help="Stand-in for removed pixels: a number, mean, blur or road.")]
@@ -168,7 +165,9 @@ Masks = Annotated[
 Imports = Annotated[
     list[str] | None,
     typer.Option(
-        "--import", help="Module of your own that the run's methods, metrics or data name; its code is run."
+        "--import",
+        help="Module of your own that the run's methods, metrics or data name; its code is run.",
+        show_default=False,
     ),
 ]
 
@@ -194,7 +193,7 @@ def main(
 
 
 def all_layerwise(words: str) -> bool:
-    """Whether each of the methods named looks at layers, which acceleration changes.
+    """Return whether each of the methods named looks at layers, which acceleration changes.
 
     Raises:
         ParameterError, UnknownNameError: as :func:`~distillgrad.methods.parsing.parse_methods`.

@@ -174,20 +174,20 @@ def attribute(
 def _estimate(loaded: Any, images: Any, request: Any, default_threads: int, fast: Any, as_json: bool) -> None:
     from distillgrad.runs.attribution.estimate import estimate
 
-    found = estimate(loaded, images, request, default_threads, fast=fast)
+    forecast = estimate(loaded, images, request, default_threads, fast=fast)
     if as_json:
-        print_json(found.record())
+        print_json(forecast.record())
         return
     say(
         "{} images: {} hours on one worker of {} threads ({} s per image, from {} images), {} GB",
-        found.n_images,
-        f"{found.hours:.3g}",
-        found.threads,
-        f"{found.seconds_per_image:.3g}",
-        found.n_timed,
-        f"{found.total_bytes / 1e9:.3g}",
+        forecast.n_images,
+        f"{forecast.hours:.3g}",
+        forecast.threads,
+        f"{forecast.seconds_per_image:.3g}",
+        forecast.n_timed,
+        f"{forecast.total_bytes / 1e9:.3g}",
     )
-    say("batches of {}, shards of {} images", found.batch_size, found.shard_size)
+    say("batches of {}, shards of {} images", forecast.batch_size, forecast.shard_size)
 
 
 def _event(kind: str, content: dict[str, Any]) -> None:
@@ -228,19 +228,19 @@ def verify(
             data or manifest["data"]["from"], limit=manifest["data"]["n_entries"], keep_broken=True
         )
         loaded = load(manifest["model"]["from"], kind, manifest["seed"])
-    found = verify_run(run, loaded=loaded, data=images, n_samples=sample, seed=seed)
+    verification = verify_run(run, loaded=loaded, data=images, n_samples=sample, seed=seed)
     if as_json:
-        print_json(asdict(found))
+        print_json(asdict(verification))
     else:
-        say("{} files as they were written", found.n_files) if not found.faults else None
-        if found.n_maps:
+        say("{} files as they were written", verification.n_files) if not verification.faults else None
+        if verification.n_maps:
             say(
                 "{} of {} maps came out again byte for byte; least correlation {}",
-                found.n_identical,
-                found.n_maps,
-                f"{found.least_agreement:.4f}",
+                verification.n_identical,
+                verification.n_maps,
+                f"{verification.least_agreement:.4f}",
             )
-    for each in found.faults[:10]:
+    for each in verification.faults[:10]:
         complain(each)
-    if found.faults:
+    if verification.faults:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""Where the commands over whole data sets compute: options that they share, and the engine of them."""
+"""The options of commands over whole data sets that choose where to compute, and the engine of them."""
 
 from __future__ import annotations
 

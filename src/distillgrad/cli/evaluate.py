@@ -53,7 +53,7 @@ SETTINGS = {
     "baseline": (*CURVES, "sensitivity_n"),
     "n_masks": ("sensitivity_n",),
 }
-"""By setting of the protocol, the metrics of this package that read it; others may read any."""
+"""The metrics of this package that read each setting of the protocol; others may read any."""
 
 
 def _read_by_a_metric(setting: str) -> Callable[[Mapping[str, Any]], bool]:

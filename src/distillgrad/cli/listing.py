@@ -37,11 +37,11 @@ def models(
     if not pattern:
         print_rows(("model", "what it is"), list(KINDS.items()), as_json)
         return
-    found = known_models(pattern)
-    if not found:
+    matching = known_models(pattern)
+    if not matching:
         names = [name.partition(":")[2] or name for name in known_models("")]  # a typo is near to these
         raise UnknownNameError("model", pattern, names)
-    print_rows(("model",), [(name,) for name in found], as_json)
+    print_rows(("model",), [(name,) for name in matching], as_json)
 
 
 @command(epilog="Example: distillgrad metrics")

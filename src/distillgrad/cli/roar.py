@@ -96,7 +96,7 @@ def roar(
     subject = subject_of(data, limit=limit)
     try:
         with progress_of("removing and retraining", n_units(request), "units") as advance:
-            found = roar_run(
+            accuracies = roar_run(
                 subject,
                 request,
                 out,
@@ -111,11 +111,11 @@ def roar(
     manifest = read_json(out / MANIFEST)
     kept = "kept" if keep else "removed"
     title = f"{'KAR' if keep else 'ROAR' if retrain else 'ROAD'} on {_called(data)}, {trials} trials"
-    files = save_roar(found, manifest, out, title, f"share of the pixels {kept}")
+    files = save_roar(accuracies, manifest, out, title, f"share of the pixels {kept}")
     if as_json:
-        print_json({**roar_record(found, manifest), "files": files})
+        print_json({**roar_record(accuracies, manifest), "files": files})
         return
-    heads, rows = roar_rows(found)
+    heads, rows = roar_rows(accuracies)
     print_rows(heads, rows, as_json=False)
     say("test accuracy in %, mean ± standard error of {} trials, by the share of pixels {}", trials, kept)
     say("table, figure and every trial: {}", out)

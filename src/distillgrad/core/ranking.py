@@ -85,7 +85,7 @@ def _count(marked: NDArray[np.bool_]) -> int:
 
 
 def among_lowest(values: Tensor, count: int) -> Tensor:
-    """1 where ``rank(j) ≤ count``, else 0, with ``rank(j) = #{k : v_k ≤ v_j}``, for values ``(N, d)``.
+    """Return 1 where ``rank(j) ≤ count``, else 0, with ``rank(j) = #{k : v_k ≤ v_j}``, for values ``(N, d)``.
 
     Equal values share the highest of their ranks, so ties are all in or all out. Since
     ``rank(j) ≤ m ⟺ v_j < v_(m+1)``, one order statistic decides.
@@ -96,23 +96,15 @@ def among_lowest(values: Tensor, count: int) -> Tensor:
     Returns: ``(N, d)`` in the dtype of ``values``, ready for arithmetic; all ones for ``count >= d``.
     Source: the sets S of Jeon et al. 2022, eq. 6 and 9.
     """
-    return below(values, order_statistic(values, count))
+    # Comparing into a tensor of floats is seven times faster than making Booleans and converting them.
+    return torch.lt(values, order_statistic(values, count), out=torch.empty_like(values))
 
 
 def above_lowest(values: Tensor, count: int) -> Tensor:
-    """The complement of :func:`among_lowest`: 0 where ``rank(j) ≤ count``, else 1."""
-    return from_on(values, order_statistic(values, count))
-
-
-def below(values: Tensor, threshold: Tensor) -> Tensor:
-    """1 where a value is below its row's ``threshold`` ``(N, 1)``, else 0, in the dtype of ``values``."""
-    # Comparing into a tensor of floats is seven times faster than making Booleans and converting them.
-    return torch.lt(values, threshold, out=torch.empty_like(values))
-
-
-def from_on(values: Tensor, threshold: Tensor) -> Tensor:
-    """The complement of :func:`below`."""
-    return torch.ge(values, threshold, out=torch.empty_like(values))
+    """Return the complement of :func:`among_lowest`: 0 where ``rank(j) ≤ count``, else 1."""
+    if count <= 0:  # no rank is below 1
+        return torch.ones_like(values)
+    return torch.ge(values, order_statistic(values, count), out=torch.empty_like(values))
 
 
 def pixel_attributions(attributions: Tensor) -> Tensor:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from distillgrad.core.batch import Batch
 from distillgrad.core.forward import Model
 from distillgrad.methods import create_method, find_method
 from distillgrad.methods.base import Method, whole_number
-from distillgrad.methods.dga import DistilledGradientAggregation
+from distillgrad.methods.dga import DistilledGradientAggregation, aggregated
 
 PASSES = {"integrated_gradients": "n_steps", "smoothgrad": "n_samples"}
 """Local attributions by name, and the parameter that counts their gradients."""
@@ -25,12 +24,9 @@ class FromFirstAnchor(DistilledGradientAggregation):
     """
 
     def _attribute(self, batch: Batch) -> Tensor:
-        steps = self._sequence(batch)
-        next(steps)  # x̃(0) only leads to the others
-        total = torch.zeros_like(batch.difference)
-        for step in steps:
-            total.add_(self._rectified(step.attribution))
-        return total.div_(self.n_steps)
+        anchors = self._sequence(batch)
+        next(anchors)  # x̃(0) only leads to the others
+        return aggregated(anchors, self.negative_scale)
 
 
 class WithLocal(DistilledGradientAggregation):

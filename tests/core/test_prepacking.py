@@ -272,7 +272,7 @@ def test_where_the_processor_has_no_bfloat16_torch_computes_it(monkeypatch):
 
 def test_it_is_measured_which_multiplies_faster(monkeypatch):
     seconds = iter([2.0, 1.0] * 10 + [1.0, 1.0] * 10)
-    monkeypatch.setattr(prepacked_linear, "_seconds", lambda _work: next(seconds))
+    monkeypatch.setattr(prepacked_linear, "elapsed", lambda _work: next(seconds))
     assert [prepacked_linear.faster_in_float32.__wrapped__() for _ in range(2)] == [True, False]
 
 

@@ -27,13 +27,13 @@ from distillgrad.cli import app
 from distillgrad.core import plan
 from distillgrad.errors import MissingExtraError, SourceError
 from distillgrad.methods.parsing import parse_methods
-from distillgrad.runs.attribution import decoding
 from distillgrad.runs.attribution.job import ShardReport
 from distillgrad.runs.attribution.request import AttributionRequest
 from distillgrad.runs.attribution.runner import run_attribution
 from distillgrad.runs.attribution.store import ENTRIES, Entry, finished_shards
 from distillgrad.runs.engines.local import LocalEngine
 from distillgrad.runs.folders import LocalFolder
+from distillgrad.sources import model_inputs
 from distillgrad.sources.open_data import open_data
 from distillgrad.sources.resnet20 import resnet20_model
 
@@ -441,7 +441,7 @@ def test_a_package_that_labels_need_is_asked_for(images, tmp_path, monkeypatch):
     def missing(*_):
         raise MissingExtraError("timm", "vision")
 
-    monkeypatch.setattr(decoding, "label_index", missing)
+    monkeypatch.setattr(model_inputs, "label_index", missing)
     for number in range(2):
         (tmp_path / "cat").mkdir(exist_ok=True)
         (tmp_path / "cat" / f"{number}.png").write_bytes((images / f"{number}.png").read_bytes())

@@ -15,6 +15,7 @@ from distillgrad.cli import app
 from distillgrad.metrics.ensembles import train_ensemble
 from distillgrad.metrics.roar import remove_and_retrain
 from distillgrad.runs.manifest import begin
+from distillgrad.runs.roar.worker import RoarRequest
 from distillgrad.sources.roar_data import subject_of
 
 ABSENT = "cuda" if torch.backends.mps.is_available() else "mps"
@@ -134,7 +135,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     assert "is not empty and holds no run (it has thesis.tex)" in " ".join(result.stderr.split())
     assert [each.name for each in tmp_path.iterdir()] == ["thesis.tex"]
     (tmp_path / "thesis.tex").rename(tmp_path / ".manifest.json.abcd1234.part")  # of a run killed at once
-    begin(tmp_path, {"format": 1})
+    begin(tmp_path, {"format": 1}, RoarRequest)
     assert (tmp_path / "manifest.json").is_file()
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -13,6 +13,7 @@ import torch
 from distillgrad.core.batch import Batch, outside_inference_mode
 from distillgrad.core.forward import Model, is_out_of_memory, scores, value_and_gradient
 from distillgrad.core.intercept import evaluating
+from distillgrad.core.profiling import elapsed
 from distillgrad.core.wrappers import unwrapped
 
 RowsAtATime: TypeAlias = int | Literal["auto"] | None
@@ -79,7 +80,7 @@ def _measured(once: Callable[[int], None], most: int) -> _Found:
     while size <= most:
         try:
             once(size)  # what libraries set up for a new shape is not to be timed
-            seconds[size] = min(_seconds(once, size) for _ in range(2)) / size
+            seconds[size] = min(elapsed(partial(once, size)) for _ in range(2)) / size
         except RuntimeError as error:
             if size == 1 or not is_out_of_memory(error):
                 raise
@@ -92,9 +93,3 @@ def _measured(once: Callable[[int], None], most: int) -> _Found:
     least = min(seconds.values())
     best = next(each for each, cost in seconds.items() if cost <= ALIKE * least)
     return _Found(best, max(seconds), final)
-
-
-def _seconds(once: Callable[[int], None], size: int) -> float:
-    began = time.perf_counter()
-    once(size)
-    return time.perf_counter() - began

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -52,6 +52,13 @@ def stopwatch(device: torch.device | None = None) -> Iterator[Stopwatch]:
     if device is not None and device.type == "cuda":
         torch.cuda.synchronize(device)
     watch.seconds = time.perf_counter() - began
+
+
+def elapsed(work: Callable[[], object], device: torch.device | None = None) -> float:
+    """Return the seconds that ``work`` takes; on a GPU ``device`` its end is waited for."""
+    with stopwatch(device) as watch:
+        work()
+    return watch.seconds
 
 
 _running: ContextVar[Profile | None] = ContextVar("_running", default=None)

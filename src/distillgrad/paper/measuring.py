@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distillgrad.core.forward import logits_of
-from distillgrad.errors import DistillgradError, InputError, ParameterError, SourceError
+from distillgrad.errors import DistillgradError, InputError, ParameterError
 from distillgrad.methods.base import Method
 from distillgrad.methods.parsing import parse_methods
 from distillgrad.metrics.base import Protocol
@@ -24,6 +23,7 @@ from distillgrad.paper.variants import VARIANTS, class_of
 from distillgrad.runs.evaluation.leaderboard import Leaderboard, leaderboard_of, per_sample
 from distillgrad.runs.evaluation.record import Evaluation, EvaluationRequest
 from distillgrad.runs.evaluation.runner import run_evaluation
+from distillgrad.sources.model_inputs import logits_at, model_input
 from distillgrad.sources.open_data import ImageData
 from distillgrad.views.leaderboard import save_leaderboard
 
@@ -164,18 +164,14 @@ def first_images(setting: Setting, images: ImageData, count: int) -> tuple[list[
     for place in range(len(images)):
         if len(rows) == count:
             break
-        try:
-            sample = images[place]
-        except SourceError:
-            continue  # evaluations name what they skip; a picture takes the next
-        names.append(sample.id)
-        rows.append(setting.loaded.preprocess(sample.image))
+        taken = model_input(setting.loaded, images, place)
+        if taken.inputs is not None:  # evaluations name what they skip; a picture takes the next
+            names.append(images.ids[place])
+            rows.append(taken.inputs)
     if not rows:
         raise InputError(f"none of the {len(images)} images of {images.name} can be read")
     inputs = torch.stack(rows).to(setting.device)
-    with torch.no_grad():
-        target = logits_of(setting.fast(inputs)).argmax(1)
-    return names, inputs, target
+    return names, inputs, logits_at(setting.fast, inputs).argmax(1)
 
 
 def method_for(setting: Setting, label: str, methods: Methods) -> Method:

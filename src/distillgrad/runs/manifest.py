@@ -41,7 +41,7 @@ def refuse_foreign(out: str, names: Iterable[str]) -> None:
     """Check that a folder without a run holds nothing else, either.
 
     Args:
-        names: What is there, but for what a run leaves that was killed at its start.
+        names: All names there, but for those that a run leaves that was killed at its start.
     Raises:
         ParameterError: it holds something.
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from typing import Literal, TypeAlias
 
 import torch
@@ -29,6 +28,7 @@ from distillgrad.core.equivalence import (
 )
 from distillgrad.core.forward import Model
 from distillgrad.core.intercept import evaluating
+from distillgrad.core.profiling import elapsed
 from distillgrad.core.wrappers import unwrapped
 from distillgrad.errors import InputError, ModelError, ParameterError, UnknownNameError
 
@@ -241,8 +241,4 @@ def _pays(plain: float, last: float) -> bool:
 
 
 def _seconds(model: nn.Module, batch: Batch) -> float:
-    began = time.perf_counter()
-    response(model, batch)
-    if batch.inputs.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return elapsed(lambda: response(model, batch), batch.inputs.device)

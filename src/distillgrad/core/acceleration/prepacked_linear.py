@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
-from collections.abc import Callable
 from typing import Any, TypeGuard, cast
 
 import torch
@@ -12,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from distillgrad.core.acceleration.prepacked_layer import PrepackedLayer, frozen_on_a_cpu, has
+from distillgrad.core.profiling import elapsed
 
 OPERATIONS = ("_reorder_linear_weight", "_linear_pointwise")
 WORTHWHILE = 2**22
@@ -96,16 +95,10 @@ def faster_in_float32() -> bool:
     weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight)
     turns = [
         (
-            _seconds(lambda: linear(rows, layer.weight, layer.bias)),
-            _seconds(lambda: _multiplied(rows, weight, layer.bias)),
+            elapsed(lambda: linear(rows, layer.weight, layer.bias)),
+            elapsed(lambda: _multiplied(rows, weight, layer.bias)),
         )
         for _ in range(10)
     ]
     usual, ours = map(min, zip(*turns, strict=True))
     return bool(ours <= PAYS * usual)
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began

@@ -22,7 +22,7 @@ class AttributionJob:
         weights: The SHA-256 of the model's weights.
         threads: Those that a shard is computed with: sums of floats depend on how they are cut.
         out: The run's place, as :func:`~distillgrad.runs.folders.folder_at` takes it.
-        strict: Whether an image that fails ends the run.
+        strict: End the run at the first image that fails.
     """
 
     request: AttributionRequest

@@ -31,7 +31,7 @@ class AttributionRun:
     """A run by image: place ``i`` of every attribute is the data's image ``i``.
 
     Attributes:
-        ids, labels: Of every image, also of those that failed; labels as the data has them.
+        ids, labels: Those of every image, also of those that failed; labels as the data has them.
         explained: ``(N,)`` bool: whether there are maps of it.
         predicted, targets: ``(N,)`` class with the highest logit, and explained class; -1 if not explained.
         scores, probabilities: ``(N,)`` the target's logit and softmax probability; NaN if not explained.

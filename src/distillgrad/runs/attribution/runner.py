@@ -171,7 +171,7 @@ def run_attribution(
         data: Opened with ``keep_broken``, so that nothing is left out in silence.
         out: A folder or an fsspec URL; new, empty, or a run of the same request.
         fast: Its equivalent, where the request is accelerated and it is made already.
-        strict: Whether an image that fails ends the run.
+        strict: End the run at the first image that fails.
     Raises:
         ParameterError: ``out`` holds something else, a run of another request (says what differs), or
             one that another process works on.

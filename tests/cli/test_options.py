@@ -128,6 +128,7 @@ EFFECTS = {
     "report": {
         "subject": ([], ["report", "cat.png"]),
         "output": ["--output", "other.html"],
+        "imports": ["--import", "json"],
         "model": ["--model", "another"],
         "images": ["--images", "3"],
         "order": ["--order", "wrong"],
@@ -140,6 +141,7 @@ EFFECTS = {
     "explore": {
         "run": ["run"],
         "model": ["--model", "another"],
+        "imports": ["--import", "json"],
         "host": ["--host", "localhost"],
         "port": ["--port", "80"],
         "browser": ["--no-browser"],
@@ -275,6 +277,7 @@ def made(_, setting):
 
 
 WORK = {
+    "distillgrad.core.registry.import_module": None,
     **{f"distillgrad.cli.{each}.print_rows": None for each in ("explain", "evaluate", "stability", "roar")},
     "distillgrad.cli.explain._report": None,
     "distillgrad.cli.explain._report_profile": None,

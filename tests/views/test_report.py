@@ -168,9 +168,10 @@ def test_the_shown_python_and_command_give_the_librarys_arrays(photograph, tmp_p
     result = run(*shlex.split(command_for(made, name, "cifar10-cnn"))[1:], "--json")
     assert result.exit_code == 0, result.stderr
     files = json.loads(result.stdout)[0]["files"]["attributions"]
-    for method, expected in made.attributions.items():
-        np.testing.assert_array_equal(space["maps"][method][0].numpy(), expected.numpy())
-        np.testing.assert_array_equal(np.load(files[method]), expected.numpy())
+    assert list(files) == ["dga(n_steps=3,epc_quantile=0.8,negative_scale=0.5)", "smoothgrad"]
+    for (label, expected), path in zip(made.attributions.items(), files.values(), strict=True):
+        np.testing.assert_array_equal(space["maps"][label][0].numpy(), expected.numpy())
+        np.testing.assert_array_equal(np.load(path), expected.numpy())
     logits = loaded.model(space["inputs"])
     own = dg.DGA(loaded.model, **parameters).attribute(space["inputs"], lambda each: each[:, 3] - each[:, 5])
     assert logits.shape == (1, 10)

@@ -148,10 +148,7 @@ PrecisionName = Annotated[
 ]
 Data = Annotated[
     str,
-    typer.Argument(
-        help=DATA_HELP,
-        show_default=False,
-    ),
+    typer.Argument(help=DATA_HELP, show_default=False),
 ]
 RunFolder = Annotated[Path, typer.Option(help="Folder of the run; the same request goes on in it.")]
 BaselineName = Annotated[str, typer.Option(help="Stand-in for removed pixels: a number, mean, blur or road.")]
@@ -168,7 +165,9 @@ Masks = Annotated[
 Imports = Annotated[
     list[str] | None,
     typer.Option(
-        "--import", help="Module of your own that the run's methods, metrics or data name; its code is run."
+        "--import",
+        help="Module of your own that the run's methods, metrics or data name; its code is run.",
+        show_default=False,
     ),
 ]
 

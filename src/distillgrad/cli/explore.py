@@ -7,17 +7,11 @@ from typing import Annotated
 
 import typer
 
-from distillgrad.cli.application import Condition, Debug, Imports, command, import_modules
+from distillgrad.cli.application import Debug, Imports, command, import_modules
 from distillgrad.views.terminal import say
 
-EXPLORE = {
-    "imports": Condition(
-        lambda request: request["run"] is not None, "no run is opened that could name a module", "name a run"
-    )
-}
 
-
-@command(EXPLORE, epilog="Example: distillgrad explore evaluation --port 7860")
+@command(epilog="Example: distillgrad explore evaluation --port 7860")
 def explore(
     run: Annotated[
         Path | None, typer.Argument(help="Folder of a run to look at, too.", show_default=False)

@@ -33,6 +33,7 @@ from distillgrad.cli.application import (
 )
 from distillgrad.errors import UnknownNameError
 from distillgrad.paper.registry import EXHIBITS
+from distillgrad.sources.layouts import DATA_HELP
 from distillgrad.views.terminal import complain, print_json, print_rows, say, status
 
 if TYPE_CHECKING:
@@ -101,10 +102,7 @@ def paper(
     model: ModelName = "cifar10-cnn",
     data: Annotated[
         str,
-        typer.Option(
-            help="Images: photographs (always there), a folder, class folders, an index.csv, a Parquet file, "
-            "a published data set."
-        ),
+        typer.Option(help=f"photographs: always there. {DATA_HELP}"),
     ] = "photographs",
     limit: Limit = None,
     methods: Methods = "",

@@ -51,7 +51,6 @@ REPORT = {
         "a precision is that of the accelerated model which explains an image",
         "name an image, and add --accelerate",
     ),
-    "imports": OF_A_RUN,
     "images": OF_A_RUN,
     "order": Condition(
         lambda request: _is_run(request) and request["images"] > 0,
@@ -98,8 +97,8 @@ def report(
     from distillgrad.methods.parsing import parse_methods
     from distillgrad.views.report import save_report
 
+    import_modules(imports)
     if subject.is_dir():
-        import_modules(imports)
         page = _page_of_run(subject, model, images, order)
     else:
         page = _page_of_image(

@@ -24,6 +24,7 @@ from distillgrad.cli.application import (
     load,
 )
 from distillgrad.errors import ParameterError
+from distillgrad.sources.layouts import DATA_HELP
 from distillgrad.views.terminal import complain, print_json, print_rows, progress_of, say
 
 PAGE = "stability.md"
@@ -45,8 +46,7 @@ def stability(
     data: Annotated[
         list[str],
         typer.Argument(
-            help="Images: a folder, class folders, an index.csv, a Parquet file, a published data set; "
-            "once, or once for each model.",
+            help=f"{DATA_HELP} Once, or once for each model.",
             show_default=False,
         ),
     ],

@@ -87,7 +87,8 @@ def test_values_are_torch_s_own_up_to_rounding(kernel, stride, padding, dilation
             assert one.dtype == other.dtype
             assert one.stride() == other.stride()
             assert apart(one, other) < (1e-2 if bfloat16 else 1e-6)
-    assert {use for use, _, _ in prepacked.prepacked} == {"output", "gradient"}
+    kept = set() if bfloat16 and not multiplies_bfloat16() else {"output", "gradient"}
+    assert {use for use, _, _ in prepacked.prepacked} == kept
 
 
 @settings(max_examples=60, deadline=None)
@@ -124,7 +125,8 @@ def test_products_are_torch_s_own_up_to_rounding(shape, bias, bfloat16):
             assert one.dtype == other.dtype
             assert apart(one, other) < (1e-2 if bfloat16 else 1e-6)
         assert torch.equal(without_graph, found[0])
-    assert {use for use, _, _ in prepacked.prepacked} == {"output", "gradient"}
+    kept = set() if bfloat16 and not multiplies_bfloat16() else {"output", "gradient"}
+    assert {use for use, _, _ in prepacked.prepacked} == kept
 
 
 @pytest.mark.parametrize(

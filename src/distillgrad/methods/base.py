@@ -78,7 +78,7 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
                 with them.
             internal_batch_size: Rows at a time; by default all, halved when memory runs out. ``"auto"``:
                 as many as make a row cheapest, measured once per model and device. On a CPU its cores share
-                the rows (see :mod:`~distillgrad.core.row_independence`): threads call the model at once.
+                the rows (see :mod:`~distillgrad.core.plan`): threads call the model at once.
         Raises:
             InputError, TargetError, ParameterError: a request that cannot be met.
             ModelError: a model that fails, has no gradient, or returns NaN or infinity.

@@ -51,12 +51,13 @@ def distillation_mask(
 ) -> Tensor:
     """Return ``M = n/N·M_WC + (1−n/N)·M_EPC``, or one of the terms: line 4 (eq. 11, 8)."""
     weight = n / n_steps
-    if masks == "extreme":
-        return extreme_positive_contributor_mask(attribution, quantile).mul_(1 - weight)
-    weak = weak_contributor_mask(attribution, n, n_steps).mul_(weight)
     if masks == "weak":
-        return weak
-    return weak.add_(extreme_positive_contributor_mask(attribution, quantile), alpha=1 - weight)
+        return weak_contributor_mask(attribution, n, n_steps).mul_(weight)
+    # In this order torch's threads wake once between the two selections, and once after them.
+    extreme = extreme_positive_contributor_mask(attribution, quantile).mul_(1 - weight)
+    if masks == "extreme":
+        return extreme
+    return extreme.add_(weak_contributor_mask(attribution, n, n_steps), alpha=weight)
 
 
 def weak_contributor_mask(attribution: Tensor, n: int, n_steps: int) -> Tensor:

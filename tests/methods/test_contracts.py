@@ -10,6 +10,7 @@ from torch import nn
 
 import distillgrad as dg
 from distillgrad.core.intercept import evaluating
+from distillgrad.testing import check
 from networks import WithDropout, convolutional, made, zoo
 
 METHODS = list(dg.METHODS)
@@ -59,22 +60,13 @@ def images(n=3):
 
 
 def state_of(model, x):
-    tensors = [*model.parameters(), *model.buffers()]
-    return (
-        [tensor.detach().clone() for tensor in tensors],
-        [(each.requires_grad, each.grad) for each in model.parameters()],
-        [module.training for module in model.modules()],
-        [len(module._forward_hooks) + len(module._backward_hooks) for module in model.modules()],
-        (x.clone(), x.requires_grad, x.grad),
-    )
+    return check.state_of(model), (x.clone(), x.requires_grad, x.grad)
 
 
 def expect_same(before, after):
-    for one, other in zip(before[0], after[0], strict=True):
-        assert torch.equal(one, other)
-    assert before[1:4] == after[1:4]
-    assert torch.equal(before[4][0], after[4][0])
-    assert before[4][1:] == after[4][1:]
+    check.require_same_state(before[0], after[0])
+    assert torch.equal(before[1][0], after[1][0])
+    assert before[1][1:] == after[1][1:]
 
 
 @pytest.mark.parametrize(

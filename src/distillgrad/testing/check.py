@@ -115,7 +115,15 @@ def require_untouched(before: list[Any], model: nn.Module) -> None:
     Raises:
         AssertionError: it is not; says what changed.
     """
-    after = state_of(model)
+    require_same_state(before, state_of(model))
+
+
+def require_same_state(before: list[Any], after: list[Any]) -> None:
+    """Check that two states of a model are the same.
+
+    Raises:
+        AssertionError: they are not; says what changed.
+    """
     for (value, needs, grad), (now, now_needs, now_grad) in zip(before[0], after[0], strict=True):
         require(torch.equal(value, now), "a parameter or buffer of the model has changed")
         require(needs == now_needs, "requires_grad of the model's parameters has changed")

@@ -24,7 +24,8 @@ from distillgrad.metrics.base import MetricInput, Protocol
 from distillgrad.paper.registry import EXHIBITS
 from distillgrad.runs.attribution.verification import Verification
 
-COMMANDS = typer.main.get_command(app).commands
+GROUP = typer.main.get_command(app)
+COMMANDS = GROUP.commands
 OPTIONS = [
     (name, parameter.name)
     for name, command in COMMANDS.items()
@@ -277,6 +278,7 @@ def made(_, setting):
 
 
 WORK = {
+    "distillgrad.sources.models.known_models": lambda pattern: [f"timm:{pattern}"],
     "distillgrad.core.registry.import_module": None,
     **{f"distillgrad.cli.{each}.print_rows": None for each in ("explain", "evaluate", "stability", "roar")},
     "distillgrad.cli.explain._report": None,
@@ -338,6 +340,7 @@ def calls(tmp_path, monkeypatch):
         Image.new("RGB", (40, 40), "red").save(name)
     for name in ("photos", "pictures", "run"):
         Path(name).mkdir()
+    monkeypatch.setattr("typer.testing._get_command", lambda _: GROUP)  # building it takes half of the time
     recorded = []
 
     def spy(path, answer):

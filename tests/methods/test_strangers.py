@@ -105,8 +105,8 @@ def commands(*lines):
 def test_a_strangers_method_and_metrics_by_the_command_line(place):
     metrics = "my_module:my_metric,lerf,my_module:my_curve,my_module:unworded"
     commands(
-        "explain images/0.png --method my_module:MyMethod --compare saliency --out explained",
-        f"evaluate --data images --methods '{METHODS}' --metrics {metrics} --n-steps 2 --out run",
+        "explain images/0.png --methods my_module:MyMethod,saliency --out explained",
+        f"evaluate images --methods '{METHODS}' --metrics {metrics} --n-steps 2 --out run",
         "report images/0.png --methods my_module:MyMethod,saliency -o image.html",
         "report run -o run.html",
         "attribute my_module:my_data --methods my_module:MyMethod --out maps",
@@ -129,7 +129,7 @@ def test_a_strangers_method_and_metrics_by_the_command_line(place):
 
 def test_a_runs_module_is_imported_only_if_it_is_named(place):
     metrics = "my_module:my_metric,sparseness"
-    commands(f"evaluate --data images --methods my_module:MyMethod,saliency --metrics {metrics} --out run")
+    commands(f"evaluate images --methods my_module:MyMethod,saliency --metrics {metrics} --out run")
     commands("report run -o closed.html", "report run --import my_module -o open.html")
     closed, opened = ((place / f"{name}.html").read_text() for name in ("closed", "open"))
     assert "Not known here: my_module:MyMethod, my_module:my_metric" in closed

@@ -49,7 +49,7 @@ WRITTEN = Condition(lambda request: not request["dry_run"], "--dry-run writes no
 RAY_AT_WORK = Condition(
     lambda request: RAY.holds(request) and WRITTEN.holds(request),
     "only workers on Ray are placed, and --dry-run starts none",
-    "take --engine ray without --dry-run",
+    "add --engine ray without --dry-run",
 )
 ATTRIBUTE = {
     "out": WRITTEN,

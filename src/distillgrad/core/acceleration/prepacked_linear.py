@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from distillgrad.core.acceleration.prepacked_layer import PrepackedLayer, frozen_on_a_cpu, has
-from distillgrad.core.profiling import elapsed
 
 OPERATIONS = ("_reorder_linear_weight", "_linear_pointwise")
 WORTHWHILE = 2**22
 """Fewer multiplications of weights take no longer than the calls of Python around them."""
-PAYS = 0.9
-"""In float32 oneDNN is to take at most so much of the time of torch's own product."""
 
 
 def prepackable(module: nn.Module) -> TypeGuard[nn.Linear]:
@@ -88,17 +83,9 @@ class _Product(torch.autograd.Function):
         return ctx.layer.gradient(upstream), None
 
 
-@functools.cache
 def faster_in_float32() -> bool:
-    """Return whether oneDNN multiplies float32 faster here than what torch takes; measured once."""
-    rows, layer = torch.ones(256, 512), nn.Linear(512, 1024).requires_grad_(False)
-    weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight)
-    turns = [
-        (
-            elapsed(lambda: linear(rows, layer.weight, layer.bias)),
-            elapsed(lambda: _multiplied(rows, weight, layer.bias)),
-        )
-        for _ in range(10)
-    ]
-    usual, ours = map(min, zip(*turns, strict=True))
-    return bool(ours <= PAYS * usual)
+    """Check that oneDNN is to multiply float32: where it has AVX-512, which MKL uses on some processors only.
+
+    Not timed: it decides the last bits of every map, and runs should repeat.
+    """
+    return torch.backends.cpu.get_cpu_capability() == "AVX512"

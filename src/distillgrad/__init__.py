@@ -34,6 +34,8 @@ _HOMES = {
     "quantus_explain": "distillgrad.methods.quantus:quantus_explain",
     "load_model": "distillgrad.sources.models:load_model",
     "open_data": "distillgrad.sources.open_data:open_data",
+    "evaluate_data": "distillgrad.runs.evaluation.runner:evaluate_data",
+    "attribute_data": "distillgrad.runs.attribution.runner:attribute_data",
     "open_run": "distillgrad.runs.attribution.reading:open_run",
     "read_image": "distillgrad.sources.images:read_image",
     "sample_photograph": "distillgrad.sources.images:sample_photograph",

@@ -38,6 +38,8 @@ from distillgrad.methods.stable_dga import StableDistilledGradientAggregation as
 from distillgrad.methods.stable_dga import StableDistilledGradientAggregation as StableDistilledGradientAggregation
 from distillgrad.methods.xrai import XRAI as XRAI
 from distillgrad.runs.attribution.reading import open_run as open_run
+from distillgrad.runs.attribution.runner import attribute_data as attribute_data
+from distillgrad.runs.evaluation.runner import evaluate_data as evaluate_data
 from distillgrad.sources.classifier import LoadedModel as LoadedModel
 from distillgrad.sources.images import read_image as read_image
 from distillgrad.sources.images import sample_photograph as sample_photograph
@@ -76,8 +78,10 @@ __all__ = [
     "VarGrad",
     "XRAI",
     "accelerate",
+    "attribute_data",
     "create_method",
     "errors",
+    "evaluate_data",
     "load_model",
     "logit_difference",
     "metrics",

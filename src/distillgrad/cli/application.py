@@ -14,9 +14,9 @@ import typer
 from typer.core import TyperCommand
 
 from distillgrad._version import __version__
+from distillgrad.cli.terminal import complain, say, status
 from distillgrad.errors import DistillgradError, ParameterError, UnknownNameError
 from distillgrad.sources.layouts import DATA_HELP
-from distillgrad.views.terminal import complain, say, status
 
 if TYPE_CHECKING:
     from torch import nn

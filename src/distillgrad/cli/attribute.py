@@ -38,8 +38,8 @@ from distillgrad.cli.engines import (
     engine_of,
     kind_of_device,
 )
+from distillgrad.cli.terminal import complain, print_json, run_progress, say
 from distillgrad.errors import SourceError
-from distillgrad.views.terminal import complain, print_json, run_progress, say
 
 if TYPE_CHECKING:
     from distillgrad.runs.attribution.runner import Progress
@@ -238,7 +238,7 @@ def verify(
                 "{} of {} maps came out again byte for byte; least correlation {}",
                 verification.n_identical,
                 verification.n_maps,
-                f"{verification.least_agreement:.4f}",
+                f"{verification.least_correlation:.4f}",
             )
     for each in verification.faults[:10]:
         complain(each)

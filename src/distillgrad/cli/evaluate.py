@@ -40,7 +40,7 @@ from distillgrad.cli.engines import (
     engine_of,
     kind_of_device,
 )
-from distillgrad.views.terminal import complain, print_json, print_rows, progress_of, say, status
+from distillgrad.cli.terminal import complain, print_json, print_rows, progress_of, say, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -24,7 +24,7 @@ from distillgrad.cli.application import (
     faster,
     load,
 )
-from distillgrad.views.terminal import print_json, print_rows, progress_of, say
+from distillgrad.cli.terminal import print_json, print_rows, progress_of, say
 
 if TYPE_CHECKING:
     from distillgrad.explanations.explanation import Explanation

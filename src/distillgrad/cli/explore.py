@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from distillgrad.cli.application import Debug, Imports, command, import_modules
-from distillgrad.views.terminal import say
+from distillgrad.cli.terminal import say
 
 
 @command(epilog="Example: distillgrad explore evaluation --port 7860")

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from distillgrad.cli.application import Debug, Json, command
+from distillgrad.cli.terminal import print_rows
 from distillgrad.errors import UnknownNameError
-from distillgrad.views.terminal import print_rows
 
 
 @command(epilog="Example: distillgrad methods --json")

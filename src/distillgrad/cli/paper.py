@@ -31,10 +31,10 @@ from distillgrad.cli.application import (
     load,
     torch_device,
 )
+from distillgrad.cli.terminal import complain, print_json, print_rows, say, status
 from distillgrad.errors import UnknownNameError
 from distillgrad.paper.registry import EXHIBITS
 from distillgrad.sources.layouts import DATA_HELP
-from distillgrad.views.terminal import complain, print_json, print_rows, say, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

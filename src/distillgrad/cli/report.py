@@ -24,7 +24,7 @@ from distillgrad.cli.application import (
     import_modules,
     load,
 )
-from distillgrad.views.terminal import print_json, progress_of, say
+from distillgrad.cli.terminal import print_json, progress_of, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

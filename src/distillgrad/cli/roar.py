@@ -30,8 +30,8 @@ from distillgrad.cli.engines import (
     engine_of,
     kind_of_device,
 )
+from distillgrad.cli.terminal import complain, print_json, print_rows, progress_of, say
 from distillgrad.errors import ParameterError, UnknownNameError
-from distillgrad.views.terminal import complain, print_json, print_rows, progress_of, say
 
 EXPLAINED = "dga,fullgrad,gradient_x_input,guided_backprop,integrated_gradients"
 

@@ -23,9 +23,9 @@ from distillgrad.cli.application import (
     faster,
     load,
 )
+from distillgrad.cli.terminal import complain, print_json, print_rows, progress_of, say
 from distillgrad.errors import ParameterError
 from distillgrad.sources.layouts import DATA_HELP
-from distillgrad.views.terminal import complain, print_json, print_rows, progress_of, say
 
 PAGE = "stability.md"
 N_IMAGES = 10

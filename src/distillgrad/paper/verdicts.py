@@ -71,8 +71,8 @@ def best_of_all(
         mean = differences[name].interval.mean
         return -math.inf if math.isnan(mean) else sign * mean
 
-    ahead = [name for name in rivals if differences[name].significant and lead(name) > 0]
-    behind = [name for name in rivals if differences[name].significant and lead(name) < 0]
+    better = [name for name in rivals if differences[name].significant and lead(name) > 0]
+    worse = [name for name in rivals if differences[name].significant and lead(name) < 0]
     closest = max(rivals, key=lead)
     numbers = (
         f"{measure}: {subject} {in_words(comparison.means[subject])}; {closest} "
@@ -80,11 +80,11 @@ def best_of_all(
         f"{in_words(differences[closest].interval, signed=True)}, {p_in_words(differences[closest])}"
     )
     n = comparison.means[subject].n
-    if ahead:
-        return Verdict(claim, "does not hold", numbers, f"significantly better: {', '.join(ahead)}")
-    if len(behind) == len(rivals):
+    if better:
+        return Verdict(claim, "does not hold", numbers, f"significantly better: {', '.join(better)}")
+    if len(worse) == len(rivals):
         return Verdict(claim, "holds", numbers, f"all {len(rivals)} others are significantly worse")
-    open_ones = [name for name in rivals if name not in behind]
+    open_ones = [name for name in rivals if name not in worse]
     return Verdict(
         claim,
         "undecided",

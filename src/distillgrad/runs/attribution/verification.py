@@ -30,7 +30,7 @@ from distillgrad.runs.manifest import parsed_json
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.open_data import ImageData
 
-AGREEMENT = 0.8
+LEAST_CORRELATION = 0.8
 """Least correlation of a map with itself, computed anew: other machines round otherwise, DGA amplifies."""
 
 Part = tuple[list[int], dict[str, str]]
@@ -45,14 +45,14 @@ class Verification:
         faults: Said in words; none means that all is well.
         n_files: The number of files whose checksums were recomputed.
         n_identical, n_maps: Maps that came out again byte for byte, of so many that were computed anew.
-        least_agreement: The lowest correlation among them; 1 if none was computed.
+        least_correlation: The lowest correlation among them; 1 if none was computed.
     """
 
     faults: tuple[str, ...]
     n_files: int
     n_identical: int
     n_maps: int
-    least_agreement: float
+    least_correlation: float
 
 
 def verify(
@@ -78,7 +78,7 @@ def verify(
     parts, faults = _parts(folder, job)
     damaged, n_files = _damaged(folder, parts)
     faults += damaged + _miscounted(folder, job, parts)
-    identical, agreements = 0, [1.0]
+    identical, correlations = 0, [1.0]
     if loaded is not None and data is not None and not faults:
         run = open_run(out)
         if data.ids != run.ids:
@@ -86,9 +86,9 @@ def verify(
             was, now = next((one, other) for one, other in pairs if one != other)
             faults.append(f"{data.name} has other images than the run: {now}, where {was} was")
         else:
-            identical, agreements, differing = _again(folder, job, run, loaded, data, n_samples, seed)
+            identical, correlations, differing = _again(folder, job, run, loaded, data, n_samples, seed)
             faults += differing
-    return Verification(tuple(faults), n_files, identical, len(agreements) - 1, min(agreements))
+    return Verification(tuple(faults), n_files, identical, len(correlations) - 1, min(correlations))
 
 
 def _parts(folder: RunFolder, job: AttributionJob) -> tuple[dict[int, Part], list[str]]:
@@ -156,7 +156,7 @@ def _again(
     """Return how many of a sample's maps come out again, the correlations of all, and the faults."""
     explained = np.flatnonzero(run.explained).tolist()
     drawn = sorted(random.Random(seed).sample(explained, min(n_samples, len(explained))))  # noqa: S311
-    identical, agreements, faults = 0, [1.0], []
+    identical, correlations, faults = 0, [1.0], []
     with ShardWorker(job, loaded) as worker:
         for index in drawn:
             number = index // job.layout.shard_size
@@ -182,12 +182,12 @@ def _again(
             for label, again in maps.items():
                 stored = run.attributions[label][index]
                 identical += stored.tobytes() == again.tobytes()
-                agreements.append(_correlation(stored, again))
-                if agreements[-1] < AGREEMENT:
+                correlations.append(_correlation(stored, again))
+                if correlations[-1] < LEAST_CORRELATION:
                     faults.append(
-                        f"{label} of {run.ids[index]} is another map ({agreements[-1]:.2f} correlated)"
+                        f"{label} of {run.ids[index]} is another map ({correlations[-1]:.2f} correlated)"
                     )
-    return identical, agreements, faults
+    return identical, correlations, faults
 
 
 def _correlation(one: NDArray[Any], other: NDArray[Any]) -> float:

@@ -71,8 +71,8 @@ def best_of_all(
         mean = differences[name].interval.mean
         return -math.inf if math.isnan(mean) else sign * mean
 
-    better = [name for name in rivals if differences[name].significant and lead(name) > 0]
-    worse = [name for name in rivals if differences[name].significant and lead(name) < 0]
+    winners = [name for name in rivals if differences[name].significant and lead(name) > 0]
+    losers = [name for name in rivals if differences[name].significant and lead(name) < 0]
     closest = max(rivals, key=lead)
     numbers = (
         f"{measure}: {subject} {in_words(comparison.means[subject])}; {closest} "
@@ -80,11 +80,11 @@ def best_of_all(
         f"{in_words(differences[closest].interval, signed=True)}, {p_in_words(differences[closest])}"
     )
     n = comparison.means[subject].n
-    if better:
-        return Verdict(claim, "does not hold", numbers, f"significantly better: {', '.join(better)}")
-    if len(worse) == len(rivals):
+    if winners:
+        return Verdict(claim, "does not hold", numbers, f"significantly better: {', '.join(winners)}")
+    if len(losers) == len(rivals):
         return Verdict(claim, "holds", numbers, f"all {len(rivals)} others are significantly worse")
-    open_ones = [name for name in rivals if name not in worse]
+    open_ones = [name for name in rivals if name not in losers]
     return Verdict(
         claim,
         "undecided",

@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
@@ -302,8 +303,8 @@ WORK = {
     "distillgrad.cli.attribute._estimate": None,
     "distillgrad.runs.attribution.request.read_manifest": lambda _: MANIFEST,
     "distillgrad.runs.attribution.verification.verify": lambda *_, **__: NOTHING_WRONG,
-    "distillgrad.methods.create_method": None,
-    "distillgrad.metrics.morf_and_lerf": None,
+    "distillgrad.explanations.distillation.distillation": None,
+    "distillgrad.explanations.faithfulness.faithfulness": None,
     "distillgrad.views.opened_runs.run_view.run_view": None,
     "distillgrad.views.report.run_report": None,
     "distillgrad.views.report.image_report": None,
@@ -332,8 +333,16 @@ for _module in ("engines", "paper"):
     WORK[f"distillgrad.cli.{_module}.torch_device"] = lambda name: SimpleNamespace(type=name)
 
 
+@pytest.fixture(scope="module")
+def imported():
+    """Every module, before anything is replaced: one imported meanwhile would keep the replacement."""
+    for each in walk_packages(dg.__path__, "distillgrad."):
+        if each.name != "distillgrad.__main__":
+            import_module(each.name)
+
+
 @pytest.fixture
-def calls(tmp_path, monkeypatch):
+def calls(imported, tmp_path, monkeypatch):
     """The calls of the functions that do the commands' work, none of which is done."""
     monkeypatch.chdir(tmp_path)
     for name in ("cat.png", "dog.png"):

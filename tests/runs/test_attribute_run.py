@@ -253,12 +253,13 @@ def test_strict_ends_at_the_first_broken_image(images, tmp_path):
     assert (result.exit_code, "17.png" in result.stderr) == (1, True)
 
 
-def test_a_dry_run_leaves_nothing(images, tmp_path):
-    result = run(images, *SMALL, "--dry-run", "--json", "--out", tmp_path / "run")
+def test_a_dry_run_leaves_nothing(images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(images, *SMALL, "--dry-run", "--json")
     found = json.loads(result.stdout)
     assert (found["n_images"], found["batch_size"], found["shard_size"]) == (50, 4, 8)
     assert found["hours"] * 3600 == pytest.approx(50 * found["seconds_per_image"])
-    assert not (tmp_path / "run").exists()
+    assert not any(tmp_path.iterdir())
 
 
 def test_names_that_are_no_text_and_a_run_without_any_explanation(tmp_path):

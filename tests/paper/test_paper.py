@@ -21,7 +21,7 @@ from distillgrad.paper.mosaics import mosaics
 from distillgrad.paper.piecewise import area, linear_regions, network, patterns
 from distillgrad.paper.registry import EXHIBITS
 from distillgrad.paper.variants import FromFirstAnchor, WithLocal
-from distillgrad.paper.verdicts import Verdict, best_of_all, order_agreement, worst_of_all
+from distillgrad.paper.verdicts import Verdict, best_of_all, pairs_in_order, worst_of_all
 from distillgrad.runs.evaluation.record import read_evaluation
 from distillgrad.sources.photographs import PHOTOGRAPHS, photographs
 from distillgrad.sources.roar_data import subject_of
@@ -231,7 +231,7 @@ def test_outcomes_follow_significance():
     assert worst_of_all("morf", worse, "lower", measure="morf").outcome == "holds"
     close = compare({**values, "fullgrad": values["dga"][::-1]}, better="higher", reference="dga")
     assert best_of_all("lerf", close, "higher", measure="lerf").outcome == "undecided"
-    assert order_agreement({"a": 1.0, "b": 2.0, "c": 3.0}, {"a": 1.0, "b": 3.0, "c": 2.0}) == (2, 3)
+    assert pairs_in_order({"a": 1.0, "b": 2.0, "c": 3.0}, {"a": 1.0, "b": 3.0, "c": 2.0}) == (2, 3)
 
 
 def test_variants_are_the_sums_that_they_name():

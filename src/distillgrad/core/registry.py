@@ -145,7 +145,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     @cached_property
     def _entry_points(self) -> dict[str, EntryPoint]:
-        """What installed packages offer, by name; this package's own names stay its own."""
+        """The entry points of installed packages, by name; this package's own names stay its own."""
         from importlib.metadata import entry_points  # late: it is slow to import
 
         offered = {each.name: each for each in entry_points(group=self.group)}

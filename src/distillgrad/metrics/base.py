@@ -1,4 +1,4 @@
-"""What a metric is: what it is given, what it returns, and the facts that it states."""
+"""The form of a metric: its input, its values, and the facts that it states."""
 
 from __future__ import annotations
 

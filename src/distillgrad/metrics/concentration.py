@@ -1,4 +1,4 @@
-"""How concentrated an explanation is: on few pixels, which is easy to read, or spread over all."""
+"""Concentration of an explanation: on few pixels, which is easy to read, or spread over all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory training one more trial takes, and so how many of them can run as one."""
+"""Memory of training one more trial, and so how many of them can run as one."""
 
 from __future__ import annotations
 

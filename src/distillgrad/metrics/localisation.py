@@ -1,4 +1,4 @@
-"""Whether an explanation lies where the object is, for data that say where: a mask or a box."""
+"""Localisation of an explanation on the object, for data that say where it is: a mask or a box."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What noise on the input does to an explanation, and to how faithful it is."""
+"""Robustness of an explanation, and of how faithful it is, to noise on the input."""
 
 from __future__ import annotations
 

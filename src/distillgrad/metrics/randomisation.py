@@ -1,4 +1,4 @@
-"""Whether an explanation depends on what the model has learned: its parameters are randomised, by stages."""
+"""Randomisation of parameters, by stages: does an explanation depend on what the model has learned?"""
 
 from __future__ import annotations
 

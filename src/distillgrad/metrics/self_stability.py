@@ -1,4 +1,4 @@
-"""Whether a method agrees with itself: in another precision, alone in its batch, under the least jitter."""
+"""Stability of a method: held against itself in another precision, alone in its batch, under least jitter."""
 
 from __future__ import annotations
 

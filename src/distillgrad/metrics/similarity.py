@@ -1,4 +1,4 @@
-"""How alike two explanations of the same samples are: by rank, by structure, by what ranks highest.
+"""Similarity of two explanations of the same samples: by rank, by structure, by what ranks highest.
 
 Values are computed in float64, row by row of the batch, on the maps' device; where a device has no float64
 (MPS), on the CPU.

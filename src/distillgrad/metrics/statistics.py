@@ -1,4 +1,4 @@
-"""What a metric's per-sample values say: means with their uncertainty, methods compared in pairs."""
+"""Statistics of a metric's per-sample values: means with their uncertainty, methods compared in pairs."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import PAPERS, Measurement, measure, methods_of, omissions, papers_labels
 from distillgrad.paper.registry import EXHIBITS
-from distillgrad.paper.verdicts import Verdict, area_between, best_of_all, order_agreement
+from distillgrad.paper.verdicts import Verdict, area_between, best_of_all, pairs_in_order
 from distillgrad.views.leaderboard import leaderboard_record, leaderboard_rows
 
 FURTHER = "uniform_fullgrad,gradcam,lrp,smoothgrad(n_samples=31),rise(n_masks=500),random"
@@ -78,7 +78,7 @@ def _order(results: Measurement, network: str | None) -> Verdict:
     for metric in ("lerf", "morf"):
         means = results.board.comparisons[metric].means
         ours = {name: means[label].mean for name, label in six.items()}
-        same, pairs = order_agreement(ours, published.table_1(metric, network))
+        same, pairs = pairs_in_order(ours, published.table_1(metric, network))
         parts.append(f"{NAMES[metric]} {same} of {pairs}")
         total, agreed = total + pairs, agreed + same
     of = published.NETWORKS[network] if network else "the mean of its three networks"

@@ -9,7 +9,7 @@ from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import PAPERS, Measurement, measure, methods_of, omissions, papers_labels
 from distillgrad.paper.registry import EXHIBITS
-from distillgrad.paper.verdicts import Verdict, in_words, order_agreement
+from distillgrad.paper.verdicts import Verdict, in_words, pairs_in_order
 from distillgrad.views.leaderboard import leaderboard_record
 
 METRIC = "sensitivity_n"
@@ -129,7 +129,7 @@ def _order(results: Measurement) -> Verdict:
     for place in range(len(published.FRACTIONS)):
         ours = {name: results.board.along[METRIC][label][place].mean for name, label in six.items()}
         theirs = {name: numbers[place] for name, numbers in published.TABLE_2.items()}
-        agreed, compared = order_agreement(ours, theirs)
+        agreed, compared = pairs_in_order(ours, theirs)
         same, pairs = same + agreed, pairs + compared
     return Verdict(
         "table-2-order",

@@ -108,7 +108,7 @@ def worst_of_all(claim: str, comparison: Comparison, better: Better, *, measure:
     )
 
 
-def order_agreement(
+def pairs_in_order(
     ours: Mapping[str, float], published: Mapping[str, float], *, tie: float = 0.0
 ) -> tuple[int, int]:
     """Return the number of pairs of methods that are in the same order in both, and the number of pairs.

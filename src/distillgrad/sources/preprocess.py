@@ -1,4 +1,4 @@
-"""From a photograph to the tensor that a classifier was trained on."""
+"""Preprocessing: a photograph becomes the tensor that a classifier was trained on."""
 
 from __future__ import annotations
 

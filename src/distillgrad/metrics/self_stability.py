@@ -1,4 +1,4 @@
-"""Stability of a method: held against itself in another precision, alone in its batch, under least jitter."""
+"""Stability of a method: its maps in another precision, alone in their batch, and under the least jitter."""
 
 from __future__ import annotations
 

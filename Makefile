@@ -60,9 +60,10 @@ bench-quick: peers
 
 # Few passes and images, for it takes long; a run that was stopped goes on.
 stability-table: setup  ## how far every method agrees with itself: docs/results/stability.md
-	PYTHONPATH=benchmarks $(BIN)/distillgrad stability --out docs/results/stability.md \
+	PYTHONPATH=benchmarks $(BIN)/distillgrad stability \
+		$(DATA)/cifar10/test.parquet $(DATA)/imagenet/samples $(DATA)/imagenet/samples $(DATA)/imagenet/samples \
+		--out docs/results \
 		--models "cifar10-cnn,random_vit:vit_tiny,torchvision:squeezenet1_1@$(DATA)/imagenet/squeezenet1_1.safetensors,torchvision:resnet18@$(DATA)/imagenet/resnet18.safetensors" \
-		--data $(DATA)/cifar10/test.parquet --data $(DATA)/imagenet/samples --data $(DATA)/imagenet/samples --data $(DATA)/imagenet/samples \
 		--limit 12 --limit 2 --limit 3 --limit 2 \
 		--methods "dga,stable_dga,uniform_fullgrad,fullgrad,gradient_x_input,saliency,guided_backprop,smoothgrad(n_samples=10),vargrad(n_samples=10),integrated_gradients(n_steps=10),guided_ig(n_steps=10),idgi(n_steps=10),samp(n_steps=5),spectral_ig(n_steps=10),agi(max_steps=3,n_classes=3),gradcam,deep_lift,lrp,rise(n_masks=30),occlusion(window=28,stride=28),lime(n_samples=30),xrai(n_steps=5),random"
 

@@ -16,9 +16,9 @@ from PIL import Image
 
 import distillgrad as dg
 from distillgrad.methods.parsing import parse_methods
-from distillgrad.runs.attribution.job import Shard
-from distillgrad.runs.attribution.request import AttributionRequest, job_of, manifest_of
-from distillgrad.runs.attribution.runner import attribute_data
+from distillgrad.runs.attribution.job import Shard, job_of
+from distillgrad.runs.attribution.request import AttributionRequest, attribution_manifest
+from distillgrad.runs.attribution.runner import run_attribution
 from distillgrad.runs.attribution.store import prepare
 from distillgrad.runs.attribution.worker import ShardWorker
 from distillgrad.runs.engines.local import LocalEngine
@@ -74,7 +74,7 @@ def whole_run(folder: Path, method: str) -> None:
     """From opening the data to the finished run, which is thrown away."""
     loaded, data = dg.load_model("cifar10-cnn"), open_data(folder, keep_broken=True)
     with tempfile.TemporaryDirectory() as out:
-        attribute_data(loaded, data, request_of(folder, method), out, LocalEngine())
+        run_attribution(loaded, data, request_of(folder, method), out, LocalEngine())
 
 
 def bare_loop(folder: Path, n_steps: int) -> None:
@@ -114,7 +114,7 @@ def ray_engine(sizes: RunSizes, until_the_end: ExitStack) -> Work:
     loaded, data = dg.load_model("cifar10-cnn"), open_data(folder, keep_broken=True)
     request = request_of(folder, f"dga(n_steps={sizes.n_steps})", BATCH)
     out = until_the_end.enter_context(tempfile.TemporaryDirectory())
-    job = job_of(manifest_of(loaded, data, request, loaded.model, 1), out, True)
+    job = job_of(attribution_manifest(loaded, data, request, loaded.model, 1), out, True)
     prepare(LocalFolder(Path(out)), job.layout, ())
     shards = [Shard(number, data.part(job.layout.places(number))) for number in range(job.layout.n_shards)]
 

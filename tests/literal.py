@@ -5,7 +5,8 @@ import torch
 
 def ranks(values):
     """|{k : v_k ≤ v_j}| for each j (eq. 6 and 9)."""
-    return torch.tensor([sum(bool(other <= value) for other in values) for value in values])
+    numbers = values.tolist()  # of which Python compares a pair in a hundredth of the time of two tensors
+    return torch.tensor([sum(other <= value for other in numbers) for value in numbers])
 
 
 def value_and_gradient(model, x, target):

@@ -1,4 +1,4 @@
-"""Takes the site's pictures of the explorer: one image, two classes, a run, in a headless Chromium.
+"""Take the site's pictures of the explorer: one image, two classes, a run, in a headless Chromium.
 
     python docs/make/explorer_pictures.py torchvision:squeezenet1_1 [NAME …]
 
@@ -24,20 +24,20 @@ from distillgrad.views.explorer.server import launched
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"
 WIDTH, HEIGHT = 1300, 830
-SHOWN = 1100
+SAVED_WIDTH = 1100
 NOT_FREE = "motorcycle"
 METHODS = "dga,fullgrad,gradient_x_input"
 
 
 def one_image(page: Any) -> None:
-    """The cat, explained by three methods."""
+    """Open the cat, explained by three methods."""
     page.get_by_role("tab", name="Explain an image").click()
     page.locator("#example").click()
     page.locator("#maps .card").nth(2).wait_for()
 
 
 def two_classes(page: Any) -> None:
-    """Why a tiger cat and not an Egyptian cat."""
+    """Ask why it is a tiger cat and not an Egyptian cat."""
     one_image(page)
     page.locator("#versus input").fill("285: Egyptian cat")
     page.locator("#versus input").press("Enter")
@@ -47,7 +47,7 @@ def two_classes(page: Any) -> None:
 
 
 def a_run(page: Any) -> None:
-    """Where methods disagree most, the first image large."""
+    """Open the images on which methods disagree most, the first one large."""
     page.locator("#show-images").click()
     page.locator("#gallery .sample").nth(3).wait_for()
     page.locator("#gallery .enlarge").first.click()
@@ -70,7 +70,7 @@ def main() -> None:
             if not sample.id.startswith(NOT_FREE):
                 sample.image.save(data / f"{sample.id}.png")
         app(
-            ["attribute", str(data), "--model", arguments.model, "--method", METHODS, "--out", str(run)],
+            ["attribute", str(data), "--model", arguments.model, "--methods", METHODS, "--out", str(run)],
             standalone_mode=False,
         )
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
@@ -82,7 +82,7 @@ def main() -> None:
                 PICTURES[name](page)
                 page.wait_for_timeout(1000)  # the progress bar fades
                 shot = Image.open(io.BytesIO(page.screenshot()))
-                smaller = shot.resize((SHOWN, SHOWN * HEIGHT // WIDTH), Image.Resampling.LANCZOS)
+                smaller = shot.resize((SAVED_WIDTH, SAVED_WIDTH * HEIGHT // WIDTH), Image.Resampling.LANCZOS)
                 smaller.save(IMAGES / f"{name}.webp", quality=82, method=6)
                 page.close()
                 print(name, flush=True)

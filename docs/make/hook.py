@@ -1,4 +1,4 @@
-"""MkDocs' hook: adds the generated pages, fills the navigation with what is there, completes pages.
+"""MkDocs' hook: it adds the generated pages, fills the navigation, and completes pages.
 
 In ``nav``, an entry with a ``*`` stands for all pages that match and are named nowhere else, in order of
 their names. In a page, ``![…](x.png){ .both }`` shows ``x.png`` by day and ``x-dark.png`` by night, and
@@ -32,7 +32,7 @@ LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(((?:\.\./)+[^)#\s]+)(?:#[^)]*)?\)")
 
 
 def generated_pages() -> dict[str, str]:
-    """Markdown by the place where it would lie."""
+    """Return the Markdown of each generated page by its place."""
     pages = {
         "methods/index.md": reference_pages.methods_index(),
         "metrics/index.md": reference_pages.metrics_index(),
@@ -43,7 +43,7 @@ def generated_pages() -> dict[str, str]:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the generated pages and completes the navigation."""
+    """Add the generated pages and complete the navigation."""
     for place, content in generated_pages().items():
         files.append(File.generated(config, place, content=content))
     pages = [file.src_uri for file in files.documentation_pages()]
@@ -55,7 +55,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: Any) -> str:
-    """Pictures for both themes, numbers from the results, links to files that the site does not hold."""
+    """Complete a page: pictures for both themes, numbers from the results, files that the site lacks."""
     markdown = BOTH.sub(r"\1(\2.\3#only-light)\1(\2-dark.\3#only-dark)", markdown)
     folder = Path(config.docs_dir)
 
@@ -72,7 +72,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: Any) 
             raise PluginError(f"{page.file.src_uri}: {error}") from error
 
     def link(found: re.Match[str]) -> str:
-        """A file of the repository that is outside of the site is named, not linked."""
+        """Return the name of a file of the repository that is outside of the site, instead of a link."""
         target = (folder / page.file.src_uri).parent.joinpath(found[2]).resolve()
         inside = target.is_relative_to(folder.resolve())
         if inside or not target.exists():

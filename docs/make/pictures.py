@@ -1,4 +1,4 @@
-"""Draws the pictures of the site: the photograph that scikit-image ships, explained on SqueezeNet 1.1.
+"""Draw the pictures of the site: the photograph that scikit-image ships, explained on SqueezeNet 1.1.
 
     python docs/make/pictures.py torchvision:squeezenet1_1 [NAME …]
 
@@ -50,7 +50,7 @@ ANCHORS = (0, 1, 4, 8, 14, 20, 26, 30)
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of one theme of the site."""
+    """The colours of one theme of the site."""
 
     suffix: str
     ink: str
@@ -64,7 +64,7 @@ DARK = Theme("-dark", "#e6e8ee", "#aab1bf", ("#ff9a5c", "#6cb8ea", "#aab1bf", "#
 
 @dataclass(frozen=True)
 class Scene:
-    """The photograph and the network: what all pictures share."""
+    """The photograph and the network that all pictures share."""
 
     loaded: dg.LoadedModel
 
@@ -73,7 +73,7 @@ class Scene:
         return self.loaded.preprocess(dg.read_image(sample_photograph()))[None]
 
     @cached_property
-    def shown(self) -> Tensor:
+    def picture(self) -> Tensor:
         return self.display(self.inputs[0])
 
     @cached_property
@@ -88,13 +88,13 @@ class Scene:
         return dg.DGA(self.loaded.model, **parameters)
 
     def map_of(self, name: str, target: Any = TIGER_CAT, **parameters: Any) -> Tensor:
-        """The heat map of a method, ``(H, W)``."""
+        """Return the heat map of a method, ``(H, W)``."""
         return heat_map(
             dg.create_method(name, self.loaded.model, **parameters).attribute(self.inputs, target)[0]
         )
 
     def display(self, inputs: Tensor) -> Tensor:
-        """``(H, W, 3)`` in [0, 1]."""
+        """Return inputs as a picture, ``(H, W, 3)`` in [0, 1]."""
         return self.loaded.displayable(inputs).permute(1, 2, 0)
 
 
@@ -132,7 +132,7 @@ def painted(pixels: Tensor, together: Sequence[Tensor] = ()) -> Any:
 
 
 def tangent(scene: Scene, theme: Theme) -> Figure:
-    """The logit between the baseline and the image, and its tangent at the image."""
+    """Draw the logit between the baseline and the image, and its tangent at the image."""
     alphas = torch.linspace(0, 1, 201)
     with torch.no_grad():
         logits = torch.cat(
@@ -185,7 +185,7 @@ def tangent(scene: Scene, theme: Theme) -> Figure:
 
 
 def locals_(scene: Scene, theme: Theme) -> Figure:
-    """The same class by one gradient, one gradient with biases, and thirty-one."""
+    """Draw the same class by one gradient, one gradient with biases, and thirty-one."""
     figure, axes = panels(2, 5, 4.9)
     names = {
         "gradient_x_input": "Gradient×Input",
@@ -193,17 +193,17 @@ def locals_(scene: Scene, theme: Theme) -> Figure:
         "fullgrad": "FullGrad",
         "dga": "DGA",
     }
-    show(axes[0, 0], scene.shown, "what the network sees", theme)
+    show(axes[0, 0], scene.picture, "what the network sees", theme)
     axes[1, 0].axis("off")
     for column, (name, title) in enumerate(names.items(), start=1):
         pixels = scene.map_of(name)
         show(axes[0, column], painted(pixels), title, theme)
-        show(axes[1, column], relevant_pixels(scene.shown, pixels), "its top 10 %", theme, 9)
+        show(axes[1, column], relevant_pixels(scene.picture, pixels), "its top 10 %", theme, 9)
     return figure
 
 
 def masks(scene: Scene, theme: Theme) -> Figure:
-    """Line 4 of the algorithm at one step."""
+    """Draw line 4 of the algorithm at one step."""
     n, n_steps = 14, 30
     local = scene.steps.attributions[n]
     weak = weak_contributor_mask(local, n, n_steps)
@@ -220,7 +220,7 @@ def masks(scene: Scene, theme: Theme) -> Figure:
 
 
 def sequence(scene: Scene, theme: Theme) -> Figure:
-    """Anchors above their local attributions, under the weak mask alone and under both."""
+    """Draw anchors above their local attributions, under the weak mask alone and under both."""
     figure, axes = panels(4, len(ANCHORS), 5.9)
     for block, (words, steps) in enumerate({"weak mask": scene.weak, "both masks": scene.steps}.items()):
         maps = [heat_map(steps.attributions[n, 0]) for n in ANCHORS]
@@ -235,7 +235,7 @@ def sequence(scene: Scene, theme: Theme) -> Figure:
 
 
 def aggregation(scene: Scene, theme: Theme) -> Figure:
-    """What the mean of positive parts has become after some of the anchors."""
+    """Draw the mean of positive parts after some of the anchors."""
     chosen = (1, 2, 5, 10, 20, 31)
     figure, axes = panels(1, len(chosen), 2.05)
     for column, count in enumerate(chosen):
@@ -245,13 +245,13 @@ def aggregation(scene: Scene, theme: Theme) -> Figure:
 
 
 def removed(scene: Scene, pixels: Tensor, fraction: float, most: bool) -> Tensor:
-    """The input without a fraction of its pixels, by rank."""
+    """Return the input without a fraction of its pixels, by rank."""
     ranks = removal_ranks(pixels.reshape(1, -1), highest_first=most).view(pixels.shape)
     return scene.inputs * (ranks >= round(fraction * pixels.numel()))
 
 
 def perturbation(scene: Scene, theme: Theme) -> Figure:
-    """Pixels go, most or least relevant first; what the probability does meanwhile."""
+    """Draw the probability while pixels are removed, the most or the least relevant first."""
     maps = {name: scene.map_of(name) for name in ("dga", "fullgrad", "random")}
     figure = Figure(figsize=(WIDTH, 3.5), layout="constrained", dpi=DPI)
     halves: Any = figure.subfigures(1, 2, width_ratios=(1.15, 1))
@@ -292,7 +292,7 @@ def perturbation(scene: Scene, theme: Theme) -> Figure:
 
 
 def sensitivity(scene: Scene, theme: Theme) -> Figure:
-    """Random cells go: whether the sum of what the map gave them foretells the drop of the logit."""
+    """Draw the sums of a map over random cells beside the drop of the logit without them."""
     maps = {"dga": scene.map_of("dga"), "gradient_x_input": scene.map_of("gradient_x_input")}
     generator = torch.Generator().manual_seed(0)
     gone = torch.rand(60, 196, generator=generator).argsort(1) < 59
@@ -322,7 +322,7 @@ def sensitivity(scene: Scene, theme: Theme) -> Figure:
 
 
 def retraining(scene: Scene, theme: Theme) -> Figure:
-    """What a network has to learn from in ROAR."""
+    """Draw the images that a network learns from in ROAR."""
     pixels = scene.map_of("dga")
     mean = scene.inputs.mean((2, 3), keepdim=True)
     shares = (0, 0.1, 0.3, 0.5, 0.7, 0.9)
@@ -335,7 +335,7 @@ def retraining(scene: Scene, theme: Theme) -> Figure:
 
 
 def rounding(scene: Scene, theme: Theme) -> Figure:
-    """The same method, image and network in two precisions."""
+    """Draw the same method, image and network in two precisions."""
     single = scene.map_of("dga")
     network = scene.loaded.model.double()
     double = heat_map(dg.DGA(network).attribute(scene.inputs.double(), TIGER_CAT)[0])
@@ -355,13 +355,13 @@ def rounding(scene: Scene, theme: Theme) -> Figure:
 
 
 def targets(scene: Scene, theme: Theme) -> Figure:
-    """Two classes and their difference."""
+    """Draw two classes and their difference."""
     pair = [scene.map_of("dga"), scene.map_of("dga", EGYPTIAN_CAT)]
     rather = scene.map_of("dga", lambda logits: logits[:, TIGER_CAT] - logits[:, EGYPTIAN_CAT])
     other = scene.map_of("dga", lambda logits: logits[:, EGYPTIAN_CAT] - logits[:, TIGER_CAT])
     prevails = torch.nn.functional.avg_pool2d((rather - other)[None], 15, 1, 7)[0]
     figure, axes = panels(1, 6, 2.4)
-    show(axes[0, 0], scene.shown, "what the network\nsees", theme, 8)
+    show(axes[0, 0], scene.picture, "what the network\nsees", theme, 8)
     show(axes[0, 1], painted(pair[0], pair), "tiger cat", theme, 8)
     show(axes[0, 2], painted(pair[1], pair), "Egyptian cat", theme, 8)
     show(axes[0, 3], painted(rather, [rather, other]), "tiger rather\nthan Egyptian", theme, 8)
@@ -371,7 +371,7 @@ def targets(scene: Scene, theme: Theme) -> Figure:
 
 
 def sanity(scene: Scene, theme: Theme) -> Figure:
-    """Maps of a trained network, and of the same network with ever more random layers."""
+    """Draw maps of a trained network, and of the same network with ever more random layers."""
     names = ("dga", "gradient_x_input", "guided_backprop")
     figure, axes = panels(len(names), 5, 6.3)
     stages = ("trained", "features.12", "features.9", "features.5", "features.0")
@@ -389,7 +389,7 @@ def sanity(scene: Scene, theme: Theme) -> Figure:
 
 
 def randomised(model: torch.nn.Module, stage: str) -> torch.nn.Module:
-    """A copy whose convolutions from ``stage`` on to the last hidden one are drawn anew.
+    """Return a copy whose convolutions from ``stage`` on to the last hidden one are drawn anew.
 
     The classifier stays, whose last ReLU would otherwise leave some classes without any gradient.
     """
@@ -407,7 +407,7 @@ def randomised(model: torch.nn.Module, stage: str) -> torch.nn.Module:
 
 
 def baselines(scene: Scene, theme: Theme) -> Figure:
-    """What “absent” means decides what can be present."""
+    """Draw one image at several baselines: what is absent there has no attribution."""
     mean, std = (
         scene.inputs.new_tensor(each).view(1, 3, 1, 1) for each in (scene.loaded.mean, scene.loaded.std)
     )
@@ -428,12 +428,12 @@ def baselines(scene: Scene, theme: Theme) -> Figure:
 
 
 def disagreement(scene: Scene, theme: Theme) -> Figure:
-    """Every method on one image."""
+    """Draw every method on one image."""
     names = list(dg.METHODS)
     columns = 5
     rows = -(-(len(names) + 1) // columns)
     figure, axes = panels(rows, columns, 2.2 * rows)
-    show(axes[0, 0], scene.shown, "what the network sees", theme, 9)
+    show(axes[0, 0], scene.picture, "what the network sees", theme, 9)
     for axis in axes.flat[len(names) + 1 :]:
         axis.axis("off")
     for axis, name in zip(axes.flat[1:], names, strict=False):
@@ -442,14 +442,14 @@ def disagreement(scene: Scene, theme: Theme) -> Figure:
 
 
 def hero(scene: Scene, theme: Theme) -> Figure:
-    """The picture of the first page: what the network saw, where it looked, what decided."""
+    """Draw the picture of the first page: the input, the map, the pixels that count most."""
     pixels = scene.map_of("dga")
     scale = shared_scale([pixels])
     figure, axes = panels(1, 4, 2.75)
-    show(axes[0, 0], scene.shown, "what the network sees", theme)
+    show(axes[0, 0], scene.picture, "what the network sees", theme)
     show(axes[0, 1], colours(pixels, scale), "what speaks for “tiger cat”", theme)
-    show(axes[0, 2], overlay(scene.shown, pixels, scale), "laid over the photograph", theme)
-    show(axes[0, 3], relevant_pixels(scene.shown, pixels), "the 10 % that count most", theme)
+    show(axes[0, 2], overlay(scene.picture, pixels, scale), "laid over the photograph", theme)
+    show(axes[0, 3], relevant_pixels(scene.picture, pixels), "the 10 % that count most", theme)
     return figure
 
 
@@ -472,14 +472,14 @@ PICTURES: dict[str, Picture] = {
 
 
 def method_strip(scene: Scene, name: str) -> Image.Image:
-    """Photograph, heat map, overlay and top 10 % side by side, for a method's page."""
+    """Draw photograph, heat map, overlay and top 10 % side by side, for a method's page."""
     pixels = scene.map_of(name)
     scale = shared_scale([pixels])
     parts = [
-        scene.shown.numpy(),
+        scene.picture.numpy(),
         colours(pixels, scale),
-        overlay(scene.shown, pixels, scale),
-        relevant_pixels(scene.shown, pixels),
+        overlay(scene.picture, pixels, scale),
+        relevant_pixels(scene.picture, pixels),
     ]
     gap = np.full((pixels.shape[0], 6, 4), 0)
     tiles = [np.dstack([np.uint8(each * 255), np.full(pixels.shape, 255, np.uint8)]) for each in parts]
@@ -488,7 +488,7 @@ def method_strip(scene: Scene, name: str) -> Image.Image:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """A WebP of at most ``LARGEST`` bytes, on no ground of its own."""
+    """Write a WebP of at most ``LARGEST`` bytes, on no ground of its own."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", transparent=True, bbox_inches="tight", pad_inches=0.04)
     picture = Image.open(drawn)

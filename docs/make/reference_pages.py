@@ -99,7 +99,7 @@ def method_example(name: str) -> str:
 === "Command line"
 
     ```sh
-    distillgrad explain cat.jpg --method {name}
+    distillgrad explain cat.jpg --methods {name}
     ```
 """
 
@@ -150,7 +150,7 @@ def metric_page(name: str) -> str:
 def metric_example(name: str) -> str:
     """The command that computes the metric."""
     data = "boxes" if METRICS[name].needs == "masks" else "photos"
-    return f"distillgrad evaluate --data {data} --methods dga,random --metrics {name}"
+    return f"distillgrad evaluate {data} --methods dga,random --metrics {name}"
 
 
 def computed_by(metric: Metric) -> list[str]:

@@ -7,7 +7,7 @@ import sys
 
 
 def main() -> None:
-    """Runs the command line; ends without a word where it is interrupted before work has started."""
+    """Run the command line; end without a word where it is interrupted before work has started."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # What the terminal cannot show, such as a file's name, must not end the work.

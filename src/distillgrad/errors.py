@@ -61,8 +61,8 @@ class UnknownNameError(DistillgradError, ValueError):
         if nearest:
             mend = "did you mean " + ", ".join(repr(each) for each in nearest) + "?"
         else:
-            shown = ", ".join(valid[:20])
-            mend = f"known: {shown}" + (", …" if len(valid) > 20 else "")
+            first = ", ".join(valid[:20])
+            mend = f"known: {first}" + (", …" if len(valid) > 20 else "")
         super().__init__(f"unknown {kind} {name!r}; {mend}")
 
 

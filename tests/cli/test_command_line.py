@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 import distillgrad as dg
 from distillgrad.cli import app
 from distillgrad.sources.images import sample_photograph
+from networks import SMALL
 
 
 def run(*arguments):
@@ -23,10 +25,8 @@ def test_explain_writes_figure_array_and_record(tmp_path, photograph):
     result = run(
         "explain",
         photograph,
-        "--steps",
-        3,
-        "--compare",
-        "saliency, gradient_x_input",
+        "--methods",
+        "dga(n_steps=3), saliency, gradient_x_input",
         "--out",
         tmp_path,
         "--json",
@@ -34,22 +34,39 @@ def test_explain_writes_figure_array_and_record(tmp_path, photograph):
     assert result.exit_code == 0, result.stderr
     (record,) = json.loads(result.stdout)
     assert json.loads((tmp_path / "chelsea.json").read_text()) == record
-    assert record["methods"]["dga"] == {"n_steps": 3, "epc_quantile": 0.9}
-    assert list(record["methods"]) == ["dga", "saliency", "gradient_x_input"]
+    assert record["methods"]["dga(n_steps=3)"] == {"n_steps": 3}
+    assert list(record["methods"]) == ["dga(n_steps=3)", "saliency", "gradient_x_input"]
     assert record["model"] == "cifar10-cnn"
     assert record["versions"]["distillgrad"] == dg.__version__
     loaded = dg.load_model("cifar10-cnn")
     inputs = loaded.preprocess(dg.read_image(photograph))[None]
     expected = dg.DGA(loaded.model, n_steps=3).attribute(inputs, record["target"]["class"])[0]
-    found = np.load(record["files"]["attributions"]["dga"])
+    found = np.load(record["files"]["attributions"]["dga(n_steps=3)"])
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-6)
     with Image.open(record["files"]["figure"]) as figure:
         assert min(figure.size) > 600
     assert not [each for each in os.listdir(tmp_path) if each.startswith(".")]
 
 
+def test_explain_and_distill_by_the_faster_model(tmp_path, photograph):
+    words = ("--accelerate", "--precision", "bfloat16", "--out", tmp_path, "--json")
+    (record,) = json.loads(run("explain", photograph, "--methods", "saliency,gradcam", *words).stdout)
+    assert record["precision"] == "bfloat16"
+    loaded = dg.load_model("cifar10-cnn")
+    inputs = loaded.preprocess(dg.read_image(photograph))[None]
+    fast = dg.accelerate(loaded.model, inputs, precision="bfloat16", channels_last=True)
+    for method, model in (("saliency", fast), ("gradcam", loaded.model)):
+        expected = dg.create_method(method, model).attribute(inputs, record["target"]["class"])[0]
+        np.testing.assert_allclose(np.load(record["files"]["attributions"][method]), expected, atol=1e-6)
+    result = run("distill", photograph, "--n-steps", 3, "--columns", 3, *words)
+    assert result.exit_code == 0, result.stderr
+    (record,) = json.loads(result.stdout)
+    scores = dg.DGA(fast, n_steps=3).distill(inputs, record["target"]["class"]).scores[:, 0]
+    assert record["scores"]["WC + EPC"] == pytest.approx(scores.tolist(), rel=1e-5)
+
+
 def test_explain_says_where_the_time_went(tmp_path, photograph):
-    result = run("explain", photograph, "--steps", 3, "--profile", "--out", tmp_path)
+    result = run("explain", photograph, "--methods", "dga(n_steps=3)", "--profile", "--out", tmp_path)
     assert result.exit_code == 0, result.stderr
     rows = {line.split()[1]: line.split() for line in result.stdout.splitlines() if line.startswith(" dga")}
     assert {"forward", "backward", "selection", "masking", "aggregation", "rest"} == set(rows)
@@ -59,7 +76,7 @@ def test_explain_says_where_the_time_went(tmp_path, photograph):
         "3",
         "5",
     ]
-    seconds = json.loads((tmp_path / "chelsea.json").read_text())["seconds"]["dga"]
+    seconds = json.loads((tmp_path / "chelsea.json").read_text())["seconds"]["dga(n_steps=3)"]
     assert min(seconds.values()) > 0
 
 
@@ -73,7 +90,7 @@ def test_demo_explains_the_cat(tmp_path):
 
 
 def test_distill_writes_strip_and_scores(tmp_path, photograph):
-    result = run("distill", photograph, "--target", "dog", "--steps", 4, "--columns", 3, "--out", tmp_path)
+    result = run("distill", photograph, "--target", "dog", "--n-steps", 4, "--columns", 3, "--out", tmp_path)
     assert result.exit_code == 0, result.stderr
     record = json.loads((tmp_path / "chelsea.distillation.json").read_text())
     assert record["target"] == {"class": 5, "name": "dog"}
@@ -82,19 +99,16 @@ def test_distill_writes_strip_and_scores(tmp_path, photograph):
 
 
 def test_every_method_can_be_asked_for(tmp_path, photograph, few_segments):
-    slow = {
-        "rise",
-        "agi",
-        "guided_ig",
-        "spectral_ig",
-    }  # a second each with their defaults; the contracts have them
-    methods = [method for method in dg.METHODS if method not in slow]
-    result = run("explain", photograph, "--compare", ",".join(methods), "--steps", 2, "--out", tmp_path)
+    """With few steps, samples or masks: with all, some take seconds."""
+    few = {
+        name: ",".join(f"{key}={value}" for key, value in SMALL.get(name, {}).items()) for name in dg.METHODS
+    }
+    labels = [f"{name}({words})" if words else name for name, words in few.items()]
+    result = run("explain", photograph, "--methods", ",".join(labels), "--out", tmp_path)
     assert result.exit_code == 0, result.stderr
-    assert {f"chelsea.{method}.npy" for method in methods} <= set(os.listdir(tmp_path))
     record = json.loads((tmp_path / "chelsea.json").read_text())
-    assert record["methods"]["dga"] == {"n_steps": 2, "epc_quantile": 0.9}
-    assert record["methods"]["integrated_gradients"] == {}  # --steps is DGA's
+    assert list(record["methods"]) == list(record["files"]["attributions"]) == labels
+    assert all(Path(each).is_file() for each in record["files"]["attributions"].values())
 
 
 def test_images_of_one_name_do_not_overwrite_each_other(tmp_path):
@@ -102,7 +116,7 @@ def test_images_of_one_name_do_not_overwrite_each_other(tmp_path):
     for path in paths:
         path.parent.mkdir()
         Image.new("RGB", (40, 40), "red").save(path)
-    result = run("explain", *paths, "--method", "saliency", "--out", tmp_path / "out")
+    result = run("explain", *paths, "--methods", "saliency", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
     assert {"same-1.json", "same-2.json"} <= set(os.listdir(tmp_path / "out"))
 
@@ -110,7 +124,7 @@ def test_images_of_one_name_do_not_overwrite_each_other(tmp_path):
 def test_names_are_not_taken_for_markup(tmp_path):
     path = tmp_path / "[bold]cat[red].png"
     path.write_bytes(sample_photograph().read_bytes())
-    result = run("explain", path, "--method", "saliency", "--out", tmp_path / "out")
+    result = run("explain", path, "--methods", "saliency", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
     assert "[bold]cat[red].png: cat" in result.stdout
     missing = run("explain", tmp_path / "[x].png")
@@ -130,15 +144,16 @@ def test_methods_and_models_are_listed():
     [
         (["explain", "missing.png"], "no such image: missing.png"),
         (["explain", "CAT", "missing.png"], "no such image"),
-        (["explain", "CAT", "--method", "dgaa"], "'dga'"),
-        (["explain", "CAT", "--compare", "salience"], "'saliency'"),
+        (["explain", "CAT", "--methods", "dgaa"], "'dga'"),
+        (["explain", "CAT", "--methods", "dga,salience"], "'saliency'"),
         (["explain", "CAT", "--model", "cifar10"], "'cifar10-cnn'"),
         (["explain", "CAT", "--model", "torchvision:resnet81"], "'resnet18'"),
         (["explain", "CAT", "--target", "catt"], "'cat'"),
         (["explain", "CAT", "--target", "10"], "10 classes"),
-        (["explain", "CAT", "--epc-quantile", "0"], "epc_quantile"),
-        (["explain", "CAT", "--epc-quantile", "1.5"], "epc_quantile"),
-        (["explain", "CAT", "--steps", "0"], "--steps"),
+        (["explain", "CAT", "--methods", "dga(epc_quantile=0)"], "epc_quantile"),
+        (["explain", "CAT", "--methods", "stable_dga(epc_quantile=1.5)"], "epc_quantile"),
+        (["explain", "CAT", "--methods", "dga(n_steps=0)"], "n_steps"),
+        (["distill", "CAT", "--n-steps", "0"], "--n-steps"),
         (["explain", "CAT", "--device", "gpu"], "'cpu'"),
         (["explain", "CAT", "--device", "mps"], "mps"),
         (["explain", "CAT", "--out", "CAT"], "cannot write"),
@@ -196,7 +211,7 @@ def test_names_that_are_not_utf8(tmp_path, photograph):
     name = os.fsdecode(b"caf\xe9.png")
     Image.open(photograph).save(tmp_path / "cat.png")
     os.rename(tmp_path / "cat.png", tmp_path / name)
-    called = [sys.executable, "-m", "distillgrad", "explain", name, "--steps", "1", "--out", "out"]
+    called = [sys.executable, "-m", "distillgrad", "explain", name, "--methods", "saliency", "--out", "out"]
     for form in ((), ("--json",)):
         result = subprocess.run([*called, *form], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert json.loads(result.stdout)[0]["image"] == name
@@ -205,7 +220,7 @@ def test_names_that_are_not_utf8(tmp_path, photograph):
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_whoever_reads_or_waits_may_stop(tmp_path, photograph):
-    called = [sys.executable, "-m", "distillgrad", "explain", str(photograph), "--steps", "1", "--json"]
+    called = [sys.executable, "-m", "distillgrad", "explain", str(photograph), "--json"]
     with subprocess.Popen(called, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reader:
         reader.stdout.close()
         assert (reader.stderr.read(), reader.wait()) == (b"", 1)

@@ -17,7 +17,7 @@ def clock(monkeypatch):
     class Clock:
         now = 0.0
 
-    monkeypatch.setattr(batch_size.time, "perf_counter", lambda: Clock.now)
+    monkeypatch.setattr("time.perf_counter", lambda: Clock.now)
     return Clock
 
 

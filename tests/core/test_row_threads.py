@@ -10,10 +10,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import distillgrad as dg
-from distillgrad.core import row_independence, row_threads
-from distillgrad.core.batch import in_chunks
+from distillgrad.core import plan
+from distillgrad.core.chunks import in_chunks
 from distillgrad.core.forward import scores
-from distillgrad.metrics.pixel_perturbation import morf_and_lerf
+from distillgrad.core.plan import Plan, even_threads
+from distillgrad.core.row_threads import in_row_threads
+from distillgrad.metrics.perturbation_curves import morf_and_lerf
 from networks import convolutional, made, zoo
 
 pytestmark = pytest.mark.usefixtures("few_segments")
@@ -21,10 +23,10 @@ pytestmark = pytest.mark.usefixtures("few_segments")
 
 @pytest.fixture
 def small_passes(monkeypatch):
-    """Four threads, and streams for whatever can be shared."""
+    """Four threads, which share whatever can be shared."""
     before = torch.get_num_threads()
-    monkeypatch.setattr(row_threads, "LEAST_FEATURES", 1)
-    monkeypatch.setattr(row_independence, "MANY_ROWS", 1)
+    monkeypatch.setattr(plan, "LEAST_FEATURES", 1)
+    monkeypatch.setattr(plan, "MANY_ROWS", 1)
     torch.set_num_threads(4)
     yield
     torch.set_num_threads(before)
@@ -51,8 +53,8 @@ THREADS: list[tuple[str, int]] = []
 
 
 def shared():
-    """Whether a stream called the model."""
-    return any(name.startswith("distillgrad-stream") for name, _ in THREADS)
+    """Whether a row thread called the model."""
+    return any(name.startswith("distillgrad-rows") for name, _ in THREADS)
 
 
 @pytest.mark.parametrize("model_name", ["convolutional", "functional, in place, reused"])
@@ -65,7 +67,7 @@ def test_a_method_finds_the_same(method, model_name, small_passes, monkeypatch):
         assert dg.METHODS[method].needs_module  # contracts say which refuse which
         return
     assert shared() == (not dg.METHODS[method].needs_module and method != "lime")
-    monkeypatch.setattr(row_independence, "MANY_ROWS", 10**9)
+    monkeypatch.setattr(plan, "MANY_ROWS", 10**9)
     THREADS.clear()
     torch.testing.assert_close(made(method, model).attribute(x, 1), found, rtol=0, atol=1e-10)
     assert not shared()
@@ -76,8 +78,8 @@ def test_a_metric_finds_the_same_and_rows_at_a_time_are_shared(small_passes, mon
     pixels = {"one": x.sum(1, keepdim=True), "other": -x}
     found = morf_and_lerf(model, x, None, pixels, n_steps=9, baseline="road", internal_batch_size=8)
     assert shared()
-    assert max(rows for name, rows in THREADS if "stream" in name) == 2  # of four threads
-    monkeypatch.setattr(row_independence, "MANY_ROWS", 10**9)
+    assert max(rows for name, rows in THREADS if name.startswith("distillgrad-rows")) == 2  # of four threads
+    monkeypatch.setattr(plan, "MANY_ROWS", 10**9)
     whole = morf_and_lerf(model, x, None, pixels, n_steps=9, baseline="road", internal_batch_size=8)
     for name in pixels:
         for order in ("morf", "lerf"):
@@ -216,7 +218,7 @@ def test_an_error_ends_the_others_at_their_next_pass_and_leaves_everything_as_it
             n_passes.append(scores(model, x[rows], None)[0])
 
     with pytest.raises(KeyError, match="the first"):
-        in_chunks(work, 8, 8, 4)
+        in_chunks(work, Plan(8, 8, 4))
     assert torch.get_num_threads() == threads
 
     class Fails(nn.Module):
@@ -236,7 +238,7 @@ def test_an_error_ends_the_others_at_their_next_pass_and_leaves_everything_as_it
     assert all(each.requires_grad for each in failing.parameters())
 
 
-def test_out_of_memory_goes_on_in_one_thread_with_half_of_the_rows():
+def test_out_of_memory_goes_on_in_one_thread_with_half_of_the_rows(small_passes):
     sizes = []
 
     def work(rows):
@@ -245,11 +247,11 @@ def test_out_of_memory_goes_on_in_one_thread_with_half_of_the_rows():
             raise torch.OutOfMemoryError("full")
         return torch.arange(rows.start, rows.stop)
 
-    assert in_chunks(work, 8, 8, 2).tolist() == list(range(8))
+    assert in_chunks(work, Plan(8, 8, 2)).tolist() == list(range(8))
     assert sizes[-2:] == [4, 4]
 
 
-def test_streams_share_out_the_threads_instead_of_having_as_many_each():
+def test_row_threads_share_out_the_threads_instead_of_having_as_many_each():
     before = torch.get_num_threads()
 
     def threads_at_work(_rows):
@@ -258,7 +260,7 @@ def test_streams_share_out_the_threads_instead_of_having_as_many_each():
 
     torch.set_num_threads(6)
     try:
-        found = row_threads.side_by_side(threads_at_work, [slice(n, n + 1) for n in range(3)], 3)
+        found = in_row_threads(threads_at_work, [slice(n, n + 1) for n in range(3)], 3)
         assert [int(each) for each in found] == [2, 2, 2]
         assert torch.get_num_threads() == 6
     finally:
@@ -276,16 +278,16 @@ def test_threads_that_start_later_have_all_cores(small_passes):
 
 
 @given(st.integers(1, 200), st.integers(1, 64), st.integers(1, 16))
-def test_streams_are_even_and_keep_to_the_rows_at_a_time(n_rows, size, n_threads):
+def test_row_threads_are_even_and_keep_to_the_rows_at_a_time(n_rows, size, n_threads):
     before = torch.get_num_threads()
     torch.set_num_threads(n_threads)
     try:
-        found = row_threads.streams_for(n_rows, size, row_threads.LEAST_FEATURES)
+        found = even_threads(n_rows, size, plan.LEAST_FEATURES)
     finally:
         torch.set_num_threads(before)
     assert n_threads % found == 0
     if found > 1:
-        rows = row_threads.rows_each(n_rows, size, found)
+        rows = Plan(n_rows, size, found).rows_each
         assert rows >= 1
         assert n_rows <= size or rows * found <= size
         n_slices = -(-n_rows // rows)

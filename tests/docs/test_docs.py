@@ -3,6 +3,7 @@
 import re
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from distillgrad.cli import app
 from distillgrad.sources import models
 from distillgrad.sources.images import sample_photograph
 from distillgrad.sources.preprocess import ResizeAndCrop
+from networks import SMALL
 
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^( *)```(\S*)[^\n]*\n(.*?)^\1```[ ]*$", re.MULTILINE | re.DOTALL)
@@ -71,6 +73,7 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "boxes" / "index.csv").write_text("file,class_name,x0,y0,x1,y1\ncat.jpg,cat,100,20,420,280\n")
     load = models.load_model
 
+    @cache
     def small(spec, *, pretrained=True):
         """Networks of other libraries at random, and on small images; the rest as it is."""
         if not spec.startswith(("torchvision:", "timm:")):
@@ -108,8 +111,10 @@ def test_a_method_has_a_page_whose_example_runs(name, place, few_segments):
     assert f"| source | {method.source} |" in page
     assert f"::: {method.__module__}.{method.__qualname__}" in page
     (example,) = (code for language, code in blocks(page) if language == "python")
-    namespace = {}
-    exec(example, namespace)  # noqa: S102
+    made = f'dg.create_method("{name}", loaded.model)'
+    assert made in example
+    namespace = {"few": SMALL.get(name, {})}  # of its steps, samples or masks: with all, some take long
+    exec(example.replace(made, f"{made[:-1]}, **few)"), namespace)  # noqa: S102
     assert torch.isfinite(namespace["attributions"]).all()
     assert f"[`{name}`]({name}.md)" in reference_pages.methods_index()
 
@@ -151,7 +156,7 @@ def test_an_unmarked_block_that_cannot_run_is_found():
     with pytest.raises(AssertionError, match="tag this block"):
         run_page("```\nls\n```\n", {})
     with pytest.raises(AssertionError, match="unknown method"):
-        run_page("```sh\ndistillgrad explain cat.jpg --method salience\n```\n", {})
+        run_page("```sh\ndistillgrad explain cat.jpg --methods salience\n```\n", {})
     with pytest.raises(NameError):
         run_page("```python\nmissing\n```\n", {})
 

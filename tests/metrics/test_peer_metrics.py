@@ -13,7 +13,7 @@ from torch import nn
 
 import distillgrad as dg
 from distillgrad.core.optional import optional
-from distillgrad.metrics.sensitivity_n import random_masks
+from distillgrad.metrics.removal_correlation import random_masks
 from networks import convolutional
 
 perturb = dg.metrics.pixel_perturbation

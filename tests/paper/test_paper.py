@@ -15,13 +15,13 @@ from distillgrad.paper import figure_3, figure_4, figure_5, published
 from distillgrad.paper.claims import CLAIMS
 from distillgrad.paper.exhibit import Exhibit
 from distillgrad.paper.figure_6 import neighbours
-from distillgrad.paper.index import Made, claims_table, made_below, save_page
+from distillgrad.paper.index import SavedExhibit, claims_table, exhibits_below, save_page
 from distillgrad.paper.measuring import PAPERS
 from distillgrad.paper.mosaics import mosaics
 from distillgrad.paper.piecewise import area, linear_regions, network, patterns
 from distillgrad.paper.registry import EXHIBITS
 from distillgrad.paper.variants import FromFirstAnchor, WithLocal
-from distillgrad.paper.verdicts import Verdict, best_of_all, order_agreement, worst_of_all
+from distillgrad.paper.verdicts import Verdict, best_of_all, pairs_in_order, worst_of_all
 from distillgrad.runs.evaluation.record import read_evaluation
 from distillgrad.sources.photographs import PHOTOGRAPHS, photographs
 from distillgrad.sources.roar_data import subject_of
@@ -123,7 +123,7 @@ def test_pictures_of_others_images_are_not_published(tmp_path, photograph, monke
     monkeypatch.setattr(figure_4, "LATE", 8)
     result = run("figure-4", "--data", photograph, "--target", "dog", "--out", tmp_path)
     assert result.exit_code == 0, result.stderr
-    (made,) = made_below(tmp_path)
+    (made,) = exhibits_below(tmp_path)
     assert "distilled for dog" in made.exhibit.pictures[0].caption
     save_page(tmp_path, tmp_path / "page.md")
     assert not (tmp_path / "page").exists()
@@ -231,7 +231,7 @@ def test_outcomes_follow_significance():
     assert worst_of_all("morf", worse, "lower", measure="morf").outcome == "holds"
     close = compare({**values, "fullgrad": values["dga"][::-1]}, better="higher", reference="dga")
     assert best_of_all("lerf", close, "higher", measure="lerf").outcome == "undecided"
-    assert order_agreement({"a": 1.0, "b": 2.0, "c": 3.0}, {"a": 1.0, "b": 3.0, "c": 2.0}) == (2, 3)
+    assert pairs_in_order({"a": 1.0, "b": 2.0, "c": 3.0}, {"a": 1.0, "b": 3.0, "c": 2.0}) == (2, 3)
 
 
 def test_variants_are_the_sums_that_they_name():
@@ -276,7 +276,9 @@ def test_exhibits_are_made_with_few_methods(tmp_path):
     methods = ("--methods", "dga(n_steps=2),random")
     result = run(*names, "--limit", 2, *methods, "--n-steps", 2, "--n-masks", 4, "--out", tmp_path)
     assert result.exit_code == 0, result.output
-    outcomes = {each.claim: each.outcome for made in made_below(tmp_path) for each in made.exhibit.verdicts}
+    outcomes = {
+        each.claim: each.outcome for made in exhibits_below(tmp_path) for each in made.exhibit.verdicts
+    }
     for claim in ("sensitivity-n", "table-2-order", "noise-maps"):
         assert outcomes[claim] == "not testable here", claim
     for claim in ("kink", "region-a", "region-b", "paths"):
@@ -313,7 +315,7 @@ def test_a_method_that_is_not_defined_for_the_model_is_left_out(tmp_path, monkey
 def test_what_could_not_be_tested_yields_to_what_was(tmp_path):
     def lines(*outcomes):
         made = [
-            Made(Exhibit("table-1", "", "", (), (Verdict("lerf", outcome, "", "why"),)), {}, tmp_path)
+            SavedExhibit(Exhibit("table-1", "", "", (), (Verdict("lerf", outcome, "", "why"),)), {}, tmp_path)
             for outcome in outcomes
         ]
         words = next(each.words for each in CLAIMS if each.name == "lerf")

@@ -6,39 +6,40 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 import tracemalloc
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import processes
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from small_runs import made, noise_images
 from typer.testing import CliRunner
 
 import distillgrad as dg
 from distillgrad.cli import app
-from distillgrad.core import row_threads
+from distillgrad.core import plan
 from distillgrad.errors import MissingExtraError, SourceError
 from distillgrad.methods.parsing import parse_methods
-from distillgrad.runs.attribution import decoding
 from distillgrad.runs.attribution.job import ShardReport
 from distillgrad.runs.attribution.request import AttributionRequest
-from distillgrad.runs.attribution.runner import attribute_data
+from distillgrad.runs.attribution.runner import run_attribution
 from distillgrad.runs.attribution.store import ENTRIES, Entry, finished_shards
 from distillgrad.runs.engines.local import LocalEngine
 from distillgrad.runs.folders import LocalFolder
+from distillgrad.sources import model_inputs
 from distillgrad.sources.open_data import open_data
 from distillgrad.sources.resnet20 import resnet20_model
 
 SMALL = (
-    "--method",
+    "--methods",
     "gradient_x_input,dga(n_steps=3)",
     "--batch-size",
     "4",
@@ -47,7 +48,6 @@ SMALL = (
     "--threads",
     "1",
 )
-SCRIPT = "import sys; from distillgrad.cli import app; app(sys.argv[1:])"
 
 
 def run(*arguments):
@@ -59,20 +59,20 @@ def contents(folder):
     return {name: each.read_bytes() for name, each in found.items() if name != ".lock"}
 
 
-def started(*words, **settings):
-    command = [sys.executable, "-c", SCRIPT, "attribute", *map(str, words)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
+def started(*words):
+    """The command in a process of its own; ``words`` end in a folder, beside which is what it prints."""
+    return processes.started(processes.COMMAND, "attribute", *words, output=f"{words[-1]}.txt")
+
+
+def said(out):
+    return Path(f"{out}.txt").read_text()
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     """Fifty images, of which two are broken."""
-    folder = tmp_path_factory.mktemp("data") / "images"
-    folder.mkdir()
-    chance = np.random.default_rng(0)
-    for number in range(50):
-        pixels = chance.integers(0, 255, (36, 40, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number}.png")
+    names = [f"{number}.png" for number in range(50)]
+    folder = noise_images(tmp_path_factory.mktemp("data") / "images", names, (40, 36))
     (folder / "17.png").write_bytes(b"no image")
     (folder / "30.png").write_bytes((folder / "31.png").read_bytes()[:900])
     return folder
@@ -80,10 +80,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(images, tmp_path_factory):
-    out = tmp_path_factory.mktemp("undisturbed") / "run"
-    result = run(images, *SMALL, "--out", out)
-    assert result.exit_code == 0, result.stderr
-    return out
+    return made("attribute", images, *SMALL, out=tmp_path_factory.mktemp("undisturbed") / "run")
 
 
 def test_the_run_is_what_the_methods_return(images, undisturbed):
@@ -91,7 +88,7 @@ def test_the_run_is_what_the_methods_return(images, undisturbed):
     assert found.complete
     assert found.ids == tuple(f"{number}.png" for number in range(50))
     assert [each.id for each in found.failures] == ["17.png", "30.png"]
-    assert [each.stage for each in found.failures] == ["decode", "decode"]
+    assert [each.failed_at for each in found.failures] == ["decode", "decode"]
     loaded = dg.load_model("cifar10-cnn")
     inputs = loaded.preprocess(dg.read_image(images / "42.png"))[None]
     expected = dg.GradientXInput(loaded.model).attribute(inputs)[0].numpy()
@@ -105,7 +102,7 @@ def test_the_run_is_what_the_methods_return(images, undisturbed):
 
 
 def test_in_bfloat16_maps_are_those_of_the_accelerated_model(images, tmp_path):
-    options = ("--method", "saliency", "--limit", 2, "--batch-size", 2, "--precision", "bfloat16")
+    options = ("--methods", "saliency", "--limit", 2, "--batch-size", 2, "--precision", "bfloat16")
     assert run(images, *options, "--out", tmp_path / "run").exit_code == 0
     loaded = dg.load_model("cifar10-cnn")
     inputs = torch.stack([loaded.preprocess(dg.read_image(images / f"{each}.png")) for each in (0, 1)])
@@ -120,14 +117,13 @@ def killed_and_resumed(images, out, n_kills, seed):
     for _ in range(n_kills):
         before = len(finished_shards(LocalFolder(out)))
         with started(images, *SMALL, "--out", out) as process:
-            while process.poll() is None and len(finished_shards(LocalFolder(out))) == before:
+            while process.is_alive() and len(finished_shards(LocalFolder(out))) == before:
                 time.sleep(0.002)
             time.sleep(chance.uniform(0, 0.02))
-            n_running += process.poll() is None
-            process.kill()
+            n_running += process.is_alive()
     with started(images, *SMALL, "--out", out) as process:
-        _, complaint = process.communicate(timeout=120)
-        assert process.returncode == 0, complaint
+        process.join(120)
+        assert process.exitcode == 0, said(out)
     return n_running
 
 
@@ -141,9 +137,8 @@ def test_killed_at_twenty_random_moments_it_ends_with_the_same_bytes(images, und
     chance, kills = np.random.default_rng(2), 0
     for _ in range(20):
         with started(images, *SMALL, "--out", tmp_path / "run") as process:
-            time.sleep(chance.uniform(1.5, 3.5))
-            kills += process.poll() is None
-            process.kill()
+            time.sleep(chance.uniform(0.2, 1.5))
+            kills += process.is_alive()
         if kills == 10:  # from a whole run on kills would find nothing to do
             for each in (tmp_path / "run" / "shards").glob("*"):
                 each.unlink()
@@ -155,19 +150,19 @@ def test_killed_at_twenty_random_moments_it_ends_with_the_same_bytes(images, und
 def test_ctrl_c_finishes_the_shard_and_says_how_to_go_on(images, undisturbed, tmp_path):
     out = tmp_path / "run"
     with started(images, *SMALL, "--out", out) as process:
-        while not (out / "manifest.json").is_file() and process.poll() is None:
+        while not (out / "manifest.json").is_file() and process.is_alive():
             time.sleep(0.005)
-        process.send_signal(signal.SIGINT)
-        _, complaint = process.communicate(timeout=60)
-    assert process.returncode == 130, complaint
-    assert b"the same command goes on" in complaint
+        os.kill(process.pid, signal.SIGINT)
+        process.join(60)
+        assert process.exitcode == 130, said(out)
+    assert "the same command goes on" in said(out)
     assert run(images, *SMALL, "--out", out).exit_code == 0
     assert contents(out) == contents(undisturbed)
 
 
 def test_events_for_machines_and_a_second_start_of_a_whole_run(images, undisturbed):
     before = contents(undisturbed)
-    result = run(images, "--method", "gradient_x_input,dga(n_steps=3)", "--out", undisturbed, "--json")
+    result = run(images, "--methods", "gradient_x_input,dga(n_steps=3)", "--out", undisturbed, "--json")
     assert result.exit_code == 0, result.stderr
     events = [json.loads(line) for line in result.stdout.splitlines()]
     assert events[-1]["event"] == "end"
@@ -178,7 +173,7 @@ def test_events_for_machines_and_a_second_start_of_a_whole_run(images, undisturb
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--method", "saliency"), "its methods differs"),
+        (("--methods", "saliency"), "its methods differs"),
         (("--target", "cat"), 'its target differs (target: "predicted" there, "cat" asked for)'),
         (("--dtype", "float16"), "its dtype differs"),
         (("--limit", "10"), "its data differs"),
@@ -201,7 +196,7 @@ def resnet20_weights(path, shift=0.0):
 
 def test_other_weights_are_refused(images, tmp_path):
     weights = resnet20_weights(tmp_path / "w.safetensors")
-    words = (images, "--model", f"cifar10-resnet20@{weights}", "--method", "saliency", "--limit", 4)
+    words = (images, "--model", f"cifar10-resnet20@{weights}", "--methods", "saliency", "--limit", 4)
     assert run(*words, "--out", tmp_path / "run").exit_code == 0
     resnet20_weights(weights, shift=0.01)
     result = run(*words, "--out", tmp_path / "run")
@@ -258,12 +253,13 @@ def test_strict_ends_at_the_first_broken_image(images, tmp_path):
     assert (result.exit_code, "17.png" in result.stderr) == (1, True)
 
 
-def test_a_dry_run_leaves_nothing(images, tmp_path):
-    result = run(images, *SMALL, "--dry-run", "--json", "--out", tmp_path / "run")
+def test_a_dry_run_leaves_nothing(images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(images, *SMALL, "--dry-run", "--json")
     found = json.loads(result.stdout)
     assert (found["n_images"], found["batch_size"], found["shard_size"]) == (50, 4, 8)
     assert found["hours"] * 3600 == pytest.approx(50 * found["seconds_per_image"])
-    assert not (tmp_path / "run").exists()
+    assert not any(tmp_path.iterdir())
 
 
 def test_names_that_are_no_text_and_a_run_without_any_explanation(tmp_path):
@@ -273,11 +269,11 @@ def test_names_that_are_no_text_and_a_run_without_any_explanation(tmp_path):
         with open(folder + name, "wb") as file:
             file.write(b"no image")
     data = os.fsdecode(folder)
-    result = run(data, "--method", "saliency", "--out", tmp_path / "run")
+    result = run(data, "--methods", "saliency", "--out", tmp_path / "run")
     assert (result.exit_code, "not one of the 2 images" in " ".join(result.stderr.split())) == (1, True)
     with open(folder + b"/\xfd.png", "wb") as file:
         file.write(encoded((32, 32)))
-    result = run(data, "--method", "saliency", "--out", tmp_path / "other", "--json")
+    result = run(data, "--methods", "saliency", "--out", tmp_path / "other", "--json")
     assert result.exit_code == 0, result.stderr
     found = dg.open_run(tmp_path / "other")
     assert (found.ids, found.explained.tolist()) == (("\\xfd.png", "\\xfe.png"), [True, False])
@@ -306,7 +302,7 @@ def test_what_workers_are_given_does_not_depend_on_where_they_work(images, tmp_p
         @contextmanager
         def workers(self, make, *, here=None, cpus=1):
             (job,) = make.args
-            seen.extend([job.out, job.model.partition("@")[2]])
+            seen.extend([job.out, job.request.model.partition("@")[2]])
             yield SimpleNamespace(map=lambda shards, _: seen.append(shards[0].data.decode.root) or ())
 
     monkeypatch.chdir(images.parent)
@@ -314,7 +310,7 @@ def test_what_workers_are_given_does_not_depend_on_where_they_work(images, tmp_p
     spec = f"cifar10-resnet20@{weights.name}"
     loaded, data = dg.load_model(spec), open_data("images", limit=2)
     request = AttributionRequest(spec, "images", parse_methods("saliency"), batch_size=1)
-    attribute_data(loaded, data, request, os.path.relpath(tmp_path / "run"), Elsewhere())
+    run_attribution(loaded, data, request, os.path.relpath(tmp_path / "run"), Elsewhere())
     assert all(os.path.isabs(each) for each in seen)
     assert len(seen) == 3
 
@@ -331,7 +327,9 @@ def test_an_image_of_a_large_run_takes_little_memory(tmp_path):
 
     def report(shard):
         start = shard.number * 256
-        failures = [Entry(start + place, name, stage="decode") for place, name in enumerate(shard.data.ids)]
+        failures = [
+            Entry(start + place, name, failed_at="decode") for place, name in enumerate(shard.data.ids)
+        ]
         return shard, ShardReport(shard.number, 0, tuple(failures))
 
     loaded = dg.load_model("cifar10-cnn")
@@ -347,7 +345,7 @@ def test_an_image_of_a_large_run_takes_little_memory(tmp_path):
         tracemalloc.start()
         try:
             data = open_data(folder, keep_broken=True)
-            summary = attribute_data(loaded, data, request, str(tmp_path / f"run-{n_images}"), Failing())
+            summary = run_attribution(loaded, data, request, str(tmp_path / f"run-{n_images}"), Failing())
             peaks.append(tracemalloc.get_traced_memory()[1])
         finally:
             tracemalloc.stop()
@@ -360,7 +358,7 @@ def test_an_image_of_a_large_run_takes_little_memory(tmp_path):
 
 
 def test_a_method_that_cannot_explain_the_model_is_a_wrong_request(images, tmp_path):
-    result = run(images, "--method", "gradcam(layer='nowhere')", "--out", tmp_path / "run")
+    result = run(images, "--methods", "gradcam(layer='nowhere')", "--out", tmp_path / "run")
     assert (result.exit_code, "nowhere" in result.stderr) == (2, True)
 
 
@@ -395,7 +393,7 @@ def test_whatever_a_models_own_code_raises_concerns_its_image_alone(tmp_path):
         "x", str(tmp_path), parse_methods("saliency"), batch_size=4, threads=1, accelerated=False
     )
     data = open_data(tmp_path, keep_broken=True)
-    attribute_data(loaded, data, request, str(tmp_path / "run"), LocalEngine())
+    run_attribution(loaded, data, request, str(tmp_path / "run"), LocalEngine())
     found = dg.open_run(tmp_path / "run")
     assert found.explained.tolist() == [True, False, True, True, False]
     assert ["KeyError" in found.failures[0].reason, "thirty-three" in found.failures[1].reason] == [True] * 2
@@ -420,17 +418,17 @@ class Counting(torch.nn.Module):
 def test_predictions_cost_a_pass_only_where_that_lets_rows_part(
     images, tmp_path, monkeypatch, method, passes, aside
 ):
-    monkeypatch.setattr(row_threads, "LEAST_FEATURES", 1)
+    monkeypatch.setattr(plan, "LEAST_FEATURES", 1)
     loaded, calls = dg.load_model("cifar10-cnn"), []
     loaded = replace(loaded, model=Counting(loaded.model, calls).eval())
     request = AttributionRequest(
         "x", str(images), parse_methods(method), batch_size=4, threads=2, accelerated=False
     )
     data = open_data(images, limit=8)
-    attribute_data(loaded, data, request, str(tmp_path / "run"), LocalEngine())
+    run_attribution(loaded, data, request, str(tmp_path / "run"), LocalEngine())
     shows_that_rows_may_part = 4 * aside
     assert sum(rows for _, rows in calls) == 8 * passes + shows_that_rows_may_part
-    assert aside == any(name.startswith("distillgrad-stream") for name, _ in calls)
+    assert aside == any(name.startswith("distillgrad-rows") for name, _ in calls)
     assert dg.open_run(tmp_path / "run").explained.all()
 
 
@@ -438,11 +436,11 @@ def test_a_package_that_labels_need_is_asked_for(images, tmp_path, monkeypatch):
     def missing(*_):
         raise MissingExtraError("timm", "vision")
 
-    monkeypatch.setattr(decoding, "label_index", missing)
+    monkeypatch.setattr(model_inputs, "label_index", missing)
     for number in range(2):
         (tmp_path / "cat").mkdir(exist_ok=True)
         (tmp_path / "cat" / f"{number}.png").write_bytes((images / f"{number}.png").read_bytes())
-    words = (tmp_path, "--method", "saliency", "--out")
+    words = (tmp_path, "--methods", "saliency", "--out")
     result = run(*words, tmp_path / ".label", "--target", "label")
     assert (result.exit_code, "distillgrad[vision]" in "".join(result.stderr.split())) == (2, True)
     assert run(*words, tmp_path / ".predicted").exit_code == 0
@@ -500,13 +498,13 @@ def test_a_thousand_images_with_fifty_kinds_of_broken_ones(images, tmp_path):
             broken(number, whole)
         )
     (folder / "zeppelin" / "1.png").write_bytes(whole)
-    words = ("--method", "saliency", "--target", "label", "--batch-size", 32, "--out", tmp_path / "run")
+    words = ("--methods", "saliency", "--target", "label", "--batch-size", 32, "--out", tmp_path / "run")
     result = run(folder, *words, "--json")
     assert result.exit_code == 0, result.stderr
     found = dg.open_run(tmp_path / "run")
     assert (len(found.ids), int(found.explained.sum()), len(found.failures)) == (1000, 950, 50)
     assert all(each.reason and each.id for each in found.failures)
-    stages = {each.id: each.stage for each in found.failures}
+    stages = {each.id: each.failed_at for each in found.failures}
     assert stages.pop("zeppelin/1.png") == "label"
     assert set(stages.values()) == {"decode"}
     assert {f"cat/{name}" for name in others} <= set(stages)

@@ -3,22 +3,23 @@
 import csv
 import json
 import os
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import torch
 from PIL import Image
+from small_runs import made, noise_images
 from typer.testing import CliRunner
 
 import distillgrad as dg
 from distillgrad.cli import app
 from distillgrad.methods.parsing import parse_methods
 from distillgrad.metrics.statistics import bootstrap_mean
-from distillgrad.runs.evaluation.record import Request, read_evaluation
-from distillgrad.runs.evaluation.runner import evaluate
+from distillgrad.runs.evaluation.record import EvaluationRequest, read_evaluation
+from distillgrad.runs.evaluation.runner import run_evaluation
 from distillgrad.sources.open_data import open_data
 
 METHODS = "gradient_x_input,random,saliency"
@@ -31,20 +32,38 @@ def run(*arguments):
 @pytest.fixture
 def images(tmp_path):
     """Five of noise in class folders, one of which holds a file that is no image."""
-    random = np.random.default_rng(0)
-    for index, name in enumerate(("cat", "cat", "dog", "frog", "ship")):
-        folder = tmp_path / "images" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(random.integers(0, 255, (40, 40, 3), np.uint8)).save(folder / f"{index}.png")
-    (tmp_path / "images" / "ship" / "broken.png").write_bytes(b"no image")
-    return tmp_path / "images"
+    return five_images(tmp_path / "images")
+
+
+def five_images(folder):
+    names = [f"{name}/{index}.png" for index, name in enumerate(("cat", "cat", "dog", "frog", "ship"))]
+    noise_images(folder, names)
+    (folder / "ship" / "broken.png").write_bytes(b"no image")
+    return folder
+
+
+QUICK = ("--methods", "random", "--n-steps", 2)
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """A folder with images and a run on them."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    made("evaluate", five_images(folder / "images"), *QUICK, out=folder / "run")
+    return folder
+
+
+@pytest.fixture
+def again(evaluated, tmp_path):
+    """The words that made a run, of which the folder at their end is a copy."""
+    return evaluated / "images", *QUICK, "--out", shutil.copytree(evaluated / "run", tmp_path / "run")
 
 
 def test_values_are_the_metrics_own_and_the_board_is_their_mean(images, tmp_path):
     out = tmp_path / "run"
     asked = "lerf,sensitivity_n,complexity"
     options = ("--metrics", asked, "--methods", METHODS, "--n-steps", 4, "--n-masks", 5, "--batch-size", 2)
-    result = run("--data", images, *options, "--out", out, "--json")
+    result = run(images, *options, "--out", out, "--json")
     assert result.exit_code == 0, result.stderr
     board = json.loads(result.stdout)
     assert (board["n_samples"], board["n_skipped"]) == (5, 1)
@@ -89,7 +108,7 @@ def test_values_are_the_metrics_own_and_the_board_is_their_mean(images, tmp_path
 
 def test_in_bfloat16_maps_and_curves_are_those_of_the_accelerated_model(images, tmp_path):
     out = tmp_path / "run"
-    result = run("--data", images / "cat", "--methods", "saliency", "--precision", "bfloat16", "--out", out)
+    result = run(images / "cat", "--methods", "saliency", "--precision", "bfloat16", "--out", out)
     assert result.exit_code == 0, result.stderr
     found = read_evaluation(out)
     loaded, data = dg.load_model("cifar10-cnn"), open_data(images / "cat")
@@ -113,28 +132,18 @@ def counted(out, places):
         os.kill(os.getpid(), 9)
     return part_of(out, places)
 evaluation_worker.part_of = counted
-app(["evaluate", "--data", {str(images)!r}, "--methods", {METHODS!r}, "--n-steps", "3", "--batch-size", "2",
+app(["evaluate", {str(images)!r}, "--methods", {METHODS!r}, "--n-steps", "3", "--batch-size", "2",
      "--out", sys.argv[1]])
 """
 
-    def started(out, **environment):
-        return subprocess.run(
-            [sys.executable, "-c", script, out],
-            env={**os.environ, **environment}, check=False, capture_output=True, text=True,
-        )  # fmt: skip
-
     out, whole = tmp_path / "killed", tmp_path / "whole"
-    assert started(out, FATAL="1").returncode == -9
+    said = tmp_path / "said.txt"
+    assert processes.finished(script, out, output=said, FATAL="1") == -9, said.read_text()
     (first,) = (out / "parts").iterdir()
     written = first.stat().st_mtime_ns
-    assert started(out).returncode == 0
+    assert processes.finished(script, out, output=said) == 0, said.read_text()
     assert first.stat().st_mtime_ns == written
-    assert (
-        run(
-            "--data", images, "--methods", METHODS, "--n-steps", 3, "--batch-size", 2, "--out", whole
-        ).exit_code
-        == 0
-    )
+    assert run(images, "--methods", METHODS, "--n-steps", 3, "--batch-size", 2, "--out", whole).exit_code == 0
     one, other = read_evaluation(out), read_evaluation(whole)
     assert one.ids == other.ids
     for metric in one.values:
@@ -147,29 +156,26 @@ def test_stopped_by_hand_it_says_how_to_go_on(images, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("distillgrad.runs.evaluation.worker._evaluated", stopped)
-    result = run("--data", images, "--methods", "random", "--out", tmp_path / "run")
+    result = run(images, "--methods", "random", "--out", tmp_path / "run")
     assert result.exit_code == 130
     assert "the same command goes on" in " ".join(result.stderr.split())
 
 
-def test_another_request_is_refused_and_says_what_differs(images, tmp_path):
-    out, options = tmp_path / "run", ("--n-steps", 2, "--methods", "random", "--data")
-    assert run(*options, images, "--out", out).exit_code == 0
-    again = run(*options, images, "--out", out, "--seed", 1)
-    assert again.exit_code == 2
-    assert "its protocol differs" in again.stderr
-    other = run("--n-steps", 2, "--methods", "saliency", "--data", images, "--limit", 2, "--out", out)
+def test_another_request_is_refused_and_says_what_differs(again):
+    seeded = run(*again, "--seed", 1)
+    assert seeded.exit_code == 2
+    assert "its protocol differs" in seeded.stderr
+    other = run(*again, "--methods", "saliency", "--limit", 2)
     assert "its data and methods differ" in other.stderr
 
 
-def test_a_run_from_before_precision_could_be_asked_for_goes_on_in_float32_alone(images, tmp_path):
-    options = ("--n-steps", 2, "--methods", "random", "--data", images, "--out", tmp_path / "run")
-    assert run(*options).exit_code == 0
-    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+def test_a_run_from_before_precision_could_be_asked_for_goes_on_in_float32_alone(again):
+    path = again[-1] / "manifest.json"
+    manifest = json.loads(path.read_text())
     assert manifest.pop("precision") == "float32"
-    (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
-    assert run(*options).exit_code == 0
-    other = run(*options, "--precision", "bfloat16")
+    path.write_text(json.dumps(manifest))
+    assert run(*again).exit_code == 0
+    other = run(*again, "--precision", "bfloat16")
     assert (other.exit_code, "its precision differs" in other.stderr) == (2, True)
 
 
@@ -186,7 +192,6 @@ def test_only_what_the_model_gets_right(images, tmp_path):
     wrong.parent.mkdir(exist_ok=True)
     Image.open(next((images / "frog").iterdir())).save(wrong)
     result = run(
-        "--data",
         tmp_path / "known",
         "--methods",
         "random",
@@ -204,7 +209,7 @@ def test_only_what_the_model_gets_right(images, tmp_path):
 
 def test_labels_that_the_model_does_not_know_matter_only_where_they_are_needed(images, tmp_path):
     (images / "frog").rename(images / "holiday")
-    options = ("--data", images, "--methods", "random", "--n-steps", 2, "--out", tmp_path / "run")
+    options = (images, "--methods", "random", "--n-steps", 2, "--out", tmp_path / "run")
     assert run(*options).exit_code == 0
     assert None in read_evaluation(tmp_path / "run").labels
     refused = run(*options[:-1], tmp_path / "other", "--only-correct")
@@ -227,12 +232,14 @@ def test_boxes_become_masks_of_what_the_model_sees(tmp_path):
             seen.append(len(values))
             return values
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(dg.METHODS, "left", LeftHalf)
-        request = Request(
+    dg.METHODS.register("left", LeftHalf)
+    try:
+        request = EvaluationRequest(
             "cifar10-cnn", str(tmp_path), parse_methods("left"), metrics=("pointing_game", "mass_inside")
         )
-        found = evaluate(loaded, open_data(tmp_path), request, tmp_path / "run")
+        found = run_evaluation(loaded, open_data(tmp_path), request, tmp_path / "run")
+    finally:
+        dg.METHODS.unregister("left")
     assert seen
     assert found.values["pointing_game"]["left"].tolist() == [1]
     assert found.values["mass_inside"]["left"][0] == pytest.approx(1)
@@ -249,7 +256,7 @@ def test_every_metric_states_its_facts(metric):
 def test_every_metric_can_be_asked_for(images, tmp_path):
     asked = [name for name, facts in dg.metrics.METRICS.items() if facts.needs != "masks"]
     options = ("--methods", "saliency,gradcam", "--n-steps", 2, "--n-masks", 3, "--limit", 2)
-    result = run("--data", images / "cat", *options, "--metrics", ",".join(asked), "--out", tmp_path / "run")
+    result = run(images / "cat", *options, "--metrics", ",".join(asked), "--out", tmp_path / "run")
     assert result.exit_code == 0, result.stderr
     found = read_evaluation(tmp_path / "run")
     for name in asked:
@@ -264,7 +271,7 @@ def test_every_metric_can_be_asked_for(images, tmp_path):
         (("--methods", "dga(5)"), "name=value"),
         (("--methods", "dga(steps=5)"), "steps"),
         (("--methods", "dga, dga"), "twice"),
-        (("--methods", "dga(n_steps=__import__('os'))"), "is no list of methods"),
+        (("--methods", "dga(n_steps=__import__('os'))"), "write parameters as name=value"),
         (("--methods", "dga(n_steps=os.sep)"), "name=value"),
         (("--metrics", "morff"), "did you mean 'morf'"),
         (("--metrics", ","), "no metric"),
@@ -273,26 +280,23 @@ def test_every_metric_can_be_asked_for(images, tmp_path):
         (("--baseline", "blurr"), "mean, blur, road"),
         (("--n-steps", "5000"), "1024 pixels"),
         (("--element", "--methods", "gradcam"), "nothing about single features"),
-        (("--data", "nowhere"), "nowhere"),
-        (("--reference", "saliency"), "unknown method"),
+        (("--reference", "saliency"), "saliency is none of the methods"),
         (("--precision", "bfloat15"), "did you mean 'bfloat16'"),
-        (("--precision", "bfloat16", "--no-accelerate"), "leave --no-accelerate out"),
+        (("--precision", "bfloat16", "--no-accelerate"), "add --accelerate"),
     ],
 )
 def test_wrong_requests(images, tmp_path, options, words):
-    result = run("--data", images / "cat", "--methods", "random", *options, "--out", tmp_path / "run")
+    result = run(images / "cat", "--methods", "random", *options, "--out", tmp_path / "run")
     assert result.exit_code == 2
     assert words in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
 
 
-def test_broken_parts_are_named(images, tmp_path):
-    out = tmp_path / "run"
-    assert run("--data", images, "--methods", "random", "--n-steps", 2, "--out", out).exit_code == 0
-    (part,) = (out / "parts").iterdir()
+def test_broken_parts_are_named(again):
+    (part,) = (again[-1] / "parts").iterdir()
     for content in ("{", "{}", "[]"):
         part.write_text(content)
-        result = run("--data", images, "--methods", "random", "--n-steps", 2, "--out", out)
+        result = run(*again)
         assert result.exit_code == 2
         assert "parts" in result.stderr
 
@@ -301,10 +305,11 @@ def test_nothing_is_left_to_evaluate(tmp_path):
     folder = tmp_path / "broken"
     folder.mkdir()
     (folder / "a.png").write_bytes(b"")
-    result = run("--data", folder, "--out", tmp_path / "run")
+    result = run(folder, "--out", tmp_path / "run")
     assert result.exit_code == 2
     assert "no sample is left" in result.stderr
     assert "a.png" in result.stderr
+    assert "no data at nowhere" in run("nowhere", "--out", tmp_path / "run").stderr
 
 
 def test_spelled_methods():

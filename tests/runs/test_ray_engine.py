@@ -11,10 +11,9 @@ from types import SimpleNamespace
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from small_runs import noise_images
 from typer.testing import CliRunner
 
 import distillgrad as dg
@@ -22,7 +21,7 @@ from distillgrad.cli import app
 from distillgrad.errors import ModelError, ParameterError
 from distillgrad.methods.parsing import parse_methods
 from distillgrad.runs.attribution.request import AttributionRequest
-from distillgrad.runs.attribution.runner import attribute_data
+from distillgrad.runs.attribution.runner import run_attribution
 from distillgrad.runs.attribution.worker import ShardWorker
 from distillgrad.runs.engines import ray as engine_of_ray
 from distillgrad.runs.engines.engine import Worker
@@ -55,11 +54,8 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "images"
-    folder.mkdir()
-    chance = np.random.default_rng(0)
-    for number in range(40):
-        Image.fromarray(chance.integers(0, 255, (36, 40, 3), np.uint8)).save(folder / f"{number}.png")
+    names = [f"{number}.png" for number in range(40)]
+    folder = noise_images(tmp_path_factory.mktemp("data") / "images", names, (40, 36))
     (folder / "17.png").write_bytes(b"no image")
     return folder
 
@@ -69,7 +65,7 @@ def attributed(images, out, engine, on_progress=lambda _: None):
         "cifar10-cnn", str(images), parse_methods("dga(n_steps=5)"), batch_size=2, shard_size=2, threads=1
     )
     loaded, data = dg.load_model("cifar10-cnn"), open_data(images, keep_broken=True)
-    summary = attribute_data(loaded, data, request, str(out), engine, on_progress=on_progress)
+    summary = run_attribution(loaded, data, request, str(out), engine, on_progress=on_progress)
     assert (summary.complete, summary.n_explained, summary.n_failed) == (True, 39, 1)
     return contents(out)
 
@@ -210,7 +206,7 @@ def one_thread():
 def test_an_evaluation_is_the_same_on_both_engines_and_goes_on_on_the_other(
     cluster, images, one_thread, tmp_path
 ):
-    words = ("--data", images, "--methods", "saliency,random", "--limit", 6, "--batch-size", 2)
+    words = (images, "--methods", "saliency,random", "--limit", 6, "--batch-size", 2)
     words += ("--n-steps", 3, "--metrics", "lerf", "--threads", 1)
     for engine in ("local", "ray"):
         invoked("evaluate", *words, "--engine", engine, "--out", tmp_path / engine)
@@ -242,7 +238,7 @@ def test_roar_leaves_the_same_bytes_on_both_engines_also_when_it_goes_on(
 
 
 def test_options_of_ray_need_ray(images, tmp_path):
-    for command, words in (("attribute", [images]), ("evaluate", ["--data", images]), ("roar", [])):
+    for command, words in (("attribute", [images]), ("evaluate", [images]), ("roar", [])):
         out = tmp_path / command
         result = CliRunner().invoke(app, [command, *map(str, words), "--workers", "2", "--out", str(out)])
         assert (result.exit_code, "add --engine ray" in " ".join(result.stderr.split())) == (2, True)

@@ -2,13 +2,14 @@
 
 import json
 import os
-import subprocess
-import sys
+import shutil
 
 import numpy as np
+import processes
 import pytest
 import torch
 from PIL import Image
+from small_runs import made
 from typer.testing import CliRunner
 
 import distillgrad as dg
@@ -16,6 +17,7 @@ from distillgrad.cli import app
 from distillgrad.metrics.ensembles import train_ensemble
 from distillgrad.metrics.roar import remove_and_retrain
 from distillgrad.runs.manifest import begin
+from distillgrad.runs.roar.worker import RoarRequest
 from distillgrad.sources.roar_data import subject_of
 
 ABSENT = "cuda" if torch.backends.mps.is_available() else "mps"
@@ -27,6 +29,11 @@ SMALL = (
 
 def run(*arguments):
     return CliRunner().invoke(app, ["roar", *(str(each) for each in arguments)])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return made("roar", *SMALL, out=tmp_path_factory.mktemp("undisturbed") / "run")
 
 
 def test_a_run_is_the_library_s_own_and_none_is_plain_training(tmp_path):
@@ -62,37 +69,28 @@ def test_a_run_is_the_library_s_own_and_none_is_plain_training(tmp_path):
     assert np.load(rank).dtype == np.uint8  # 64 pixels: a byte each
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_table(tmp_path):
-    words = [str(each) for each in SMALL]
-    script = "import sys; from distillgrad.cli import app; app(sys.argv[1:])"
+def test_killed_at_random_moments_it_ends_with_the_same_table(undisturbed, tmp_path):
+    said = tmp_path / "said.txt"
 
     def started(out):
-        return subprocess.Popen(
-            [sys.executable, "-c", script, "roar", *words, "--out", out],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
+        return processes.started(processes.COMMAND, "roar", *SMALL, "--out", out, output=said)
 
     def n_files(out):
         return sum(each.is_file() for each in out.rglob("*"))
 
     chance = np.random.default_rng(3)
-    out, whole = tmp_path / "killed", tmp_path / "whole"
-    for _ in range(5):
+    out = tmp_path / "killed"
+    for _ in range(4):
         with started(out) as process:
-            enough, patience = n_files(out) + chance.integers(1, 3), chance.uniform(0, 0.1)
-            while process.poll() is None:
-                try:
-                    process.wait(patience if n_files(out) >= enough else 0.005)
-                except subprocess.TimeoutExpired:
-                    if n_files(out) >= enough:
-                        process.kill()
+            enough = n_files(out) + chance.integers(1, 3)
+            while process.is_alive() and n_files(out) < enough:
+                process.join(0.005)
+            process.join(chance.uniform(0, 0.1))
     with started(out) as process:
-        _, complaint = process.communicate(timeout=120)
-        assert process.returncode == 0, complaint
-    assert run(*SMALL, "--out", whole).exit_code == 0
-    one, other = (json.loads((folder / "roar.json").read_text())["explanations"] for folder in (out, whole))
-    assert one == other
+        process.join(120)
+        assert process.exitcode == 0, said.read_text()
+    tables = [json.loads((each / "roar.json").read_text()) for each in (out, undisturbed)]
+    assert tables[0]["explanations"] == tables[1]["explanations"]
 
 
 def test_kar_and_road(tmp_path):
@@ -111,7 +109,7 @@ def test_a_folder_of_images(tmp_path):
                 pixels = chance.integers(brightness - 30, brightness + 30, (36, 40, 3), np.uint8)
                 Image.fromarray(pixels).save(folder / f"{index}.png")
     options = ("--methods", "saliency", "--fractions", "0.5", "--trials", 1, "--epochs", 1)
-    result = run("--data", tmp_path / "data", *options, "--out", tmp_path / "run")
+    result = run(tmp_path / "data", *options, "--out", tmp_path / "run")
     assert result.exit_code == 0, result.stderr
     assert (tmp_path / "run" / "roar.png").is_file()
 
@@ -119,7 +117,7 @@ def test_a_folder_of_images(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--data", "nothing"), "unknown data set"),
+        (("nothing",), "unknown data set"),
         (("--device", ABSENT), "cannot be used here"),
         (("--device", "gpu"), "unknown device"),
         (("--fractions", "0.5,1"), "fraction"),
@@ -143,22 +141,22 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     assert "is not empty and holds no run (it has thesis.tex)" in " ".join(result.stderr.split())
     assert [each.name for each in tmp_path.iterdir()] == ["thesis.tex"]
     (tmp_path / "thesis.tex").rename(tmp_path / ".manifest.json.abcd1234.part")  # of a run killed at once
-    begin(tmp_path, {"format": 1})
+    begin(tmp_path, {"format": 1}, RoarRequest)
     assert (tmp_path / "manifest.json").is_file()
 
 
-def test_another_request_and_broken_files_are_refused(tmp_path):
-    assert run(*SMALL, "--out", tmp_path).exit_code == 0
-    assert "its n_trials differs" in " ".join(run(*SMALL, "--trials", 3, "--out", tmp_path).stderr.split())
-    units, ranks = tmp_path / "units", tmp_path / "ranks"
+def test_another_request_and_broken_files_are_refused(undisturbed, tmp_path):
+    out = shutil.copytree(undisturbed, tmp_path / "run")
+    assert "its n_trials differs" in " ".join(run(*SMALL, "--trials", 3, "--out", out).stderr.split())
+    units, ranks = out / "units", out / "ranks"
     for path in (units / "random 0.7.json", ranks / "gradient_x_input.train.npy"):
         content = path.read_bytes()
         path.write_bytes(b"{}")
         (units / "gradient_x_input 0.3.json").unlink(missing_ok=True)
-        result = run(*SMALL, "--out", tmp_path)
+        result = run(*SMALL, "--out", out)
         assert result.exit_code == 2
         assert path.name in " ".join(result.stderr.split())
         path.write_bytes(content)
-    (tmp_path / "plain.safetensors").write_bytes(b"broken")
+    (out / "plain.safetensors").write_bytes(b"broken")
     (units / "none 0.0.json").unlink()
-    assert "to train again" in " ".join(run(*SMALL, "--out", tmp_path).stderr.split())
+    assert "to train again" in " ".join(run(*SMALL, "--out", out).stderr.split())

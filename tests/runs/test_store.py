@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 import zarr
 from PIL import Image
 from pyarrow import parquet
+from small_runs import made, noise_images
 from typer.testing import CliRunner
 
 import distillgrad as dg
@@ -23,7 +25,7 @@ LAYOUT = Layout(n_entries=5, shard_size=2, shapes={"a": (3, 4, 4), "b(n=1)": (1,
 
 def entry(index, failed=False):
     if failed:
-        return Entry(index, f"{index}.png", stage="decode", reason="broken")
+        return Entry(index, f"{index}.png", failed_at="decode", reason="broken")
     return Entry(index, f"{index}.png", "cat", 3, 3, 3, 1.5, 0.25, "00")
 
 
@@ -113,16 +115,28 @@ def test_what_cannot_be_reached():
         folder_at("memory://nowhere").get("x")
 
 
+def six_images_explained(folder):
+    """Return the folder of a run, beside its images."""
+    images = noise_images(folder / "images", [f"{number}.png" for number in range(6)], (32, 32))
+    words = ("--methods", "dga(n_steps=3)", "--batch-size", "4", "--shard-size", "4", "--threads", "1")
+    return made("attribute", images, *words, out=folder / "run")
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    return six_images_explained(tmp_path_factory.mktemp("kept"))
+
+
 @pytest.fixture
-def run(tmp_path):
-    images = tmp_path / "images"
-    images.mkdir()
-    for number in range(6):
-        pixels = np.random.default_rng(number).integers(0, 255, (32, 32, 3), np.uint8)
-        Image.fromarray(pixels).save(images / f"{number}.png")
-    words = ("--method", "dga(n_steps=3)", "--batch-size", "4", "--shard-size", "4", "--threads", "1")
-    assert invoke("attribute", images, *words, "--out", tmp_path / "run").exit_code == 0
-    return tmp_path / "run"
+def run(kept, tmp_path):
+    """A copy, whose images are those of all."""
+    return shutil.copytree(kept, tmp_path / "run")
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A run with images of its own."""
+    return six_images_explained(tmp_path)
 
 
 def invoke(*arguments):
@@ -139,7 +153,8 @@ def test_torch_keeps_its_threads(run):
         torch.set_num_threads(before)
 
 
-def test_verify_finds_every_map_again_and_everything_that_was_changed(run, tmp_path):
+def test_verify_finds_every_map_again_and_everything_that_was_changed(own, tmp_path):
+    run = own
     result = invoke("verify", run, "--json")
     assert result.exit_code == 0, result.stderr
     found = json.loads(result.stdout)
@@ -182,7 +197,8 @@ def test_whatever_is_broken_in_a_run_is_a_fault(run, name, content, words):
     assert any(words in each for each in json.loads(result.stdout)["faults"])
 
 
-def test_other_data_than_the_runs_is_a_fault(run, tmp_path):
+def test_other_data_than_the_runs_is_a_fault(own, tmp_path):
+    run = own
     (tmp_path / "images" / "5.png").rename(tmp_path / "images" / "50.png")
     result = invoke("verify", run, "--json")
     (fault,) = json.loads(result.stdout)["faults"]

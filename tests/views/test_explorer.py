@@ -21,12 +21,15 @@ import pytest
 import torch
 from pages import chromium, fits_a_phone, serious_issues
 from PIL import Image
+from small_runs import made, noise_images
 from typer.testing import CliRunner
 
 import distillgrad as dg
 from distillgrad.cli import app
-from distillgrad.errors import DistillgradError, InputError
-from distillgrad.views.explorer.session import Models, asked, explained, picture_of
+from distillgrad.errors import DistillgradError, InputError, UnknownNameError
+from distillgrad.views.explorer.models import Models
+from distillgrad.views.explorer.session import checked_settings, explain_picture
+from distillgrad.views.explorer.uploads import picture_of
 
 pytest.importorskip("gradio", reason="gradio is not installed")
 pytestmark = [pytest.mark.filterwarnings("ignore")]  # gradio's and starlette's own, of each other
@@ -35,19 +38,10 @@ pytestmark = [pytest.mark.filterwarnings("ignore")]  # gradio's and starlette's 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("explored")
-    random = np.random.default_rng(0)
-    for index, name in enumerate(("cat", "dog", "frog")):
-        (folder / "images" / name).mkdir(parents=True)
-        Image.fromarray(random.integers(0, 255, (32, 32, 3), np.uint8)).save(
-            folder / "images" / name / f"{index}.png"
-        )
-    result = CliRunner().invoke(
-        app,
-        ["evaluate", "--data", str(folder / "images"), "--methods", "saliency,random", "--n-steps", "3",
-         "--out", str(folder / "run")],
-    )  # fmt: skip
-    assert result.exit_code == 0, result.stderr
-    return folder / "run"
+    names = [f"{name}/{index}.png" for index, name in enumerate(("cat", "dog", "frog"))]
+    noise_images(folder / "images", names, (32, 32))
+    words = ("--methods", "saliency,random", "--n-steps", 3)
+    return made("evaluate", folder / "images", *words, out=folder / "run")
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +49,14 @@ def server(run):
     """The server's address; nothing in this process may ask another machine for anything."""
     from distillgrad.views.explorer.server import launched
 
-    asked, connect, look_up = set(), socket.socket.connect, socket.getaddrinfo
+    hosts, connect, look_up = set(), socket.socket.connect, socket.getaddrinfo
 
     def noted_connect(self, address):
-        asked.add(address[0] if isinstance(address, tuple) else "this machine")
+        hosts.add(address[0] if isinstance(address, tuple) else "this machine")
         return connect(self, address)
 
     def noted_look_up(host, *arguments, **options):
-        asked.add(host)
+        hosts.add(host)
         return look_up(host, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patched:
@@ -70,8 +64,8 @@ def server(run):
         patched.setattr(socket, "getaddrinfo", noted_look_up)
         with launched(run, (), "127.0.0.1", 0) as (url, _page):
             yield url.rstrip("/")
-    assert "127.0.0.1" in asked
-    assert asked <= {"127.0.0.1", "localhost", "::1", "this machine", None}
+    assert "127.0.0.1" in hosts
+    assert hosts <= {"127.0.0.1", "localhost", "::1", "this machine", None}
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +99,7 @@ def test_upload_explain_slide_compare_and_download(page, photograph, tmp_path):
     upload(page, photograph)
     page.locator("#maps .card").nth(2).wait_for()
     assert page.locator("#maps figcaption").all_inner_texts()[1:] == ["uniform_fullgrad", "gradient_x_input"]
-    assert page.locator("#prediction .asked").inner_text().startswith("cat")
+    assert page.locator("#prediction .explained").inner_text().startswith("cat")
     page.locator("#maps input[data-slides=overlay]").fill("30")
     assert page.locator("#maps .slides output").inner_text() == "30 %"
     page.get_by_label("the map alone").check()
@@ -165,33 +159,28 @@ def test_the_page_of_a_run_is_accessible(page, run):
     assert serious_issues(page) == []
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("notes.png", b"no image at all", "not an image"),
-        ("cut.jpg", None, "broken or truncated"),
-        ("bomb.png", "bomb", "pixels; at most 50,000,000"),
-        ("<img src=x onerror=alert(1)>.png", b"{{7*7}} ${1}", "not an image"),
-    ],
-)
-def test_what_cannot_be_explained_is_said_on_the_page(page, tmp_path, name, content, words):
-    if content is None:
-        file = io.BytesIO()
-        Image.effect_noise((300, 300), 90).save(file, "JPEG")
-        content = file.getvalue()[:9000]
-    if content == "bomb":
-        file = io.BytesIO()
-        Image.new("1", (8000, 7000)).save(file, "PNG")
-        content = file.getvalue()
-    path = tmp_path / name
-    path.write_bytes(content)
-    upload(page, path)
+def contents_that_are_no_pictures():
+    """Yield names, contents and what is said of them."""
+    cut, bomb = io.BytesIO(), io.BytesIO()
+    Image.effect_noise((300, 300), 90).save(cut, "JPEG")
+    Image.new("1", (8000, 7000)).save(bomb, "PNG")
+    yield "notes.png", b"no image at all", "not an image"
+    yield "cut.jpg", cut.getvalue()[:9000], "broken or truncated"
+    yield "bomb.png", bomb.getvalue(), "pixels; at most 50,000,000"
+    yield "<img src=x onerror=alert(1)>.png", b"{{7*7}} ${1}", "not an image"
+
+
+def test_what_cannot_be_explained_is_said_on_the_page(page, tmp_path):
     alert = page.locator("#maps [role=alert]")
-    alert.wait_for()
-    assert words in alert.inner_text()
-    assert tempfile.gettempdir() not in alert.inner_text()
-    page.locator("#example").click()
-    page.locator("#maps .card").first.wait_for()
+    for name, content, words in contents_that_are_no_pictures():
+        (tmp_path / name).write_bytes(content)
+        upload(page, tmp_path / name)
+        alert.wait_for()
+        assert words in alert.inner_text()
+        assert tempfile.gettempdir() not in alert.inner_text()
+        page.locator("#example").click()
+        page.locator("#maps .card").first.wait_for()
+        alert.wait_for(state="detached")
 
 
 def test_too_large_a_file_is_refused(page, tmp_path, server):
@@ -311,8 +300,8 @@ def test_two_classes_are_compared_map_by_map(page, photograph):
         wanted = (lambda logits: logits[:, 3] - logits[:, 5]) if target is None else target
         expected = dg.DGA(loaded.model).attribute(inputs, wanted)
         np.testing.assert_array_equal(np.load(download.value.path()), expected[0].numpy())
-        found = space["maps"]["dga"] if target is None else space["alone"][target, "dga"]
-        np.testing.assert_array_equal(found.numpy(), expected.numpy())
+        values = space["maps"]["dga"] if target is None else space["alone"][target, "dga"]
+        np.testing.assert_array_equal(values.numpy(), expected.numpy())
 
 
 @pytest.fixture
@@ -355,8 +344,8 @@ def test_what_a_visitor_was_shown_is_not_computed_again():
 
     def ask(methods, before, versus=None, n_steps=3):
         calls.clear()
-        request = asked(methods, n_steps, 0.9, 0)
-        return explained(models, picture, *given, versus, request, lambda: calls.append(1), before)
+        settings = checked_settings(methods, n_steps, 0.9, 0)
+        return explain_picture(models, picture, *given, versus, settings, lambda: calls.append(1), before)
 
     first = ask(["dga", "saliency"], None)
     assert len(calls) == 4 + 1
@@ -379,24 +368,26 @@ def test_a_visitors_session_remembers_only_so_much(monkeypatch):
     from distillgrad.views.explorer import session
 
     map_bytes = 3 * 32 * 32 * 4
-    monkeypatch.setattr(session, "KEPT_BYTES", 2 * map_bytes)
-    models, shown = Models(), None
+    monkeypatch.setattr(session, "REMEMBERED_BYTES", 2 * map_bytes)
+    models, last = Models(), None
+    settings = checked_settings(["saliency", "gradient_x_input"], 3, 0.9, 0)
     for target in ("cat", "dog", "frog", "ship"):
-        request = asked(["saliency", "gradient_x_input"], 3, 0.9, 0)
-        shown = explained(models, picture_of(None), "cifar10-cnn", target, None, request, lambda: None, shown)
-    kept = [(key[2], key[3]) for key in shown.kept]
-    assert kept == [("saliency", 6), ("gradient_x_input", 6), ("saliency", 8), ("gradient_x_input", 8)]
+        given = (models, picture_of(None), "cifar10-cnn", target, None)
+        last = explain_picture(*given, settings, lambda: None, last)
+    remembered = [(key[2], key[3]) for key in last.remembered]
+    assert remembered == [("saliency", 6), ("gradient_x_input", 6), ("saliency", 8), ("gradient_x_input", 8)]
 
 
 def test_a_picture_is_kept_as_it_came(photograph):
-    found = picture_of(str(photograph))
-    assert found.content == photograph.read_bytes()
-    assert found.image.tobytes() == dg.read_image(photograph).tobytes()
+    picture = picture_of(str(photograph))
+    assert picture.content == photograph.read_bytes()
+    assert picture.image.tobytes() == dg.read_image(photograph).tobytes()
 
 
 def test_a_model_is_shown_by_its_own_name():
-    request = asked(["saliency"], 3, 0.9, 0)
-    made = explained(Models(), picture_of(None), " cifar10-cnn\n", None, None, request, lambda: None)
+    settings = checked_settings(["saliency"], 3, 0.9, 0)
+    given = (Models(), picture_of(None), " cifar10-cnn\n", None, None)
+    made = explain_picture(*given, settings, lambda: None)
     assert made.model == "cifar10-cnn"
 
 
@@ -451,19 +442,18 @@ def test_twenty_at_once_each_get_their_own_picture(server, tmp_path, monkeypatch
         image = client.handle_file(path)
         return local.client.predict(image, "cifar10-cnn", None, ["uniform_fullgrad"], api_name="/explain")
 
-    def all_of_them():
-        with ThreadPoolExecutor(20) as pool:
-            for found, right in zip(pool.map(ask, paths), expected, strict=True):
-                np.testing.assert_allclose(np.array(found[0]["uniform_fullgrad"]), right, atol=1e-6)
+    def all_of_them(pool):
+        for values, right in zip(pool.map(ask, paths), expected, strict=True):
+            np.testing.assert_allclose(np.array(values[0]["uniform_fullgrad"]), right, atol=1e-6)
         gc.collect()
 
-    all_of_them()
-    before = _resident()
-    for _ in range(3):
-        all_of_them()
-    assert (
-        _resident() - before < 80 * 2**20
-    )  # as files alone the sixty images have 90, as pixels as much again
+    with ThreadPoolExecutor(20) as pool:
+        all_of_them(pool)
+        before = _resident()
+        for _ in range(3):
+            all_of_them(pool)
+        # As files alone the sixty images have 90, as pixels as much again.
+        assert _resident() - before < 80 * 2**20
 
 
 def ask_as_a_program(server, image, methods):
@@ -487,8 +477,16 @@ def test_a_program_cannot_name_a_file_of_the_server_or_an_address(server, photog
 
 
 def test_repeated_methods_cost_nothing():
-    assert asked(["saliency"] * 1000, 3, 0.9, 0).methods == ("saliency",)
-    assert asked(["saliency"] * 1000, 3, 0.9, 0).n_passes == asked(["saliency"], 3, 0.9, 0).n_passes
+    repeated, once = (checked_settings(["saliency"] * times, 3, 0.9, 0) for times in (1000, 1))
+    assert repeated == once
+    assert list(repeated.methods) == ["saliency"]
+
+
+def test_a_method_that_a_visitor_names_is_never_imported(tmp_path, monkeypatch):
+    (tmp_path / "trap.py").write_text("raise SystemExit('code was run')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UnknownNameError):
+        checked_settings(["trap:Method"], 3, 0.9, 0)
 
 
 def _resident():

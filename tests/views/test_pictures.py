@@ -31,8 +31,8 @@ def test_a_zero_map_is_drawn_as_zero_not_as_nan_or_noise():
     assert (picture == picture[0, 0]).all()
     photograph = torch.full((6, 6, 3), 0.5)
     assert np.isfinite(overlay(photograph, ZERO, scale)).all()
-    shown = relevant_pixels(photograph, ZERO)
-    assert (shown == shown[0, 0]).all()  # no pixel is more relevant than another
+    faded = relevant_pixels(photograph, ZERO)
+    assert (faded == faded[0, 0]).all()  # no pixel is more relevant than another
 
 
 def test_zero_is_white_on_a_signed_scale_and_signs_are_opposite():
@@ -72,9 +72,9 @@ def test_side_by_side_a_colour_is_the_same_share_of_each_maps_strongest():
 
 def test_relevant_pixels_keep_the_image_and_fade_the_rest():
     photograph, values = torch.rand(10, 10, 3), torch.arange(100.0).reshape(10, 10).double()
-    shown = relevant_pixels(photograph, values, 0.1)
-    np.testing.assert_allclose(shown[9], photograph[9].numpy())
-    assert not np.isclose(shown[:9], photograph[:9].numpy()).all(2).any()
+    faded = relevant_pixels(photograph, values, 0.1)
+    np.testing.assert_allclose(faded[9], photograph[9].numpy())
+    assert not np.isclose(faded[:9], photograph[:9].numpy()).all(2).any()
 
 
 @pytest.fixture
@@ -88,15 +88,14 @@ def test_an_explanation_shows_what_was_computed(loaded, photograph):
     made = explain(
         loaded,
         dg.read_image(photograph),
-        ["dga", "saliency"],
+        {"two steps": ("dga", {"n_steps": 2}), "saliency": ("saliency", {})},
         target=3,
-        parameters={"dga": {"n_steps": 2}},
         on_pass=lambda: passes.append(1),
     )
     assert len(passes) == 3 + 1
     inputs = loaded.preprocess(dg.read_image(photograph))[None]
     expected = dg.DGA(loaded.model, n_steps=2).attribute(inputs, 3)[0]
-    torch.testing.assert_close(made.attributions["dga"], expected)
+    torch.testing.assert_close(made.attributions["two steps"], expected)
     assert made.target_name == "cat"
     assert sum(made.prediction.probabilities) <= 1
     figure = explanation_figure(made)

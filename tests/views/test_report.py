@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 from pages import chromium, fits_a_phone, invalid, serious_issues
-from PIL import Image
+from small_runs import made, noise_images
 from typer.testing import CliRunner
 
 import distillgrad as dg
@@ -22,17 +22,10 @@ def run(*arguments):
 def evaluation(tmp_path_factory):
     """Of a hundred small images in two class folders, so that the model is sometimes wrong."""
     folder = tmp_path_factory.mktemp("evaluated")
-    random = np.random.default_rng(0)
-    for index in range(100):
-        place = folder / "images" / ("cat" if index % 2 else "frog")
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(random.integers(0, 255, (32, 32, 3), np.uint8)).save(place / f"{index}.png")
-    result = run(
-        "evaluate", "--data", folder / "images", "--methods", "dga(n_steps=2),saliency,random",
-        "--n-steps", 3, "--batch-size", 50, "--out", folder / "run",
-    )  # fmt: skip
-    assert result.exit_code == 0, result.stderr
-    return folder / "run"
+    names = [f"{'cat' if index % 2 else 'frog'}/{index}.png" for index in range(100)]
+    noise_images(folder / "images", names, (32, 32))
+    words = ("--methods", "dga(n_steps=2),saliency,random", "--n-steps", 3, "--batch-size", 50)
+    return made("evaluate", folder / "images", *words, out=folder / "run")
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +41,15 @@ def image_page(tmp_path_factory):
     from distillgrad.sources.images import sample_photograph
 
     out = tmp_path_factory.mktemp("page") / "image.html"
-    result = run("report", sample_photograph(), "-o", out, "--steps", 4, "--methods", "dga,saliency")
+    result = run("report", sample_photograph(), "-o", out, "--methods", "dga(n_steps=4),saliency")
     assert result.exit_code == 0, result.stderr
     return out
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as started:
+        yield started
 
 
 def test_a_hundred_images_fit_into_five_megabytes_with_every_map(run_page):
@@ -85,75 +84,70 @@ def test_a_report_is_valid(page, request):
 
 @pytest.mark.parametrize("page", ["run_page", "image_page"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_report_is_accessible(page, scheme, request):
-    with chromium() as browser:
-        opened = browser.new_context(color_scheme=scheme).new_page()
-        opened.goto(request.getfixturevalue(page).as_uri())
-        assert serious_issues(opened) == []
+def test_a_report_is_accessible(page, scheme, request, browser):
+    opened = browser.new_context(color_scheme=scheme).new_page()
+    opened.goto(request.getfixturevalue(page).as_uri())
+    assert serious_issues(opened) == []
 
 
 @pytest.mark.parametrize("page", ["run_page", "image_page"])
-def test_a_report_opens_without_network(page, request):
+def test_a_report_opens_without_network(page, request, browser):
     path = request.getfixturevalue(page)
-    with chromium() as browser:
-        for scheme in ("light", "dark"):
-            opened = browser.new_context(offline=True, color_scheme=scheme).new_page()
-            said = []
-            opened.on("console", lambda message: said.append(message.text))  # noqa: B023
-            opened.on("pageerror", lambda error: said.append(str(error)))  # noqa: B023
-            opened.goto(path.as_uri())
-            assert opened.evaluate("[...document.images].every(each => each.naturalWidth > 0)")
-            assert said == []
+    for scheme in ("light", "dark"):
+        opened = browser.new_context(offline=True, color_scheme=scheme).new_page()
+        said = []
+        opened.on("console", lambda message: said.append(message.text))  # noqa: B023
+        opened.on("pageerror", lambda error: said.append(str(error)))  # noqa: B023
+        opened.goto(path.as_uri())
+        assert opened.evaluate("[...document.images].every(each => each.naturalWidth > 0)")
+        assert said == []
 
 
 PAPER = {"width": 688, "height": 1017}  # A4 within the page's margins, in CSS pixels
 
 
 @pytest.mark.parametrize("page", ["run_page", "image_page"])
-def test_a_report_fits_phone_and_paper_on_which_nothing_is_dark_or_to_be_pressed(page, request):
-    with chromium() as browser:
-        opened = browser.new_context(color_scheme="dark", viewport=PAPER).new_page()
-        opened.goto(request.getfixturevalue(page).as_uri())
-        assert fits_a_phone(opened)
-        opened.set_viewport_size(PAPER)
-        opened.emulate_media(media="print")
-        style = "each => [getComputedStyle(each).backgroundColor, getComputedStyle(each).color]"
-        ground = opened.locator("html").evaluate(style)[0]
-        assert (ground, opened.locator("h1").evaluate(style)[1]) == ("rgb(255, 255, 255)", "rgb(0, 0, 0)")
-        cut = "each => each.filter(one => one.scrollWidth > one.clientWidth).map(one => one.outerHTML)"
-        assert opened.locator("html, .wide, pre, .frames, figcaption").evaluate_all(cut) == []
-        assert opened.locator("input:visible, select:visible, .copy:visible, output:visible").count() == 0
-        assert opened.locator(".frame:visible").count() == opened.locator(".frame.printed").count()
+def test_a_report_fits_phone_and_paper_on_which_nothing_is_dark_or_to_be_pressed(page, request, browser):
+    opened = browser.new_context(color_scheme="dark", viewport=PAPER).new_page()
+    opened.goto(request.getfixturevalue(page).as_uri())
+    assert fits_a_phone(opened)
+    opened.set_viewport_size(PAPER)
+    opened.emulate_media(media="print")
+    style = "each => [getComputedStyle(each).backgroundColor, getComputedStyle(each).color]"
+    ground = opened.locator("html").evaluate(style)[0]
+    assert (ground, opened.locator("h1").evaluate(style)[1]) == ("rgb(255, 255, 255)", "rgb(0, 0, 0)")
+    cut = "each => each.filter(one => one.scrollWidth > one.clientWidth).map(one => one.outerHTML)"
+    assert opened.locator("html, .wide, pre, .frames, figcaption").evaluate_all(cut) == []
+    assert opened.locator("input:visible, select:visible, .copy:visible, output:visible").count() == 0
+    assert opened.locator(".frame:visible").count() == opened.locator(".frame.printed").count()
 
 
-def test_the_report_moves(run_page, image_page):
-    with chromium() as browser:
-        page = browser.new_page()
-        page.goto(image_page.as_uri())
-        page.locator("input[data-slides=sequence]").fill("3")
-        assert page.locator(".frame.on").count() == 1
-        assert page.locator(".frame.on figcaption").inner_text().startswith("n = 3")
-        page.locator("input[data-slides=overlay]").fill("20")
-        assert page.locator(".over").first.evaluate("each => getComputedStyle(each).opacity") != "0.85"
-        page.goto(run_page.as_uri())
-        page.get_by_role("button", name="morf").click()
-        column = page.locator("tbody td:nth-child(3)").evaluate_all(
-            "all => all.map(each => Number(each.dataset.value))"
-        )
-        assert column == sorted(column, reverse=True)
-        page.locator("select").select_option("wrong:down")
-        tags = page.locator(".sample .tag").all_inner_texts()
-        assert [each.split(":")[0] for each in tags] == sorted(
-            (each.split(":")[0] for each in tags), reverse=True
-        )
+def test_the_report_moves(run_page, image_page, browser):
+    page = browser.new_page()
+    page.goto(image_page.as_uri())
+    page.locator("input[data-slides=sequence]").fill("3")
+    assert page.locator(".frame.on").count() == 1
+    assert page.locator(".frame.on figcaption").inner_text().startswith("n = 3")
+    page.locator("input[data-slides=overlay]").fill("20")
+    assert page.locator(".over").first.evaluate("each => getComputedStyle(each).opacity") != "0.85"
+    page.goto(run_page.as_uri())
+    page.get_by_role("button", name="morf").click()
+    column = page.locator("tbody td:nth-child(3)").evaluate_all(
+        "all => all.map(each => Number(each.dataset.value))"
+    )
+    assert column == sorted(column, reverse=True)
+    page.locator("select").select_option("wrong:down")
+    tags = page.locator(".sample .tag").all_inner_texts()
+    assert [each.split(":")[0] for each in tags] == sorted(
+        (each.split(":")[0] for each in tags), reverse=True
+    )
 
 
-def test_without_scripts_every_anchor_is_there(image_page):
-    with chromium() as browser:
-        page = browser.new_context(java_script_enabled=False).new_page()
-        page.goto(image_page.as_uri())
-        assert page.locator(".frame:visible").count() == 5
-        assert not page.locator(".scripted:visible").count()
+def test_without_scripts_every_anchor_is_there(image_page, browser):
+    page = browser.new_context(java_script_enabled=False).new_page()
+    page.goto(image_page.as_uri())
+    assert page.locator(".frame:visible").count() == 5
+    assert not page.locator(".scripted:visible").count()
 
 
 def test_the_shown_python_and_command_give_the_librarys_arrays(photograph, tmp_path, monkeypatch):
@@ -166,22 +160,20 @@ def test_the_shown_python_and_command_give_the_librarys_arrays(photograph, tmp_p
     name = "a cat's [picture] $(x).png"
     (tmp_path / name).write_bytes(photograph.read_bytes())
     loaded = dg.load_model("cifar10-cnn")
-    parameters = {"dga": {"n_steps": 3, "epc_quantile": 0.8, "negative_scale": 0.5}}
-    made = explain(
-        loaded, dg.read_image(name), ("dga", "smoothgrad"), target=3, versus=5, parameters=parameters
-    )
+    parameters = {"n_steps": 3, "epc_quantile": 0.8, "negative_scale": 0.5}
+    methods = {"dga": ("dga", parameters), "smoothgrad": ("smoothgrad", {})}
+    made = explain(loaded, dg.read_image(name), methods, target=3, versus=5)
     space = {}
     exec(python_for(made, name, "cifar10-cnn"), space)  # noqa: S102
     result = run(*shlex.split(command_for(made, name, "cifar10-cnn"))[1:], "--json")
     assert result.exit_code == 0, result.stderr
     files = json.loads(result.stdout)[0]["files"]["attributions"]
-    for method, expected in made.attributions.items():
-        np.testing.assert_array_equal(space["maps"][method][0].numpy(), expected.numpy())
-        np.testing.assert_array_equal(np.load(files[method]), expected.numpy())
+    assert list(files) == ["dga(n_steps=3,epc_quantile=0.8,negative_scale=0.5)", "smoothgrad"]
+    for (label, expected), path in zip(made.attributions.items(), files.values(), strict=True):
+        np.testing.assert_array_equal(space["maps"][label][0].numpy(), expected.numpy())
+        np.testing.assert_array_equal(np.load(path), expected.numpy())
     logits = loaded.model(space["inputs"])
-    own = dg.DGA(loaded.model, **parameters["dga"]).attribute(
-        space["inputs"], lambda each: each[:, 3] - each[:, 5]
-    )
+    own = dg.DGA(loaded.model, **parameters).attribute(space["inputs"], lambda each: each[:, 3] - each[:, 5])
     assert logits.shape == (1, 10)
     np.testing.assert_array_equal(own[0].numpy(), made.attributions["dga"].numpy())
 
@@ -203,7 +195,7 @@ def between_two():
     from distillgrad.sources.images import sample_photograph
 
     image = dg.read_image(sample_photograph())
-    return explain(dg.load_model("cifar10-cnn"), image, ("saliency",), target=3, versus=5)
+    return explain(dg.load_model("cifar10-cnn"), image, {"saliency": ("saliency", {})}, target=3, versus=5)
 
 
 def test_names_do_not_become_options_or_lines_of_code(between_two):
@@ -216,7 +208,7 @@ def test_names_do_not_become_options_or_lines_of_code(between_two):
 
 
 def test_explain_records_and_measures_what_decides_between_two_classes(photograph, tmp_path):
-    arguments = ("explain", photograph, "--method", "saliency", "--target", 3, "--out", tmp_path, "--json")
+    arguments = ("explain", photograph, "--methods", "saliency", "--target", 3, "--out", tmp_path, "--json")
     result = run(*arguments, "--versus", "dog", "--stability")
     assert result.exit_code == 0, result.stderr
     (record,) = json.loads(result.stdout)
@@ -228,18 +220,18 @@ def test_explain_records_and_measures_what_decides_between_two_classes(photograp
         loaded.preprocess(dg.read_image(photograph))[None],
         lambda logits: logits[:, 3] - logits[:, 5],
     )
-    found = record["stability"]["saliency"]["spearman"]
-    assert list(found.values()) == pytest.approx(expected.spearman[0].tolist(), abs=1e-6)
+    measured = record["stability"]["saliency"]["spearman"]
+    assert list(measured.values()) == pytest.approx(expected.spearman[0].tolist(), abs=1e-6)
     assert json.loads(run(*arguments).stdout)[0]["versus"] is None
 
 
 def test_a_class_is_not_explained_against_itself(photograph, tmp_path):
     result = run("explain", photograph, "--target", "cat", "--versus", "cat", "--out", tmp_path / "out")
-    assert (result.exit_code, "cat cannot be explained against itself" in result.stderr) == (2, True)
+    assert (result.exit_code, "cat is the explained class itself" in result.stderr) == (2, True)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_curves_values_are_read_where_they_lie():
+def test_a_curves_values_are_read_where_they_lie(browser):
     from distillgrad.views.html.page import document
     from distillgrad.views.html.vector_curves import chart
 
@@ -247,14 +239,13 @@ def test_a_curves_values_are_read_where_they_lie():
     across = [float(each) for each in re.search('data-across="([^"]*)"', drawn)[1].split()]
     points = re.search('polyline points="([^"]*)"', drawn)[1].split()
     assert [float(each.split(",")[0]) for each in points] == [across[0], *across[2:]]
-    with chromium() as browser:
-        page = browser.new_page()
-        page.set_content(document("broken", drawn))
-        page.locator("svg").focus()
-        for expected in ("1: dga: nan", "2: dga: 0.25", "3: dga: 0.125", "3: dga: 0.125"):
-            page.keyboard.press("ArrowRight")
-            assert page.locator("output").inner_text() == f"n {expected}"
-        assert float(page.locator(".at").get_attribute("x1")) == across[3]
+    page = browser.new_page()
+    page.set_content(document("broken", drawn))
+    page.locator("svg").focus()
+    for expected in ("1: dga: nan", "2: dga: 0.25", "3: dga: 0.125", "3: dga: 0.125"):
+        page.keyboard.press("ArrowRight")
+        assert page.locator("output").inner_text() == f"n {expected}"
+    assert float(page.locator(".at").get_attribute("x1")) == across[3]
 
 
 def test_a_chart_of_a_single_place_has_one_tick():
@@ -273,8 +264,8 @@ def test_what_is_no_utf_8_is_shown_as_a_question_mark():
 def test_classes_that_the_model_lacks_are_numbered():
     from distillgrad.views.opened_runs.run_images import Explainable
 
-    found = Explainable(None, dg.load_model("cifar10-cnn"))
-    assert [found.class_name(each) for each in (3, 10, -1, None)] == [
+    explainable = Explainable(None, dg.load_model("cifar10-cnn"))
+    assert [explainable.class_name(each) for each in (3, 10, -1, None)] == [
         "cat",
         "class 10",
         "class -1",

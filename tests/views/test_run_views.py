@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from pages import chromium, fits_a_phone, invalid, serious_issues
-from PIL import Image
+from small_runs import made, noise_images
 from typer.testing import CliRunner
 
 import distillgrad as dg
 from distillgrad.cli import app
-from distillgrad.views.opened_runs.run_images import COMPARED, disagreement_of, disagreements, in_order
+from distillgrad.explanations.disagreement import disagreement
+from distillgrad.views.opened_runs.run_images import COMPARED, disagreements, in_order
 from distillgrad.views.opened_runs.run_view import run_view
 
 pytest.importorskip("zarr", reason="zarr is not installed")
@@ -30,15 +31,10 @@ def command(*arguments):
 def attributions(tmp_path_factory):
     """Of six images in two class folders and a broken one."""
     folder = tmp_path_factory.mktemp("attributed")
-    random = np.random.default_rng(0)
-    for index in range(6):
-        place = folder / "images" / ("cat" if index % 2 else "frog")
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(random.integers(0, 255, (40, 32, 3), np.uint8)).save(place / f"{index}.png")
+    names = [f"{'cat' if index % 2 else 'frog'}/{index}.png" for index in range(6)]
+    noise_images(folder / "images", names, (32, 40))
     (folder / "images" / "cat" / "broken.png").write_bytes(b"no image")
-    result = command("attribute", folder / "images", "--method", METHODS, "--out", folder / "run")
-    assert result.exit_code == 0, result.stderr
-    return folder / "run"
+    return made("attribute", folder / "images", "--methods", METHODS, out=folder / "run")
 
 
 @pytest.fixture
@@ -75,10 +71,10 @@ def test_the_maps_are_the_runs_own(attributions):
         for label, values in view.maps(sample).items():
             np.testing.assert_array_equal(values.numpy(), opened.attribution(label, sample.id))
         image = view.explainable.image(sample)
-        shown = view.explainable.seen(image)
+        picture = view.explainable.seen(image)
         expected = dg.load_model("cifar10-cnn")
         inputs = expected.preprocess(image)
-        np.testing.assert_allclose(shown.permute(2, 0, 1), expected.displayable(inputs), atol=1e-6)
+        np.testing.assert_allclose(picture.permute(2, 0, 1), expected.displayable(inputs), atol=1e-6)
 
 
 def test_the_report_is_valid_and_accessible_and_its_images_grow(page):
@@ -98,15 +94,15 @@ def test_the_report_is_valid_and_accessible_and_its_images_grow(page):
 def test_disagreement_is_one_less_the_mean_rank_correlation_of_pixels():
     first = torch.arange(9.0).reshape(1, 3, 3)
     maps = {"a": first, "b": 5 * first + 1, "c": -first}
-    assert disagreement_of({name: maps[name] for name in "ab"}) == pytest.approx(0)
-    assert disagreement_of({name: maps[name] for name in "ac"}) == pytest.approx(2)
-    assert disagreement_of(maps) == pytest.approx(1 - (1 - 1 - 1) / 3)
+    assert disagreement({name: maps[name] for name in "ab"}) == pytest.approx(0)
+    assert disagreement({name: maps[name] for name in "ac"}) == pytest.approx(2)
+    assert disagreement(maps) == pytest.approx(1 - (1 - 1 - 1) / 3)
     # Channels are summed: here they cancel but for the order of the first map.
     spread = torch.cat([first * 3, -first, -first])
-    assert disagreement_of({"a": first, "d": spread}) == pytest.approx(0)
-    assert math.isnan(disagreement_of({"a": first}))
-    assert math.isnan(disagreement_of({"a": first, "e": torch.zeros(1, 3, 3)}))
-    assert math.isnan(disagreement_of({"a": first, "f": torch.zeros(1, 2, 2)}))
+    assert disagreement({"a": first, "d": spread}) == pytest.approx(0)
+    assert math.isnan(disagreement({"a": first}))
+    assert math.isnan(disagreement({"a": first, "e": torch.zeros(1, 3, 3)}))
+    assert math.isnan(disagreement({"a": first, "f": torch.zeros(1, 2, 2)}))
 
 
 def test_images_are_ordered_by_the_disagreement_of_their_maps(attributions):
@@ -119,9 +115,9 @@ def test_images_are_ordered_by_the_disagreement_of_their_maps(attributions):
         ]
         correlations = scipy.spearmanr(np.stack(maps, 1)).statistic
         expected[sample.position] = 1 - correlations[np.triu_indices(3, 1)].mean()
-    found = disagreements(view)
-    assert found == pytest.approx(expected, abs=1e-9)
-    order = [each.position for each in in_order(view, "disagreement", found)]
+    values = disagreements(view)
+    assert values == pytest.approx(expected, abs=1e-9)
+    order = [each.position for each in in_order(view, "disagreement", values)]
     assert order == sorted(expected, key=expected.get, reverse=True)
     wrong = [each.wrong for each in in_order(view, "wrong", {})]
     assert wrong == sorted(wrong, reverse=True)
@@ -133,9 +129,9 @@ def test_only_so_many_images_are_compared_and_the_others_follow(attributions):
     read = []
     many = tuple(dataclasses.replace(view.samples[0], position=each) for each in range(COMPARED + 5))
     view = dataclasses.replace(view, samples=many, maps=lambda sample: read.append(sample.position) or {})
-    found = disagreements(view, {0: 0.5})
+    values = disagreements(view, {0: 0.5})
     assert read == list(range(1, COMPARED))
-    assert [each.position for each in in_order(view, "disagreement", found)] == list(range(COMPARED + 5))
+    assert [each.position for each in in_order(view, "disagreement", values)] == list(range(COMPARED + 5))
 
 
 def test_without_its_images_or_model_a_run_shows_its_maps(copy, attributions, tmp_path):
@@ -173,7 +169,7 @@ def test_the_explorer_shows_a_run_in_order_and_each_image_large(attributions):
     from distillgrad.views.explorer.server import launched
 
     view = run_view(attributions)
-    found = disagreements(view)
+    values = disagreements(view)
     with launched(attributions, (), "127.0.0.1", 0) as (url, _), chromium() as browser:
         page = browser.new_page()
         page.set_default_timeout(90_000)
@@ -182,10 +178,10 @@ def test_the_explorer_shows_a_run_in_order_and_each_image_large(attributions):
         assert "cat/broken.png" in page.locator("#made").inner_text()
         page.locator("#show-images").click()
         page.locator("#gallery .sample").nth(5).wait_for()
-        shown = page.locator("#gallery .sample").evaluate_all(
+        positions = page.locator("#gallery .sample").evaluate_all(
             "all => all.map(each => Number(each.dataset.position))"
         )
-        assert shown == [each.position for each in in_order(view, "disagreement", found)]
+        assert positions == [each.position for each in in_order(view, "disagreement", values)]
         page.locator("#order input").click()
         page.get_by_role("option", name="where the model is wrong first").click()
         page.locator(

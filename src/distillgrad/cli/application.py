@@ -1,24 +1,27 @@
-"""The application that every command joins: how errors end, options that many share, loading a model."""
+"""The application that every command joins: how errors end, what is refused, loading a model."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
 from distillgrad._version import __version__
+from distillgrad.cli.terminal import complain, say, status
 from distillgrad.errors import DistillgradError, ParameterError, UnknownNameError
-from distillgrad.views.terminal import complain, say, status
+from distillgrad.sources.layouts import DATA_HELP
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from distillgrad.metrics.removal import Baseline
     from distillgrad.sources.classifier import LoadedModel
 
 
@@ -35,36 +38,82 @@ app = typer.Typer(
     help="Explain what an image classifier looked at, and know whether to believe the explanation.",
 )
 
-P = ParamSpec("P")
+UNIVERSAL = ("seed", "device", "as_json", "debug")
+"""Options that every command which has them accepts, whatever else is asked for."""
+
+Function = TypeVar("Function", bound=Callable[..., None])
 
 
-def command(**settings: Any) -> Callable[[Callable[P, None]], Callable[P, None]]:
-    """Registers a command whose errors become one line: exit 2 for a wrong request, 1 for failed work."""
+@dataclass(frozen=True)
+class Condition:
+    """The requests in which an option has an effect; in any other it is refused.
 
-    def register(function: Callable[P, None]) -> Callable[P, None]:
-        @wraps(function)
-        def run(*args: P.args, **kwargs: P.kwargs) -> None:
-            try:
-                _import_torch()
-                function(*args, **kwargs)
-            except (typer.Exit, typer.Abort, BrokenPipeError):  # whoever reads us may stop: no error of ours
+    Attributes:
+        holds: Takes the request, the values of all parameters by name.
+        reason: Why the option does nothing otherwise; may name values: ``{model}``.
+        mend: What to change, beside leaving it out.
+    """
+
+    holds: Callable[[Mapping[str, Any]], bool]
+    reason: str
+    mend: str = ""
+
+
+class Command(TyperCommand):
+    """A command whose errors become one line: exit 2 for a wrong request, 1 for failed work.
+
+    Attributes:
+        conditions: By parameter, the requests in which it has an effect; the others always have.
+    """
+
+    conditions: ClassVar[Mapping[str, Condition]] = {}
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, unless it was given an option that would do nothing."""
+        try:
+            _import_torch()
+            self._refuse_options_without_effect(ctx)
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort, BrokenPipeError):  # whoever reads us may stop: no error of ours
+            raise
+        except Exception as error:
+            if ctx.params.get("debug"):
                 raise
-            except Exception as error:
-                if kwargs.get("debug"):
-                    raise
-                request = isinstance(error, DistillgradError)
-                words = str(error) if request else f"{type(error).__name__}: {error}; --debug shows where"
-                complain(words)
-                raise typer.Exit(2 if request else 1) from error
+            request = isinstance(error, DistillgradError)
+            words = str(error) if request else f"{type(error).__name__}: {error}; --debug shows where"
+            complain(words)
+            raise typer.Exit(2 if request else 1) from error
 
-        app.command(**settings)(run)
-        return run
+    def _refuse_options_without_effect(self, ctx: Any) -> None:
+        for parameter in self.params:
+            condition = self.conditions.get(str(parameter.name))
+            source = ctx.get_parameter_source(parameter.name)
+            if condition is None or source is None or source.name != "COMMANDLINE":
+                continue
+            if not condition.holds(ctx.params):
+                switched_off = ctx.params[parameter.name] is False and parameter.secondary_opts
+                option = (parameter.secondary_opts if switched_off else parameter.opts)[0]
+                mend = f"{condition.mend}, or leave it out" if condition.mend else "leave it out"
+                raise ParameterError(
+                    f"{option} does nothing here: {condition.reason.format(**ctx.params)}; {mend}"
+                )
 
-    return register
+
+def command(
+    conditions: Mapping[str, Condition] | None = None, **settings: Any
+) -> Callable[[Function], Function]:
+    """Return a decorator that adds a function to the application as a command.
+
+    Args:
+        conditions: By parameter of the function, the requests in which that option has an effect.
+        settings: As for ``typer.Typer.command``.
+    """
+    kind = type("Command", (Command,), {"conditions": dict(conditions or {})})
+    return app.command(cls=kind, **settings)
 
 
 def _import_torch() -> None:
-    """Imports torch; an interrupt meanwhile ends the process, as it gets lost in torch's compiled start."""
+    """Import torch; an interrupt meanwhile ends the process, as it gets lost in torch's compiled start."""
     interruptible = (
         threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -81,42 +130,98 @@ def _import_torch() -> None:
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Device = Annotated[str, typer.Option(help="Device to compute on: auto, cpu, cuda or mps.")]
 ModelName = Annotated[str, typer.Option(help="Classifier; [b]distillgrad models[/] lists the forms.")]
 Methods = Annotated[
     str,
-    typer.Option(
-        "--methods",
-        "--method",
-        help="Separated by commas, with parameters if need be: smoothgrad(n_samples=31).",
-    ),
+    typer.Option(help="Methods separated by commas, with parameters if need be: smoothgrad(n_samples=31)."),
 ]
 Target = Annotated[
-    str | None, typer.Option(help="Class to explain, by name or number; default: the prediction.")
+    str | None, typer.Option(help="Class to explain, by name or number (default: the predicted one).")
 ]
-Steps = Annotated[int, typer.Option(min=1, max=10_000, help="N, distillation steps of DGA.")]
-Quantile = Annotated[float, typer.Option(help="q in (0, 1]: above it DGA drops extreme features.")]
-NegativeScale = Annotated[float, typer.Option(help="β ≥ 0, the weight of what speaks against (DGA).")]
 Accelerate = Annotated[
-    bool, typer.Option(help="Fold batch norms and lay memory out anew, if the result is the same.")
+    bool,
+    typer.Option(help="Explain a faster equivalent of the model: batch norms folded, memory laid out anew."),
 ]
 PrecisionName = Annotated[
     str, typer.Option("--precision", help="float32; or bfloat16: faster where hardware has it, coarser.")
 ]
-Out = Annotated[Path, typer.Option(help="Folder for what is written.")]
+Data = Annotated[
+    str,
+    typer.Argument(help=DATA_HELP, show_default=False),
+]
+RunFolder = Annotated[Path, typer.Option(help="Folder of the run; the same request goes on in it.")]
+BaselineName = Annotated[str, typer.Option(help="Stand-in for removed pixels: a number, mean, blur or road.")]
+Limit = Annotated[
+    int | None, typer.Option(min=1, help="Number of images to take (of each part, where data has several).")
+]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, help="Images explained at a time; measured where no default is shown.")
+]
+CurveSteps = Annotated[int, typer.Option("--n-steps", min=1, help="Steps of the MoRF and LeRF curves.")]
+Masks = Annotated[
+    int, typer.Option("--n-masks", min=2, help="Masks per share of the pixels in sensitivity-n.")
+]
+Imports = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import",
+        help="Module of your own that the run's methods, metrics or data name; its code is run.",
+        show_default=False,
+    ),
+]
+
+ACCELERATED = Condition(
+    lambda request: request["accelerate"],
+    "a precision is the accelerated model's",
+    "add --accelerate",
+)
+LAYERWISE = Condition(
+    lambda request: not all_layerwise(request["methods"]),
+    "each of these methods looks at layers, and gets the model as it was made",
+    "name another method too",
+)
 
 
 @app.callback()
 def main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Options of all commands."""
+    """Take the options of all commands."""
+
+
+def all_layerwise(words: str) -> bool:
+    """Return whether each of the methods named looks at layers, which acceleration changes.
+
+    Raises:
+        ParameterError, UnknownNameError: as :func:`~distillgrad.methods.parsing.parse_methods`.
+    """
+    from distillgrad.methods import find_method
+    from distillgrad.methods.parsing import parse_methods
+
+    return all(find_method(name).layerwise for name, _ in parse_methods(words).values())
+
+
+def baseline_of(words: str) -> Baseline:
+    """Return the stand-in for removed pixels that is named.
+
+    Raises:
+        ParameterError: neither a number nor the name of one.
+    """
+    from distillgrad.metrics.removal import IMPUTATIONS
+
+    try:
+        return next((each for each in IMPUTATIONS if each == words), None) or float(words)
+    except ValueError as error:
+        raise ParameterError(
+            f"baseline must be a number or one of {', '.join(IMPUTATIONS)}, not {words!r}"
+        ) from error
 
 
 def torch_device(name: str) -> Any:
-    """The device that is named, ``auto`` the fastest that is there.
+    """Return the device that is named, for ``auto`` the fastest that is there.
 
     Raises:
         UnknownNameError: no such kind of device.
@@ -136,14 +241,8 @@ def torch_device(name: str) -> Any:
         raise ParameterError(f"device {name!r} cannot be used here: {error}") from error
 
 
-def dga_parameters(n_steps: int, epc_quantile: float, negative_scale: float) -> dict[str, Any]:
-    """DGA's parameters as they are recorded: N and q always, β where it is not the default."""
-    found: dict[str, Any] = {"n_steps": n_steps, "epc_quantile": epc_quantile}
-    return {**found, "negative_scale": negative_scale} if negative_scale else found
-
-
 def load(spec: str, device: str, seed: int) -> LoadedModel:
-    """The classifier that is named, on the device that is named."""
+    """Return the classifier that is named, on the device that is named."""
     import torch
 
     from distillgrad.sources.models import load_model
@@ -156,18 +255,21 @@ def load(spec: str, device: str, seed: int) -> LoadedModel:
     return loaded
 
 
+def import_modules(names: list[str] | None) -> None:
+    """Import the modules that the user named, so that what a run names of them is known."""
+    from distillgrad.core.registry import import_module
+
+    for name in names or ():
+        import_module(name)
+
+
 def faster(loaded: LoadedModel, wanted: bool, precision: Any = "float32") -> nn.Module:
-    """An equivalent of the model that takes less time, if wanted and there is one; else the model itself.
+    """Return an equivalent of the model that takes less time, if wanted and there is one; else the model.
 
     Raises:
-        ParameterError: none is wanted, but another precision.
         ModelError, UnknownNameError: that precision cannot be had.
     """
     if not wanted:
-        if precision != "float32":
-            raise ParameterError(
-                f"--precision {precision} comes with acceleration: leave --no-accelerate out"
-            )
         return loaded.model
     from distillgrad.runs.model import equivalent_or_itself
 

@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distillgrad.cli.application import (
+    ACCELERATED,
     Accelerate,
+    BatchSize,
+    Condition,
+    Data,
     Debug,
     Device,
     Json,
+    Limit,
+    Methods,
     ModelName,
     PrecisionName,
     Seed,
@@ -22,44 +28,63 @@ from distillgrad.cli.application import (
     faster,
     load,
 )
-from distillgrad.cli.engines import Address, EngineName, Gpus, Threads, Workers, engine_of, kind_of_device
+from distillgrad.cli.engines import (
+    RAY,
+    Address,
+    EngineName,
+    Gpus,
+    Threads,
+    Workers,
+    engine_of,
+    kind_of_device,
+)
+from distillgrad.cli.terminal import complain, print_json, run_progress, say
 from distillgrad.errors import SourceError
-from distillgrad.views.terminal import complain, print_json, run_progress, say
 
 if TYPE_CHECKING:
     from distillgrad.runs.attribution.runner import Progress
 
 
-@command(epilog="Example: distillgrad attribute photos --model torchvision:resnet18 --out run")
+WRITTEN = Condition(lambda request: not request["dry_run"], "--dry-run writes no run", "leave --dry-run out")
+RAY_AT_WORK = Condition(
+    lambda request: RAY.holds(request) and WRITTEN.holds(request),
+    "only workers on Ray are placed, and --dry-run starts none",
+    "add --engine ray without --dry-run",
+)
+ATTRIBUTE = {
+    "out": WRITTEN,
+    "strict": WRITTEN,
+    "address": RAY_AT_WORK,
+    "workers": RAY_AT_WORK,
+    "gpus": RAY_AT_WORK,
+    "precision": ACCELERATED,
+}
+
+
+@command(ATTRIBUTE, epilog="Example: distillgrad attribute photos --model torchvision:resnet18 --out run")
 def attribute(
-    data: Annotated[
-        str, typer.Argument(help="A folder, class folders, an index.csv, a Parquet file.", show_default=False)
-    ],
+    data: Data,
     model: ModelName = "cifar10-cnn",
-    method: Annotated[
-        str,
-        typer.Option(
-            "--method",
-            "--methods",
-            help="Separated by commas, with parameters if need be: dga,rise(n_masks=500).",
-        ),
-    ] = "dga",
+    methods: Methods = "dga",
     target: Annotated[
-        str, typer.Option(help="What is explained: predicted, label, or a class by name or number.")
+        str,
+        typer.Option(help="Class to explain, by name or number; predicted, or label: each image's own."),
     ] = "predicted",
     out: Annotated[
-        str, typer.Option(help="Folder or fsspec URL of the run; the same request goes on in it.")
+        str, typer.Option(help="Folder of the run, or its fsspec URL; the same request goes on in it.")
     ] = "run",
     engine: EngineName = "local",
     address: Address = None,
     workers: Workers = None,
     gpus: Gpus = 0.0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None,
+    limit: Limit = None,
     dtype: Annotated[
-        str, typer.Option(help="Of the maps: float32, or float16 at half the size.")
+        str, typer.Option(help="Type of the maps: float32, or float16 at half the size.")
     ] = "float32",
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Explained at a time; measured.")] = None,
-    shard_size: Annotated[int | None, typer.Option(min=1, help="Images written at a time.")] = None,
+    batch_size: BatchSize = None,
+    shard_size: Annotated[
+        int | None, typer.Option(min=1, help="Images written at a time (default: as suits the maps' size).")
+    ] = None,
     threads: Threads = None,
     strict: Annotated[bool, typer.Option("--strict", help="End at the first image that fails.")] = False,
     dry_run: Annotated[
@@ -75,14 +100,14 @@ def attribute(
     """Explain a whole data set into a run of arrays and tables; killed, it goes on where it was."""
     from distillgrad.methods.parsing import parse_methods
     from distillgrad.runs.attribution.request import AttributionRequest
-    from distillgrad.runs.attribution.runner import attribute_data
+    from distillgrad.runs.attribution.runner import run_attribution
     from distillgrad.sources.open_data import open_data
 
     computed_by = engine_of(engine, address, workers, gpus)
     request = AttributionRequest(
         model=model,
         data=data,
-        methods=parse_methods(method),
+        methods=parse_methods(methods),
         target=target,
         dtype=dtype,  # type: ignore[arg-type]  # checked there
         batch_size=batch_size,
@@ -107,12 +132,12 @@ def attribute(
         def on_progress(progress: Progress) -> None:
             show(progress.n_done, progress.n_failed)
             for each in progress.failures if as_json else ():
-                _event("failure", asdict(each))
+                _event("failure", each.record())
             if as_json:
                 _event("progress", {"done": progress.n_done, "failed": progress.n_failed})
 
         try:
-            summary = attribute_data(
+            summary = run_attribution(
                 loaded,
                 images,
                 request,
@@ -127,7 +152,7 @@ def attribute(
                 raise
             complain(str(error))
             raise typer.Exit(1) from error
-    content = {**asdict(summary), "seconds": time.perf_counter() - began}
+    content = {**summary.record(), "seconds": time.perf_counter() - began}
     if as_json:
         _event("end", content)
     else:
@@ -149,20 +174,20 @@ def attribute(
 def _estimate(loaded: Any, images: Any, request: Any, default_threads: int, fast: Any, as_json: bool) -> None:
     from distillgrad.runs.attribution.estimate import estimate
 
-    found = estimate(loaded, images, request, default_threads, fast=fast)
+    forecast = estimate(loaded, images, request, default_threads, fast=fast)
     if as_json:
-        print_json(found.record())
+        print_json(forecast.record())
         return
     say(
         "{} images: {} hours on one worker of {} threads ({} s per image, from {} images), {} GB",
-        found.n_images,
-        f"{found.hours:.3g}",
-        found.threads,
-        f"{found.seconds_per_image:.3g}",
-        found.n_timed,
-        f"{found.total_bytes / 1e9:.3g}",
+        forecast.n_images,
+        f"{forecast.hours:.3g}",
+        forecast.threads,
+        f"{forecast.seconds_per_image:.3g}",
+        forecast.n_timed,
+        f"{forecast.total_bytes / 1e9:.3g}",
     )
-    say("batches of {}, shards of {} images", found.batch_size, found.shard_size)
+    say("batches of {}, shards of {} images", forecast.batch_size, forecast.shard_size)
 
 
 def _event(kind: str, content: dict[str, Any]) -> None:
@@ -170,11 +195,18 @@ def _event(kind: str, content: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-@command(epilog="Example: distillgrad verify run")
+VERIFY = {
+    "data": Condition(
+        lambda request: request["sample"] > 0, "no image is explained anew", "take a --sample above 0"
+    )
+}
+
+
+@command(VERIFY, epilog="Example: distillgrad verify run")
 def verify(
     run: Annotated[str, typer.Argument(help="Folder or URL of a run of attribute.", show_default=False)],
     data: Annotated[
-        str | None, typer.Option(help="Where its images are now; default: where they were.")
+        str | None, typer.Option(help="Place of its images now (default: where they were).")
     ] = None,
     sample: Annotated[int, typer.Option(min=0, help="Images that are explained anew; 0: none.")] = 8,
     seed: Seed = 0,
@@ -196,19 +228,19 @@ def verify(
             data or manifest["data"]["from"], limit=manifest["data"]["n_entries"], keep_broken=True
         )
         loaded = load(manifest["model"]["from"], kind, manifest["seed"])
-    found = verify_run(run, loaded=loaded, data=images, n_samples=sample, seed=seed)
+    verification = verify_run(run, loaded=loaded, data=images, n_samples=sample, seed=seed)
     if as_json:
-        print_json(asdict(found))
+        print_json(asdict(verification))
     else:
-        say("{} files as they were written", found.n_files) if not found.faults else None
-        if found.n_maps:
+        say("{} files as they were written", verification.n_files) if not verification.faults else None
+        if verification.n_maps:
             say(
                 "{} of {} maps came out again byte for byte; least correlation {}",
-                found.n_identical,
-                found.n_maps,
-                f"{found.least_agreement:.4f}",
+                verification.n_identical,
+                verification.n_maps,
+                f"{verification.least_correlation:.4f}",
             )
-    for each in found.faults[:10]:
+    for each in verification.faults[:10]:
         complain(each)
-    if found.faults:
+    if verification.faults:
         raise typer.Exit(1)

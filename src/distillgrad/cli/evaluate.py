@@ -3,60 +3,120 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from distillgrad.cli.application import (
+    ACCELERATED,
     Accelerate,
+    BaselineName,
+    BatchSize,
+    Condition,
+    CurveSteps,
+    Data,
     Debug,
     Device,
     Json,
+    Limit,
+    Masks,
     Methods,
     ModelName,
     PrecisionName,
+    RunFolder,
     Seed,
+    baseline_of,
     command,
     faster,
     load,
 )
-from distillgrad.cli.engines import Address, EngineName, Gpus, Threads, Workers, engine_of, kind_of_device
-from distillgrad.errors import ParameterError
-from distillgrad.views.terminal import complain, print_json, print_rows, progress_of, say, status
+from distillgrad.cli.engines import (
+    RAY,
+    Address,
+    EngineName,
+    Gpus,
+    Threads,
+    Workers,
+    engine_of,
+    kind_of_device,
+)
+from distillgrad.cli.terminal import complain, print_json, print_rows, progress_of, say, status
 
 if TYPE_CHECKING:
-    from distillgrad.metrics.removal import Baseline
+    from collections.abc import Callable, Mapping
+
+N_PER_BATCH = 8
+CURVES = ("lerf", "morf", "area_between")
+SETTINGS = {
+    "n_steps": CURVES,
+    "element": CURVES,
+    "baseline": (*CURVES, "sensitivity_n"),
+    "n_masks": ("sensitivity_n",),
+}
+"""The metrics of this package that read each setting of the protocol; others may read any."""
 
 
-@command(epilog="Example: distillgrad evaluate --data photos --methods dga,guided_backprop,random")
+def _read_by_a_metric(setting: str) -> Callable[[Mapping[str, Any]], bool]:
+    return lambda request: any(
+        name in SETTINGS[setting] or _is_a_strangers(name) for name in _names(request["metrics"])
+    )
+
+
+def _is_a_strangers(name: str) -> bool:
+    from distillgrad.metrics import METRICS
+
+    metric = METRICS.get(name)
+    return metric is None or not metric.measurement.__module__.startswith("distillgrad.")
+
+
+def _is_evaluated(request: Mapping[str, Any]) -> bool:
+    from distillgrad.methods.parsing import parse_methods
+
+    return request["reference"] in parse_methods(request["methods"])
+
+
+EVALUATE = {
+    **{
+        setting: Condition(
+            _read_by_a_metric(setting),
+            f"of the metrics only {', '.join(metrics)} read it, and --metrics is {{metrics}}",
+            "evaluate one of these too",
+        )
+        for setting, metrics in SETTINGS.items()
+    },
+    "reference": Condition(
+        _is_evaluated, "{reference} is none of the methods, {methods}", "write one as it stands there"
+    ),
+    "address": RAY,
+    "workers": RAY,
+    "gpus": RAY,
+    "precision": ACCELERATED,
+}
+
+
+@command(EVALUATE, epilog="Example: distillgrad evaluate photos --methods dga,guided_backprop,random")
 def evaluate(
-    data: Annotated[
-        str, typer.Option(help="A folder (of images, or of class folders), a Parquet file, an index.csv.")
-    ],
+    data: Data,
     model: ModelName = "cifar10-cnn",
     methods: Methods = "dga,fullgrad,gradient_x_input,guided_backprop,integrated_gradients,random",
     metrics: Annotated[
-        str, typer.Option(help="Separated by commas; [b]distillgrad metrics[/] lists them.")
+        str, typer.Option(help="Metrics separated by commas; [b]distillgrad metrics[/] lists them.")
     ] = "lerf,morf,area_between",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None,
+    limit: Limit = None,
     only_correct: Annotated[
         bool, typer.Option("--only-correct", help="Leave out what the model gets wrong; needs labels.")
     ] = False,
-    n_steps: Annotated[int, typer.Option(min=1, help="Steps of the MoRF and LeRF curves.")] = 20,
-    baseline: Annotated[
-        str, typer.Option(help="What removed pixels become: a number, mean, blur or road.")
-    ] = "0",
+    n_steps: CurveSteps = 20,
+    baseline: BaselineName = "0",
     element: Annotated[
         bool, typer.Option("--element", help="Remove single features, not pixels (MoRF and LeRF).")
     ] = False,
-    n_masks: Annotated[int, typer.Option(min=2, help="Masks per fraction of sensitivity-n.")] = 100,
+    n_masks: Masks = 100,
     reference: Annotated[
-        str | None, typer.Option(help="Method to compare with; default: each metric's best.")
+        str | None, typer.Option(help="Method to compare with (default: each metric's best).")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images explained, and written, at a time.")] = 8,
-    out: Annotated[Path, typer.Option(help="Folder of the run; the same request goes on in it.")] = Path(
-        "evaluation"
-    ),
+    batch_size: BatchSize = N_PER_BATCH,
+    out: RunFolder = Path("evaluation"),
     engine: EngineName = "local",
     address: Address = None,
     workers: Workers = None,
@@ -71,24 +131,23 @@ def evaluate(
 ) -> None:
     """Measure which method's explanations of a model can be trusted on your data: a leaderboard."""
     from distillgrad.methods.parsing import parse_methods
-    from distillgrad.metrics.registry import Protocol
+    from distillgrad.metrics.base import Protocol
     from distillgrad.runs.evaluation.leaderboard import leaderboard_of
-    from distillgrad.runs.evaluation.record import Request
-    from distillgrad.runs.evaluation.runner import evaluate as evaluate_run
-    from distillgrad.runs.evaluation.runner import n_units
+    from distillgrad.runs.evaluation.record import EvaluationRequest
+    from distillgrad.runs.evaluation.runner import n_units, run_evaluation
     from distillgrad.sources.open_data import open_data
     from distillgrad.views.leaderboard import leaderboard_record, leaderboard_rows, save_leaderboard
 
-    request = Request(
+    request = EvaluationRequest(
         model=model,
         data=data,
         methods=parse_methods(methods),
-        metrics=tuple(dict.fromkeys(filter(None, metrics.replace(" ", "").split(",")))),
+        metrics=_names(metrics),
         protocol=Protocol(
-            n_steps=n_steps, baseline=_baseline(baseline), element=element, n_masks=n_masks, seed=seed
+            n_steps=n_steps, baseline=baseline_of(baseline), element=element, n_masks=n_masks, seed=seed
         ),
         only_correct=only_correct,
-        batch_size=batch_size,
+        batch_size=batch_size or N_PER_BATCH,
         accelerated=accelerate,
         precision=precision,  # type: ignore[arg-type]  # checked there
     )
@@ -99,7 +158,7 @@ def evaluate(
     fast = faster(loaded, accelerate, precision)
     try:
         with progress_of("evaluating", n_units(request, len(images)), "explanations and measurements") as on:
-            evaluation = evaluate_run(
+            evaluation = run_evaluation(
                 loaded,
                 images,
                 request,
@@ -130,12 +189,6 @@ def evaluate(
     say("tables, figures and every sample's values: {}", out)
 
 
-def _baseline(words: str) -> Baseline:
-    from distillgrad.metrics.removal import IMPUTATIONS
-
-    try:
-        return next((each for each in IMPUTATIONS if each == words), None) or float(words)
-    except ValueError as error:
-        raise ParameterError(
-            f"baseline must be a number or one of {', '.join(IMPUTATIONS)}, not {words!r}"
-        ) from error
+def _names(words: str) -> tuple[str, ...]:
+    """Return the names between the commas, each once."""
+    return tuple(dict.fromkeys(filter(None, words.replace(" ", "").split(","))))

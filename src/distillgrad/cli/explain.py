@@ -8,24 +8,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distillgrad.cli.application import (
+    ACCELERATED,
+    LAYERWISE,
+    Accelerate,
+    Condition,
     Debug,
     Device,
     Json,
+    Methods,
     ModelName,
-    NegativeScale,
-    Out,
-    Quantile,
+    PrecisionName,
     Seed,
-    Steps,
     Target,
     command,
-    dga_parameters,
+    faster,
     load,
 )
-from distillgrad.views.terminal import print_json, print_rows, progress_of, say
+from distillgrad.cli.terminal import print_json, print_rows, progress_of, say
 
 if TYPE_CHECKING:
     from distillgrad.explanations.explanation import Explanation
+
+Out = Annotated[Path, typer.Option(help="Folder for the files.")]
 
 
 @command(epilog="Example: distillgrad demo")
@@ -41,7 +45,7 @@ def demo(
 
     explain(
         images=[sample_photograph()],
-        compare="uniform_fullgrad,gradient_x_input",
+        methods="dga,uniform_fullgrad,gradient_x_input",
         out=out,
         seed=seed,
         device=device,
@@ -49,82 +53,106 @@ def demo(
     )
 
 
-@command(epilog="Example: distillgrad explain cat.jpg --target cat --compare uniform_fullgrad")
+EXPLAIN = {
+    "versus": Condition(
+        lambda request: request["versus"] != request["target"],
+        "{versus} is the explained class itself",
+        "name another class",
+    ),
+    "profile": Condition(
+        lambda request: not request["as_json"], "the JSON says where the time went anyway, under seconds"
+    ),
+    "accelerate": LAYERWISE,
+    "precision": ACCELERATED,
+}
+
+
+@command(EXPLAIN, epilog='Example: distillgrad explain cat.jpg --target cat --methods "dga,uniform_fullgrad"')
 def explain(
     images: Annotated[list[Path], typer.Argument(help="Image files.", show_default=False)],
     model: ModelName = "cifar10-cnn",
+    methods: Methods = "dga",
     target: Target = None,
-    method: Annotated[str, typer.Option(help="[b]distillgrad methods[/] lists them.")] = "dga",
-    compare: Annotated[str, typer.Option(help="Further methods, separated by commas.")] = "",
-    steps: Steps = 30,
-    epc_quantile: Quantile = 0.9,
-    negative_scale: NegativeScale = 0.0,
     versus: Annotated[
-        str | None, typer.Option(help="Explain the target against this class: their logits' difference.")
+        str | None, typer.Option(help="Class against which to explain the target: their logits' difference.")
     ] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Say where the time went.")] = False,
     stability: Annotated[
-        bool, typer.Option("--stability", help="Say how far each map agrees with itself; costs 5 more.")
+        bool, typer.Option("--stability", help="Say how stable each map is; costs 5 more explanations.")
     ] = False,
     out: Out = Path("explanations"),
+    accelerate: Accelerate = False,
+    precision: PrecisionName = "float32",
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show where a classifier looked: a figure, the raw attribution (.npy) and a record (.json) per image."""
-    methods = list(dict.fromkeys([method, *filter(None, compare.replace(" ", "").split(","))]))
     from distillgrad.explanations.explanation import cost_in_passes, seen_by
     from distillgrad.explanations.explanation import explain as explain_image
     from distillgrad.explanations.stability import stability_of_methods
+    from distillgrad.methods.parsing import parse_methods
     from distillgrad.views.records import save_explanation
     from distillgrad.views.stability import HEADS, stability_record, stability_rows
 
-    parameters = {"dga": dga_parameters(steps, epc_quantile, negative_scale)}
-    passes = cost_in_passes(methods, parameters)  # and a wrong request ends here
+    chosen = parse_methods(methods)
+    passes = cost_in_passes(chosen)
     read = _read(images)
     loaded = load(model, device, seed)
-    chosen = None if target is None else loaded.class_index(target)
+    class_index = None if target is None else loaded.class_index(target)
     other = None if versus is None else loaded.class_index(versus)
+    fast = faster(loaded, accelerate, precision)
     request = {"model": model, "seed": seed, "device": str(loaded.device)}
+    if accelerate:
+        request["precision"] = precision
     results: list[dict[str, Any]] = []
     with progress_of("explaining", len(read) * passes) as advance:
         for name, (path, image) in zip(_stems(images), read, strict=True):
             explanation = explain_image(
-                loaded,
-                image,
-                methods,
-                target=chosen,
-                versus=other,
-                parameters=parameters,
-                on_pass=advance,
+                loaded, image, chosen, target=class_index, versus=other, fast=fast, on_pass=advance
             )
-            agreement = {}
+            stabilities = {}
             if stability:
-                asked = {label: (label, parameters.get(label, {})) for label in methods}
                 inputs = seen_by(loaded, image)
-                agreement = stability_of_methods(loaded, inputs, asked, explanation.asked)
-            extra = {"stability": stability_record(agreement)} if stability else {}
+                stabilities = stability_of_methods(
+                    loaded, inputs, chosen, explanation.scored_target, fast=fast
+                )
+            extra = {"stability": stability_record(stabilities)} if stability else {}
             results.append(save_explanation(explanation, out, name, {"image": str(path), **request, **extra}))
             if not as_json:
                 _report(path, explanation, results[-1]["files"]["figure"])
                 if stability:
-                    print_rows(HEADS, stability_rows(agreement), as_json=False)
+                    print_rows(HEADS, stability_rows(stabilities), as_json=False)
                 if profile:
                     _report_profile(explanation)
     if as_json:
         print_json(results)
 
 
-@command(epilog="Example: distillgrad distill cat.jpg --target cat --steps 30")
+DISTILL = {
+    "columns": Condition(
+        lambda request: request["columns"] <= request["n_steps"] + 1,
+        "{n_steps} steps have one anchor more than that, and all are shown",
+        "take more steps",
+    ),
+    "precision": ACCELERATED,
+}
+
+
+@command(DISTILL, epilog="Example: distillgrad distill cat.jpg --target cat --n-steps 30")
 def distill(
     image: Annotated[Path, typer.Argument(help="Image file.", show_default=False)],
     model: ModelName = "cifar10-cnn",
     target: Target = None,
-    steps: Steps = 30,
-    epc_quantile: Quantile = 0.9,
+    n_steps: Annotated[int, typer.Option(min=1, max=10_000, help="N, distillation steps of DGA.")] = 30,
+    epc_quantile: Annotated[
+        float, typer.Option(help="q in (0, 1]; DGA drops the features that are extreme above it.")
+    ] = 0.9,
     columns: Annotated[int, typer.Option(min=2, max=40, help="Anchors shown.")] = 8,
     out: Out = Path("explanations"),
+    accelerate: Accelerate = False,
+    precision: PrecisionName = "float32",
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -136,17 +164,21 @@ def distill(
 
     ((path, photograph),) = _read([image])
     loaded = load(model, device, seed)
-    chosen = None if target is None else loaded.class_index(target)
-    with progress_of("distilling", 2 * (steps + 1)) as advance:
+    class_index = None if target is None else loaded.class_index(target)
+    fast = faster(loaded, accelerate, precision)
+    with progress_of("distilling", 2 * (n_steps + 1)) as advance:
         distilled = distil(
             loaded,
             photograph,
-            target=chosen,
-            n_steps=steps,
+            target=class_index,
+            n_steps=n_steps,
             epc_quantile=epc_quantile,
+            fast=fast,
             on_pass=advance,
         )
     request = {"image": str(path), "model": model, "seed": seed, "device": str(loaded.device)}
+    if accelerate:
+        request["precision"] = precision
     result = save_distillation(distilled, out, _stems([image])[0], request, columns)
     if as_json:
         print_json([result])
@@ -156,14 +188,14 @@ def distill(
 
 
 def _read(paths: list[Path]) -> list[tuple[Path, Any]]:
-    """All images before any work: a broken one late in the list costs nothing."""
+    """Read all images before any work: a broken one late in the list costs nothing."""
     from distillgrad.sources.images import read_image
 
     return [(path, read_image(path)) for path in paths]
 
 
 def _stems(paths: list[Path]) -> list[str]:
-    """File stems, numbered where several images share one."""
+    """Return the file stems, numbered where several images share one."""
     stems = [path.stem for path in paths]
     return [
         stem if stems.count(stem) == 1 else f"{stem}-{stems[: index + 1].count(stem)}"
@@ -180,7 +212,7 @@ def _report(path: Path, explanation: Explanation, figure: str) -> None:
 
 
 def _report_profile(explanation: Explanation) -> None:
-    """Seconds by method and stage, with the share of the whole and the time of one call."""
+    """Print seconds by method and stage, with the share of the whole and the time of one call."""
     rows = []
     for method, profiles in explanation.profiles.items():
         whole = sum(profiles.seconds.values())

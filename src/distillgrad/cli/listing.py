@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from distillgrad.cli.application import Debug, Json, command
+from distillgrad.cli.terminal import print_rows
 from distillgrad.errors import UnknownNameError
-from distillgrad.views.terminal import print_rows
 
 
 @command(epilog="Example: distillgrad methods --json")
@@ -26,7 +26,7 @@ def methods(as_json: Json = False, debug: Debug = False) -> None:
 @command(epilog="Example: distillgrad models resnet")
 def models(
     pattern: Annotated[
-        str, typer.Argument(help="List torchvision's and timm's models with this in their name.")
+        str, typer.Argument(help="Part of the names of torchvision's and timm's models to list.")
     ] = "",
     as_json: Json = False,
     debug: Debug = False,
@@ -37,11 +37,11 @@ def models(
     if not pattern:
         print_rows(("model", "what it is"), list(KINDS.items()), as_json)
         return
-    found = known_models(pattern)
-    if not found:
+    matching = known_models(pattern)
+    if not matching:
         names = [name.partition(":")[2] or name for name in known_models("")]  # a typo is near to these
         raise UnknownNameError("model", pattern, names)
-    print_rows(("model",), [(name,) for name in found], as_json)
+    print_rows(("model",), [(name,) for name in matching], as_json)
 
 
 @command(epilog="Example: distillgrad metrics")

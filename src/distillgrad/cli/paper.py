@@ -11,50 +11,118 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from distillgrad.cli.application import (
+    ACCELERATED,
     Accelerate,
+    Condition,
+    CurveSteps,
     Debug,
     Device,
     Json,
+    Limit,
+    Masks,
+    Methods,
     ModelName,
+    PrecisionName,
+    RunFolder,
     Seed,
+    Target,
     command,
     faster,
     load,
     torch_device,
 )
+from distillgrad.cli.terminal import complain, print_json, print_rows, say, status
 from distillgrad.errors import UnknownNameError
 from distillgrad.paper.registry import EXHIBITS
-from distillgrad.views.terminal import complain, print_json, print_rows, say, status
+from distillgrad.sources.layouts import DATA_HELP
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from distillgrad.paper.exhibit import Setting
 
 
-@command(epilog="Example: distillgrad paper all")
+def _exhibits(words: Sequence[str]) -> list[str]:
+    """Return the exhibits that are to be made; none for ``list`` and ``index``."""
+    return list(EXHIBITS) if "all" in words else [name for name in words if name not in ("list", "index")]
+
+
+def _read_by_an_exhibit(setting: str) -> Callable[[Mapping[str, Any]], bool]:
+    def holds(request: Mapping[str, Any]) -> bool:
+        entries = [EXHIBITS[name] for name in _exhibits(request["what"]) if name in EXHIBITS]
+        if request["roar_run"] is not None and setting in ("methods", "roar_data"):
+            entries = [each for each in entries if each.name != "figure-5"]  # it is made already
+        return any(setting in each.settings for each in entries)
+
+    return holds
+
+
+def _read(setting: str) -> Condition:
+    readers = [each.name for each in EXHIBITS.values() if setting in each.settings]
+    but = ", where --roar-run is not given" if setting in ("methods", "roar_data") else ""
+    return Condition(
+        _read_by_an_exhibit(setting),
+        f"of the exhibits only {', '.join(readers)} read it{but}",
+        "make one of these",
+    )
+
+
+MADE = Condition(
+    lambda request: request["what"] != ["list"], "list makes nothing", "name an exhibit, all or index"
+)
+READ = (
+    "model",
+    "data",
+    "limit",
+    "methods",
+    "target",
+    "roar_data",
+    "roar_run",
+    "n_steps",
+    "n_masks",
+    "accelerate",
+)
+PAPER = {
+    **{setting: _read(setting) for setting in READ},
+    "precision": Condition(
+        lambda request: _read_by_an_exhibit("precision")(request) and ACCELERATED.holds(request),
+        "only exhibits made from images read it, and only accelerated",
+        "make one of these, with --accelerate",
+    ),
+    "out": MADE,
+    "page": MADE,
+}
+
+
+@command(PAPER, epilog="Example: distillgrad paper all")
 def paper(
     what: Annotated[
         list[str], typer.Argument(help="list, all, index, or exhibits such as table-1.", show_default=False)
     ],
     model: ModelName = "cifar10-cnn",
     data: Annotated[
-        str, typer.Option(help="photographs (always there), or as for evaluate: a folder, a Parquet file.")
+        str,
+        typer.Option(help=f"photographs: always there. {DATA_HELP}"),
     ] = "photographs",
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only the first so many images; default: as suits each.")
-    ] = None,
-    methods: Annotated[str, typer.Option(help="As for evaluate; default: the paper's.")] = "",
-    target: Annotated[str | None, typer.Option(help="Class of Figure 4; default: the prediction.")] = None,
-    roar_data: Annotated[str, typer.Option(help="Data of Figure 5, as for roar.")] = "digits",
+    limit: Limit = None,
+    methods: Methods = "",
+    target: Target = None,
+    roar_data: Annotated[
+        str, typer.Option(help="Data of Figure 5: digits, cifar10:FOLDER, or a folder, as for roar.")
+    ] = "digits",
     roar_run: Annotated[
-        Path | None, typer.Option(help="Figure 5 of this finished run of roar instead of a new one.")
+        Path | None,
+        typer.Option(help="Folder of a finished run of roar, to make Figure 5 of.", show_default=False),
     ] = None,
-    n_steps: Annotated[int, typer.Option(min=1, help="Steps of the MoRF and LeRF curves.")] = 20,
-    n_masks: Annotated[int, typer.Option(min=2, help="Masks per share of sensitivity-n.")] = 100,
-    out: Annotated[Path, typer.Option(help="Folder; the same request goes on in it.")] = Path("paper"),
+    n_steps: CurveSteps = 20,
+    n_masks: Masks = 100,
+    out: RunFolder = Path("paper"),
     page: Annotated[
-        Path | None, typer.Option(help="With index: also a Markdown page to publish, and its pictures.")
+        Path | None,
+        typer.Option(help="Markdown page of all exhibits to write, with pictures.", show_default=False),
     ] = None,
     accelerate: Accelerate = True,
+    precision: PrecisionName = "float32",
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -65,18 +133,16 @@ def paper(
         rows = [(each.name, each.title, each.source or "beyond it", each.needs) for each in EXHIBITS.values()]
         print_rows(("exhibit", "what it is", "in the paper", "needs"), rows, as_json)
         return
-    names = [name for name in what if name not in ("all", "index")]
+    names = _exhibits(what)
     for name in names:
         if name not in EXHIBITS:
             raise UnknownNameError("exhibit", name, ("list", "all", "index", *EXHIBITS))
-    if "all" in what:
-        names = list(EXHIBITS)
     from distillgrad.paper.exhibit import Setting
     from distillgrad.paper.index import save_index, save_page
 
     def classifier() -> Any:
         loaded = load(model, device, seed)
-        return loaded, faster(loaded, accelerate)
+        return loaded, faster(loaded, accelerate, precision)
 
     setting = Setting(
         load=classifier,
@@ -90,6 +156,7 @@ def paper(
         roar_run=roar_run,
         n_steps=n_steps,
         n_masks=n_masks,
+        precision=precision,  # type: ignore[arg-type]  # checked where it is used
         seed=seed,
         roar_device=torch_device(device),
     )
@@ -121,13 +188,13 @@ def _made(name: str, setting: Setting) -> dict[str, Any]:
 
     began = time.perf_counter()
     exhibit = EXHIBITS[name].make(setting)
-    seconds, asked = time.perf_counter() - began, _command(name, setting)
+    seconds, made_by = time.perf_counter() - began, _command(name, setting)
     if (setting.folder(name) / RECORD).is_file():
         _, before = read_exhibit(setting.folder(name))
-        if before["command"] == asked:  # what was measured then was not measured again
+        if before["command"] == made_by:  # what was measured then was not measured again
             seconds = max(seconds, before["seconds"])
     circumstances = {
-        "command": asked,
+        "command": made_by,
         "model": setting.model,
         "data": setting.data,
         "seed": setting.seed,
@@ -139,12 +206,12 @@ def _made(name: str, setting: Setting) -> dict[str, Any]:
 
 
 def _command(name: str, setting: Setting) -> str:
-    """What makes the exhibit anew, but for its folder."""
+    """Return the command that makes the exhibit anew, but for its folder."""
     from dataclasses import fields
 
-    asked = []
+    options = []
     for field in fields(setting):
         value = getattr(setting, field.name)
-        if field.name not in ("load", "out", "roar_device") and value != field.default:
-            asked += [f"--{field.name.replace('_', '-')}", shlex.quote(str(value))]
-    return " ".join(["distillgrad paper", name, *asked])
+        if field.name in ("seed", *EXHIBITS[name].settings) and value != field.default:
+            options += [f"--{field.name.replace('_', '-')}", shlex.quote(str(value))]
+    return " ".join(["distillgrad paper", name, *options])

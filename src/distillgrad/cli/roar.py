@@ -1,4 +1,4 @@
-"""The command that removes, retrains and compares: roar."""
+"""The command that removes pixels, retrains and compares: roar."""
 
 from __future__ import annotations
 
@@ -7,35 +7,57 @@ from typing import Annotated
 
 import typer
 
-from distillgrad.cli.application import Debug, Device, Json, Methods, Seed, command
-from distillgrad.cli.engines import Address, EngineName, Gpus, Threads, Workers, engine_of, kind_of_device
-from distillgrad.errors import ParameterError
-from distillgrad.views.terminal import complain, print_json, print_rows, progress_of, say
+from distillgrad.cli.application import (
+    BaselineName,
+    Debug,
+    Device,
+    Json,
+    Limit,
+    Methods,
+    PrecisionName,
+    RunFolder,
+    Seed,
+    baseline_of,
+    command,
+)
+from distillgrad.cli.engines import (
+    RAY,
+    Address,
+    EngineName,
+    Gpus,
+    Threads,
+    Workers,
+    engine_of,
+    kind_of_device,
+)
+from distillgrad.cli.terminal import complain, print_json, print_rows, progress_of, say
+from distillgrad.errors import ParameterError, UnknownNameError
 
 EXPLAINED = "dga,fullgrad,gradient_x_input,guided_backprop,integrated_gradients"
 
 
-@command(epilog="Example: distillgrad roar --data cifar10:FOLDER --limit 10000 --epochs 10 --trials 2")
+ROAR = {"address": RAY, "workers": RAY, "gpus": RAY}
+
+
+@command(ROAR, epilog="Example: distillgrad roar cifar10:FOLDER --limit 10000 --epochs 10 --trials 2")
 def roar(
     data: Annotated[
-        str, typer.Option(help="digits, cifar10:FOLDER, or a folder with train and test class folders.")
+        str, typer.Argument(help="digits, cifar10:FOLDER, or a folder with train and test class folders.")
     ] = "digits",
     methods: Methods = EXPLAINED,
     fractions: Annotated[str, typer.Option(help="Shares of the pixels to remove.")] = "0.1,0.3,0.5,0.7,0.9",
     trials: Annotated[int, typer.Option(min=1, help="Networks per method and fraction.")] = 5,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Of training; default: 10 for digits, else 100.")
+        int | None, typer.Option(min=1, help="Epochs of training (default: 10 for digits, else 100).")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many train and test images.")] = None,
-    baseline: Annotated[str, typer.Option(help="What removed pixels become: mean, blur or road.")] = "mean",
+    limit: Limit = None,
+    baseline: BaselineName = "mean",
     keep: Annotated[bool, typer.Option("--keep", help="Keep these pixels, remove the others (KAR).")] = False,
     retrain: Annotated[
         bool, typer.Option(help="Train anew; else only test without the pixels (ROAD).")
     ] = True,
-    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Train in bfloat16: faster, coarser.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder of the run; the same request goes on in it.")] = Path(
-        "roar"
-    ),
+    precision: PrecisionName = "float32",
+    out: RunFolder = Path("roar"),
     engine: EngineName = "local",
     address: Address = None,
     workers: Workers = None,
@@ -48,16 +70,14 @@ def roar(
 ) -> None:
     """Remove the pixels that explanations name, retrain, and see what was lost (the paper's Figure 5)."""
     from distillgrad.methods.parsing import parse_methods
-    from distillgrad.metrics.removal import IMPUTATIONS
     from distillgrad.runs.manifest import MANIFEST, read_json
     from distillgrad.runs.roar.runner import RoarRequest, n_units
     from distillgrad.runs.roar.runner import roar as roar_run
     from distillgrad.sources.roar_data import subject_of
     from distillgrad.views.roar import roar_record, roar_rows, save_roar
 
-    replacement = next((each for each in IMPUTATIONS if each == baseline), None)
-    if replacement is None:
-        raise ParameterError(f"baseline must be one of {', '.join(IMPUTATIONS)}, not {baseline!r}")
+    if precision not in ("float32", "bfloat16"):
+        raise UnknownNameError("precision", precision, ("float32", "bfloat16"))
     request = RoarRequest(
         data=data,
         methods=parse_methods(methods),
@@ -65,10 +85,10 @@ def roar(
         n_trials=trials,
         seed=seed,
         n_epochs=epochs,
-        replacement=replacement,
+        replacement=baseline_of(baseline),
         keep=keep,
         retrain=retrain,
-        bfloat16=bfloat16,
+        bfloat16=precision == "bfloat16",
         limit=limit,
     )
     computed_by = engine_of(engine, address, workers, gpus)
@@ -76,7 +96,7 @@ def roar(
     subject = subject_of(data, limit=limit)
     try:
         with progress_of("removing and retraining", n_units(request), "units") as advance:
-            found = roar_run(
+            accuracies = roar_run(
                 subject,
                 request,
                 out,
@@ -91,18 +111,18 @@ def roar(
     manifest = read_json(out / MANIFEST)
     kept = "kept" if keep else "removed"
     title = f"{'KAR' if keep else 'ROAR' if retrain else 'ROAD'} on {_called(data)}, {trials} trials"
-    files = save_roar(found, manifest, out, title, f"share of the pixels {kept}")
+    files = save_roar(accuracies, manifest, out, title, f"share of the pixels {kept}")
     if as_json:
-        print_json({**roar_record(found, manifest), "files": files})
+        print_json({**roar_record(accuracies, manifest), "files": files})
         return
-    heads, rows = roar_rows(found)
+    heads, rows = roar_rows(accuracies)
     print_rows(heads, rows, as_json=False)
     say("test accuracy in %, mean ± standard error of {} trials, by the share of pixels {}", trials, kept)
     say("table, figure and every trial: {}", out)
 
 
 def _called(data: str) -> str:
-    """What a title calls the data: where it lies is in the manifest."""
+    """Return the data's name in a title: where it lies is in the manifest."""
     kind, _, folder = data.partition(":")
     return "CIFAR-10" if kind == "cifar10" and folder else Path(data).resolve().name
 

@@ -1,1 +1,1 @@
-"""What a model is to us: a scalar function of its input. Knows no method."""
+"""The model as a scalar function of its input, and what its rows go through. Knows no method."""

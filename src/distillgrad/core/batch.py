@@ -1,9 +1,9 @@
-"""What a caller asks to have explained: checked once, then cut into chunks of rows."""
+"""A request to explain rows: checked once, then cut by rows."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -11,10 +11,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from distillgrad.core.forward import Model, Score, Target, accumulation_dtype, is_out_of_memory, scores
-from distillgrad.core.intercept import evaluating
-from distillgrad.core.row_threads import rows_each, side_by_side
-from distillgrad.errors import InputError, ModelError, ParameterError, TargetError
+from distillgrad.core.forward import Model, Score, Target, accumulation_dtype, scores
+from distillgrad.errors import InputError, TargetError
 
 TargetLike: TypeAlias = int | Sequence[int] | Tensor | Score | None
 """A class for all samples, one for each, a score of the output, or ``None``: the predicted class."""
@@ -22,7 +20,7 @@ TargetLike: TypeAlias = int | Sequence[int] | Tensor | Score | None
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows to explain: inputs ``(N, …)``, baselines that broadcast to them, target, further arguments."""
+    """The rows to explain: inputs ``(N, …)``, baselines that broadcast to them, target, further arguments."""
 
     inputs: Tensor
     baselines: Tensor | float
@@ -33,13 +31,13 @@ class Batch:
         return len(self.inputs)
 
     def rows(self, chosen: slice | Tensor) -> Batch:
-        """The rows of a slice or of an index tensor; a callable target stays as it is."""
+        """Return the rows of a slice or of an index tensor; a callable target stays as it is."""
         target, extra = self.arguments(chosen)
         baselines = self._cut(self.baselines, chosen)
         return replace(self, inputs=self.inputs[chosen], baselines=baselines, target=target, extra=extra)
 
     def arguments(self, chosen: slice | Tensor) -> tuple[Target, tuple[Any, ...]]:
-        """Target and further arguments of the chosen rows, for inputs that are made elsewhere."""
+        """Return target and further arguments of the chosen rows, for inputs that are made elsewhere."""
         return self._cut(self.target, chosen), tuple(self._cut(value, chosen) for value in self.extra)
 
     def _cut(self, value: Any, chosen: slice | Tensor) -> Any:
@@ -48,7 +46,7 @@ class Batch:
 
     @property
     def difference(self) -> Tensor:
-        """``x − b`` in the dtype that attributions are accumulated in: float32, or float64 for float64."""
+        """The ``x − b`` in the dtype that attributions are accumulated in: float32; float64 for float64."""
         wide = self.inputs.to(accumulation_dtype(self.inputs.dtype))
         baselines = self.baselines
         if isinstance(baselines, Tensor):
@@ -56,7 +54,7 @@ class Batch:
         return wide - baselines if baselines else wide
 
     def shifted(self, kept: Tensor) -> Tensor:
-        """``b + kept`` in the dtype of the inputs: the anchor that keeps so much of ``x − b``."""
+        """Return ``b + kept`` in the dtype of the inputs: the anchor that keeps so much of ``x − b``."""
         baselines = self.baselines
         if isinstance(baselines, Tensor):
             return (kept + baselines.to(kept)).to(self.inputs.dtype)
@@ -70,7 +68,7 @@ def checked_batch(
     baselines: Tensor | float = 0.0,
     additional_forward_args: Any = None,
 ) -> Batch:
-    """The batch that a caller asked for, checked.
+    """Return the request of a caller as a batch, checked.
 
     Raises:
         InputError: inputs or baselines that are no finite floating-point tensor, empty, or of a wrong shape.
@@ -105,18 +103,18 @@ def checked_batch(
 
 @contextmanager
 def outside_inference_mode() -> Iterator[None]:
-    """Lets gradients be taken where a caller has switched even their bookkeeping off."""
+    """Let gradients be taken where a caller has switched even their bookkeeping off."""
     with torch.inference_mode(False), torch.no_grad():
         yield
 
 
 def _ordinary(value: Any) -> Any:
-    """A copy of a tensor that was made in inference mode, of which no gradient can be taken."""
+    """Return the value; of a tensor made in inference mode, which can have no gradient, a copy."""
     return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
 
 
 def with_target(model: Model, batch: Batch) -> Batch:
-    """The batch with its target fixed: the predicted classes, where it names none.
+    """Return the batch with its target fixed: the predicted classes, where it names none.
 
     For methods whose later passes see other inputs. Cost: then a forward pass, otherwise nothing.
     """
@@ -125,101 +123,17 @@ def with_target(model: Model, batch: Batch) -> Batch:
     return replace(batch, target=scores(model, batch.inputs, None, batch.extra)[1])
 
 
-def attribute_in_chunks(
-    model: Model,
-    attribute: Callable[[Batch], Tensor],
-    batch: Batch,
-    internal_batch_size: int | None = None,
-    streams: Callable[[int], int] = lambda size: 1,
-) -> Tensor:
-    """``attribute`` of the batch's rows, ``internal_batch_size`` at a time, in eval mode.
-
-    ``streams`` says how many threads may share so many rows at a time. Out of memory halves the chunk and
-    goes on. The result has the dtype of the inputs.
-
-    Raises:
-        ParameterError: ``internal_batch_size`` below 1.
-        ModelError: attributions that are not finite; names the samples.
-    """
-    with evaluating(model), outside_inference_mode():
-        size = checked_size(internal_batch_size) or len(batch)
-        attributions = in_chunks(
-            lambda chosen: attribute(batch.rows(chosen)).to(batch.inputs.dtype),
-            len(batch),
-            size,
-            streams(size),
-        )
-    samples = _not_finite(attributions)
-    if samples:
-        raise ModelError(
-            f"the model's score or gradient is not finite for sample{samples}; "
-            "half precision overflows easily: try float32"
-        )
-    return attributions
-
-
-def checked_size(internal_batch_size: int | None) -> int | None:
-    """The number of rows at a time, or ``None`` where a caller leaves it to us.
-
-    Raises:
-        ParameterError: below 1.
-    """
-    if internal_batch_size is None:
-        return None
-    if not isinstance(internal_batch_size, int) or internal_batch_size < 1:
-        raise ParameterError(
-            f"internal_batch_size must be a whole number of at least 1, not {internal_batch_size!r}"
-        )
-    return internal_batch_size
-
-
-def in_chunks(work: Callable[[slice], Tensor], n_rows: int, size: int, streams: int = 1) -> Tensor:
-    """``work`` of the slices of ``n_rows`` rows, ``size`` at a time, end to end.
-
-    Several ``streams`` share the rows at a time. Out of memory halves the slices and goes on, in one.
-    """
-    if streams > 1:
-        rows = rows_each(n_rows, size, streams)
-        slices = [slice(start, min(start + rows, n_rows)) for start in range(0, n_rows, rows)]
-        try:
-            return torch.cat(side_by_side(work, slices, streams))
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-        size = (min(size, n_rows) + 1) // 2
-    parts: list[Tensor] = []
-    start = 0
-    while start < n_rows:
-        stop = min(start + size, n_rows)
-        try:
-            parts.append(work(slice(start, stop)))
-        except RuntimeError as error:
-            if size == 1 or not is_out_of_memory(error):
-                raise
-            halve = True
-        else:
-            halve = False
-        # Outside the handler: the exception's traceback holds the tensors of the failed chunk.
-        if halve:
-            size = (min(size, n_rows) + 1) // 2
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-        else:
-            start = stop
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _not_finite(values: Tensor) -> str:
-    """The rows with NaN or infinity, as words: ``"s 3, 7"``; empty if there are none."""
+def samples_not_finite(values: Tensor) -> str:
+    """Return the rows with NaN or infinity, as words: ``"s 3, 7"``; empty if there are none."""
     if bool(torch.isfinite(values).all()):
         return ""
     rows = (~torch.isfinite(values).flatten(1).all(1)).nonzero()[:, 0].tolist()
-    shown = ", ".join(map(str, rows[:10])) + (", …" if len(rows) > 10 else "")
-    return f"{'s' if len(rows) > 1 else ''} {shown}"
+    numbers = ", ".join(map(str, rows[:10])) + (", …" if len(rows) > 10 else "")
+    return f"{'s' if len(rows) > 1 else ''} {numbers}"
 
 
 def _expect_finite(name: str, values: Tensor) -> None:
-    samples = _not_finite(values)
+    samples = samples_not_finite(values)
     if samples:
         raise InputError(f"{name} contain NaN or infinity in sample{samples}; mend or leave them out")
 

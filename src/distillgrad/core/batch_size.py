@@ -1,11 +1,11 @@
-"""How many rows at a time: the number at which a row costs least, found once per model and device."""
+"""The number of rows at a time at which a row costs least, found once per model and device."""
 
 from __future__ import annotations
 
-import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -13,6 +13,7 @@ import torch
 from distillgrad.core.batch import Batch, outside_inference_mode
 from distillgrad.core.forward import Model, is_out_of_memory, scores, value_and_gradient
 from distillgrad.core.intercept import evaluating
+from distillgrad.core.profiling import elapsed
 from distillgrad.core.wrappers import unwrapped
 
 RowsAtATime: TypeAlias = int | Literal["auto"] | None
@@ -25,22 +26,22 @@ ALIKE = 1.03
 
 
 @dataclass(frozen=True)
-class _Found:
+class _BestSize:
     """The best size, the largest that was tried, and whether larger ones are known to be no better."""
 
-    best: int
+    size: int
     tried: int
     final: bool
 
 
-_known: weakref.WeakKeyDictionary[Any, dict[Any, _Found]] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[Any, dict[Any, _BestSize]] = weakref.WeakKeyDictionary()
 """By model, then by device, dtype, shape and kind of pass."""
 
 
 def best_batch_size(model: Model, batch: Batch, *, gradients: bool) -> int:
-    """The size, up to the batch's own, at which a pass costs least per row.
+    """Return the size, up to the batch's own, at which a pass costs least per row.
 
-    Powers of two are timed until a row gets dearer or memory ends. What was found is remembered for the
+    Powers of two are timed until a row gets dearer or memory ends. The best is remembered for the
     model, the device and the shape of a row; a larger batch is measured beyond what was tried.
 
     Args:
@@ -53,11 +54,11 @@ def best_batch_size(model: Model, batch: Batch, *, gradients: bool) -> int:
         known = _known.setdefault(unwrapped(model), {})
     except TypeError:  # a callable that cannot be referred to weakly, such as a built-in one
         known = {}
-    found = known.get(key)
-    if found is None or (not found.final and 2 * found.tried <= most):
+    best = known.get(key)
+    if best is None or (not best.final and 2 * best.tried <= most):
         with evaluating(model), outside_inference_mode():
-            found = known[key] = _measured(_pass_of(model, batch, gradients), most)
-    return min(found.best, most)
+            best = known[key] = _measured(_pass_of(model, batch, gradients), most)
+    return min(best.size, most)
 
 
 def _pass_of(model: Model, batch: Batch, gradients: bool) -> Callable[[int], None]:
@@ -73,13 +74,13 @@ def _pass_of(model: Model, batch: Batch, gradients: bool) -> Callable[[int], Non
     return once
 
 
-def _measured(once: Callable[[int], None], most: int) -> _Found:
+def _measured(once: Callable[[int], None], most: int) -> _BestSize:
     seconds: dict[int, float] = {}
     size, final = 1, False
     while size <= most:
         try:
             once(size)  # what libraries set up for a new shape is not to be timed
-            seconds[size] = min(_seconds(once, size) for _ in range(2)) / size
+            seconds[size] = min(elapsed(partial(once, size)) for _ in range(2)) / size
         except RuntimeError as error:
             if size == 1 or not is_out_of_memory(error):
                 raise
@@ -91,10 +92,4 @@ def _measured(once: Callable[[int], None], most: int) -> _Found:
         size *= 2
     least = min(seconds.values())
     best = next(each for each, cost in seconds.items() if cost <= ALIKE * least)
-    return _Found(best, max(seconds), final)
-
-
-def _seconds(once: Callable[[int], None], size: int) -> float:
-    began = time.perf_counter()
-    once(size)
-    return time.perf_counter() - began
+    return _BestSize(best, max(seconds), final)

@@ -1,4 +1,4 @@
-"""Whether two models compute the same: their logits, and their gradients away from kinks."""
+"""The comparison of two models: of their logits, and of their gradients away from kinks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXACT = 1e-9
 
 @dataclass(frozen=True)
 class Response:
-    """What a model answers to a probe: logits ``(N, K)``, the chosen one of each row, its gradient."""
+    """A model's answer to a probe: logits ``(N, K)``, the chosen one of each row, its gradient."""
 
     logits: Tensor
     chosen: Tensor
@@ -28,7 +28,7 @@ class Response:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far two responses are apart.
+    """The distance of two responses.
 
     Attributes:
         logits: The largest difference, relative to the largest logit.
@@ -40,7 +40,7 @@ class Difference:
     gradient: float
 
     def within(self, logits: float, gradient: float) -> bool:
-        """False for NaN."""
+        """Return whether both are at most so far apart; false for NaN."""
         return self.logits <= logits and self.gradient <= gradient
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ class Difference:
 
 
 def probe_of(batch: Batch) -> Batch:
-    """The batch's first rows, and the first one with little and with much noise, seeded."""
+    """Return the batch's first rows, and the first one with little and with much noise, seeded."""
     n = min(len(batch), MOST_ROWS)
     rows = batch.rows(torch.tensor([*range(n), 0, 0], device=batch.inputs.device))
     noise = torch.randn(2, *batch.inputs.shape[1:], generator=torch.Generator().manual_seed(0)).to(
@@ -61,14 +61,14 @@ def probe_of(batch: Batch) -> Batch:
 
 
 def in_float64(probe: Batch) -> Batch:
-    """The first row of a probe and its two noisy ones, in float64: enough for what is exact."""
+    """Return the first row of a probe and its two noisy ones, in float64: enough for what is exact."""
     rows = probe.rows(torch.tensor([0, len(probe) - 2, len(probe) - 1], device=probe.inputs.device))
     extra = tuple(each.double() if each.is_floating_point() else each for each in rows.extra)
     return replace(rows, inputs=rows.inputs.double(), extra=extra)
 
 
 def response(model: Model, probe: Batch, chosen: Tensor | None = None) -> Response:
-    """Logits, and the gradient of each row's ``chosen`` one, by default the largest."""
+    """Return logits, and the gradient of each row's ``chosen`` one, by default the largest."""
     seen: list[Tensor] = []
 
     def score(output: Any) -> Tensor:
@@ -92,7 +92,7 @@ def _flat(output: Any, n_rows: int) -> Tensor:
 
 
 def row_logits(model: Model, probe: Batch) -> Tensor:
-    """The logits ``(N, K)`` of a probe. Cost: one forward pass."""
+    """Return the logits ``(N, K)`` of a probe. Cost: one forward pass."""
     seen: list[Tensor] = []
 
     def score(output: Any) -> Tensor:
@@ -103,17 +103,17 @@ def row_logits(model: Model, probe: Batch) -> Tensor:
     return seen[0]
 
 
-def difference(found: Response, expected: Response) -> Difference:
-    """Of two models' responses to one probe."""
-    one, other = found.gradient.flatten(1).double(), expected.gradient.flatten(1).double()
+def difference(actual: Response, expected: Response) -> Difference:
+    """Return the difference of two models' responses to one probe."""
+    one, other = actual.gradient.flatten(1).double(), expected.gradient.flatten(1).double()
     apart = (one - other).norm(dim=1) / other.norm(dim=1).clamp(1e-30)
     return Difference(
-        logits_apart(found.logits, expected.logits), float(apart.nan_to_num(torch.inf).median())
+        logits_apart(actual.logits, expected.logits), float(apart.nan_to_num(torch.inf).median())
     )
 
 
 def logits_apart(logits: Tensor, expected: Tensor) -> float:
-    """Their largest difference, relative to the largest; infinite for NaN and for other shapes."""
+    """Return their largest difference, relative to the largest; infinite for NaN and for other shapes."""
     if logits.shape != expected.shape:
         return float("inf")
     largest = expected.double().abs().max().clamp(1e-30)
@@ -121,14 +121,14 @@ def logits_apart(logits: Tensor, expected: Tensor) -> float:
 
 
 def rounding(inputs: Tensor) -> float:
-    """The relative precision of one operation on such inputs."""
+    """Return the relative precision of one operation on such inputs."""
     eps = torch.finfo(inputs.dtype).eps
     tf32 = inputs.is_cuda and inputs.dtype == torch.float32
     return max(eps, 1e-3) if tf32 else eps
 
 
 def sound_response(model: nn.Module, probe: Batch) -> Response:
-    """The response of a model whose answer depends on the row alone.
+    """Return the response of a model whose answer depends on the row alone.
 
     Raises:
         ModelError: it answers otherwise when asked twice, or when a row comes without the others.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from distillgrad.core.norm_gradients import mend_norm_gradients
 from distillgrad.core.profiling import timed
-from distillgrad.core.row_threads import abandon_if_unwanted
+from distillgrad.core.row_threads import raise_if_cancelled
 from distillgrad.errors import ModelError, TargetError
 
 Model: TypeAlias = Callable[..., Any]
@@ -22,7 +22,7 @@ Target: TypeAlias = Tensor | Score | None
 
 
 def must_be_callable(model: object) -> None:
-    """Nothing, if ``model`` can be called on inputs.
+    """Check that ``model`` can be called on inputs.
 
     Raises:
         ModelError: it cannot; says what to give instead.
@@ -30,6 +30,16 @@ def must_be_callable(model: object) -> None:
     if not callable(model):
         mend = "its .model" if callable(getattr(model, "model", None)) else "an nn.Module or a function"
         raise ModelError(f"a {type(model).__name__} cannot be called on inputs; give {mend}")
+
+
+def counted(model: Model, on_pass: Callable[[], None]) -> Model:
+    """Return ``model`` as a callable that calls ``on_pass`` at each of its passes."""
+
+    def model_pass(*arguments: Any, **named: Any) -> Any:
+        on_pass()
+        return model(*arguments, **named)
+
+    return model_pass
 
 
 def logits_of(output: Any) -> Tensor:
@@ -79,13 +89,13 @@ def _logits_among(outputs: Sequence[Any]) -> Any:
 
 
 def predictions(output: Any, n_samples: int) -> Tensor | None:
-    """The class indices ``(N,)`` with the highest logit; ``None`` for one score per sample, ``(N,)``."""
+    """Return the classes ``(N,)`` with the highest logit; ``None`` for one score per sample, ``(N,)``."""
     logits = _checked(logits_of(output), n_samples)
     return None if logits.ndim == 1 else logits.detach().argmax(1)
 
 
 def within_classes(target: Tensor, logits: Tensor) -> None:
-    """Nothing, if every class in ``target`` is one of the logits' ``(N, classes)`` or ``(N,)``.
+    """Check that every class in ``target`` is one of the logits' ``(N, classes)`` or ``(N,)``.
 
     Raises:
         TargetError: it is not.
@@ -132,7 +142,7 @@ def _selected(output: Any, target: Target, n_samples: int) -> Tensor:
 
 
 def logit_difference(one: int, other: int) -> Score:
-    """The target that asks why class ``one`` and not class ``other``: the difference of their logits."""
+    """Return the target that asks why class ``one`` and not ``other``: the difference of their logits."""
 
     def difference(output: Any) -> Tensor:
         logits = logits_of(output)
@@ -143,12 +153,12 @@ def logit_difference(one: int, other: int) -> Score:
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """float64 for float64, otherwise float32."""
+    """Return float64 for float64, otherwise float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def softmax_probability(output: Any, target: Target, n_rows: int) -> Tensor:
-    """The softmax probability ``(N,)`` of the target; its score where there is nothing to normalise."""
+    """Return the softmax probability ``(N,)`` of the target; its score where there is but one output."""
     if callable(target):
         return select(output, target, n_rows)
     logits = logits_of(output)
@@ -162,7 +172,7 @@ def softmax_probability(output: Any, target: Target, n_rows: int) -> Tensor:
 def value_and_gradient(
     model: Model, inputs: Tensor, target: Target = None, extra: tuple[Any, ...] = ()
 ) -> tuple[Tensor, Tensor, Target]:
-    """The target's score ``(N,)``, its gradient by the inputs (their shape), and the target it was.
+    """Return the target's score ``(N,)``, its gradient by the inputs, and the target it was.
 
     A target of ``None`` comes back as the predicted classes, so that the prediction costs no pass of its
     own. Works under ``no_grad``, with frozen weights and with a model that writes into its input; nothing
@@ -173,7 +183,7 @@ def value_and_gradient(
         TargetError: as in :func:`select`.
     Cost: one forward and one backward pass; a copy of the inputs.
     """
-    abandon_if_unwanted()
+    raise_if_cancelled()
     with torch.enable_grad():
         leaf = inputs.detach().requires_grad_()
         # The model gets a copy: it may begin with an in-place operation, which a leaf does not allow.
@@ -204,11 +214,11 @@ def scores(
     *,
     disposable: bool = False,
 ) -> tuple[Tensor, Target]:
-    """The target's score ``(N,)`` and the target it was. Cost: one forward pass, no graph.
+    """Return the target's score ``(N,)`` and the target it was. Cost: one forward pass, no graph.
 
     The model gets a copy of the inputs, into which it may write, or the inputs if they are ``disposable``.
     """
-    abandon_if_unwanted()
+    raise_if_cancelled()
     with torch.no_grad():
         with failures_named(inputs), timed("forward"):
             output = model(inputs if disposable else inputs.clone(), *extra)
@@ -219,7 +229,7 @@ def scores(
 
 @contextmanager
 def failures_named(inputs: Tensor) -> Iterator[None]:
-    """Torch reports a wrong input as a bare RuntimeError deep inside a layer: says what was put in.
+    """Say what was put in where torch reports a wrong input as a bare RuntimeError deep inside a layer.
 
     Subclasses (out of memory, the model's own errors) say what they are and pass.
 
@@ -238,7 +248,7 @@ def failures_named(inputs: Tensor) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the host, could not give the memory that was asked for."""
+    """Return whether a device, or the host, could not give the memory that it should."""
     return isinstance(error, torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )

@@ -1,6 +1,6 @@
-"""What one call of a model does inside, seen at torch-function level; and the model as it was after it.
+"""The inside of one call of a model, seen at torch-function level; and the model as it was after it.
 
-Nothing is registered on a module, so nothing can be left behind. A function mode belongs to its thread: two
+No hook is put on a module, so none can be left on it. A function mode belongs to its thread: two
 threads that explain at once do not see each other, and code that runs outside Python is not seen at all,
 so wrappers around such code are taken off or refused (:func:`~distillgrad.core.wrappers.visible`).
 """
@@ -28,10 +28,10 @@ _held: dict[int, tuple[int, list[nn.Module], list[nn.Parameter]]] = {}
 
 @contextmanager
 def evaluating(model: Callable[..., Any]) -> Iterator[None]:
-    """Puts ``model`` into eval mode, frozen, and gives every module and weight its own flag back.
+    """Put ``model`` into eval mode, frozen, and give every module and weight its own flag back.
 
     A row's explanation must not depend on the other rows of its batch, and batch norm's statistics must
-    not move: so no module may train meanwhile. Nor does anybody ask for the gradients of weights, for which a
+    not move: so no module may train meanwhile. Nor are gradients of weights wanted, for which a
     pass would keep what it need not: of a transformer, half as much again. The flags come back after an
     exception too, and with several calls at once (threads) only when the last of them ends. A callable that
     is no module passes.
@@ -68,7 +68,7 @@ def evaluating(model: Callable[..., Any]) -> Iterator[None]:
 
 
 def _can_be_frozen(parameter: nn.Parameter) -> bool:
-    """Whether it has a gradient that can be switched off, and on again."""
+    """Return whether it has a gradient that can be switched off, and on again."""
     return parameter.requires_grad and parameter.is_leaf and not parameter.is_inference()
 
 
@@ -111,7 +111,7 @@ def _relu6(input: Tensor, inplace: bool = False) -> _Activation:
 def _hardtanh(
     input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> _Activation | None:
-    """ReLU6's module calls it with (0, 6); with a negative minimum it is no ReLU."""
+    """Return the activation of ReLU6's module, called with (0, 6); with another minimum it is none."""
     if min_val != 0:
         return None
     return _Activation(input, input.clamp(0, max_val), (input > 0) & (input < max_val), inplace)
@@ -151,7 +151,7 @@ class _GuidedReLU(TorchFunctionMode):
 
 @contextmanager
 def guided_relu() -> Iterator[None]:
-    """Within, every ReLU passes back ``σ'(x) ⊙ max(R, 0)`` of the gradient ``R`` that reaches it.
+    """Let every ReLU, within, pass back ``σ'(x) ⊙ max(R, 0)`` of the gradient ``R`` that reaches it.
 
     ReLU, ReLU6 and LeakyReLU; as modules, functions, methods, in place, reused. Holds for the forward
     pass; the backward pass may be taken within or after.
@@ -209,7 +209,7 @@ class _CapturedBiases(TorchFunctionMode):
         return output
 
     def _bias(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-        """What ``func`` adds, in a shape that broadcasts to its output; ``None`` where it adds nothing."""
+        """Return what ``func`` adds, in a shape that broadcasts to its output; ``None`` for nothing."""
         if func in self.CONVOLUTIONS:
             bias = _argument(args, kwargs, 2, "bias")
             return None if bias is None else bias.view(-1, *(1,) * (args[1].ndim - 2))
@@ -228,7 +228,7 @@ def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: s
 
 
 def _batch_norm_bias(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """``β − μγ/√(σ²+ε)``, shaped for the channels' place."""
+    """Return ``β − μγ/√(σ²+ε)``, shaped for the channels' place."""
     names = ("running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
     mean, variance, scale, shift, training, _, eps = (
         _argument(args, kwargs, place, name) for place, name in enumerate(names, start=1)
@@ -246,7 +246,7 @@ def _batch_norm_bias(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
 
 
 def _constant_operand(args: tuple[Any, ...], kwargs: dict[str, Any], scaled: int, sign: int) -> Tensor | None:
-    """What a sum adds to a term that depends on the inputs, if it is a constant: a number, a parameter."""
+    """Return what a sum adds to a term that depends on the inputs, if that is a constant or parameter."""
     operands = (_argument(args, kwargs, 0, "input"), _argument(args, kwargs, 1, "other"))
     varying = [isinstance(each, Tensor) and each.grad_fn is not None for each in operands]
     if varying[0] == varying[1]:
@@ -260,7 +260,7 @@ def _constant_operand(args: tuple[Any, ...], kwargs: dict[str, Any], scaled: int
 
 @contextmanager
 def captured_biases(record: Callable[[Tensor, Tensor], None]) -> Iterator[None]:
-    """Within, the backward pass hands every bias that the forward pass added to ``record(bias, gradient)``.
+    """Hand every bias that a forward pass within adds to ``record(bias, gradient)``, in its backward pass.
 
     ``gradient`` is that of the sum's output; ``bias`` broadcasts to it. Seen are convolutions and linear
     layers, batch norm's implicit bias, and constants in sums (numbers, parameters), in any dimension. What

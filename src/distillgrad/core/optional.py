@@ -15,7 +15,7 @@ _kept_alive: list[object] = []
 
 
 def optional(module: str, extra: str, package: str | None = None) -> ModuleType:
-    """The imported ``module``.
+    """Return the imported ``module``.
 
     Args:
         module: Its dotted name.
@@ -35,7 +35,7 @@ def optional(module: str, extra: str, package: str | None = None) -> ModuleType:
 
 
 def _import_torchvision() -> None:
-    """Imports torchvision, also beside a build of torch that its compiled operators do not fit.
+    """Import torchvision, also beside a build of torch that its compiled operators do not fit.
 
     torchvision swallows that its compiled library does not load (a CUDA build beside a CPU build of torch)
     and then fails at registering shapes for two operators that the library would have defined. Models and

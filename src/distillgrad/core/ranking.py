@@ -20,7 +20,7 @@ DEVIATIONS = 3
 
 
 def count_below(quantile: float, n_features: int) -> int:
-    """The number of ranks ``r`` with ``r/d ≤ q``: ``⌊q·d⌋`` of the number that was meant, not of its float.
+    """Return how many ranks ``r`` have ``r/d ≤ q``: ``⌊q·d⌋`` of the number that was meant, not its float.
 
     >>> count_below(0.29, 100), int(0.29 * 100)
     (29, 28)
@@ -31,7 +31,7 @@ def count_below(quantile: float, n_features: int) -> int:
 
 
 def order_statistic(values: Tensor, count: int) -> Tensor:
-    """The ``(count+1)``-th smallest value of each row of ``(N, d)``, as ``(N, 1)``; infinity for count ≥ d.
+    """Return the ``(count+1)``-th smallest value of each row ``(N, d)``, as ``(N, 1)``; infinity from d on.
 
     Exact: a value that occurs in the row, no interpolation. Cost: one selection, no sort.
     """
@@ -45,7 +45,7 @@ def order_statistic(values: Tensor, count: int) -> Tensor:
 
 
 def _selected(row: NDArray[Any], rank: int) -> float:
-    """The value with ``rank`` values below it in sorted order, NaN last.
+    """Return the value with ``rank`` values below it in sorted order, NaN last.
 
     A sorted sample brackets the value, two comparisons over the row confirm the bracket, and what lies
     within goes on. As fast as ``numpy.partition`` where all values differ; where half of them are equal, as
@@ -85,7 +85,7 @@ def _count(marked: NDArray[np.bool_]) -> int:
 
 
 def among_lowest(values: Tensor, count: int) -> Tensor:
-    """1 where ``rank(j) ≤ count``, else 0, with ``rank(j) = #{k : v_k ≤ v_j}``, for values ``(N, d)``.
+    """Return 1 where ``rank(j) ≤ count``, else 0, with ``rank(j) = #{k : v_k ≤ v_j}``, for values ``(N, d)``.
 
     Equal values share the highest of their ranks, so ties are all in or all out. Since
     ``rank(j) ≤ m ⟺ v_j < v_(m+1)``, one order statistic decides.
@@ -96,27 +96,19 @@ def among_lowest(values: Tensor, count: int) -> Tensor:
     Returns: ``(N, d)`` in the dtype of ``values``, ready for arithmetic; all ones for ``count >= d``.
     Source: the sets S of Jeon et al. 2022, eq. 6 and 9.
     """
-    return below(values, order_statistic(values, count))
+    # Comparing into a tensor of floats is seven times faster than making Booleans and converting them.
+    return torch.lt(values, order_statistic(values, count), out=torch.empty_like(values))
 
 
 def above_lowest(values: Tensor, count: int) -> Tensor:
-    """The complement of :func:`among_lowest`: 0 where ``rank(j) ≤ count``, else 1."""
-    return from_on(values, order_statistic(values, count))
-
-
-def below(values: Tensor, threshold: Tensor) -> Tensor:
-    """1 where a value is below its row's ``threshold`` ``(N, 1)``, else 0, in the dtype of ``values``."""
-    # Comparing into a tensor of floats is seven times faster than making Booleans and converting them.
-    return torch.lt(values, threshold, out=torch.empty_like(values))
-
-
-def from_on(values: Tensor, threshold: Tensor) -> Tensor:
-    """The complement of :func:`below`."""
-    return torch.ge(values, threshold, out=torch.empty_like(values))
+    """Return the complement of :func:`among_lowest`: 0 where ``rank(j) ≤ count``, else 1."""
+    if count <= 0:  # no rank is below 1
+        return torch.ones_like(values)
+    return torch.ge(values, order_statistic(values, count), out=torch.empty_like(values))
 
 
 def pixel_attributions(attributions: Tensor) -> Tensor:
-    """Attributions of pixels ``(N, H, W)`` from those of features ``(N, C, H, W)``: their signed sum."""
+    """Return attributions of pixels ``(N, H, W)``: the signed sum of the features', ``(N, C, H, W)``."""
     if attributions.ndim != 4:
         raise InputError(
             f"expected attributions of images, (N, C, H, W); got shape {tuple(attributions.shape)}"
@@ -125,7 +117,7 @@ def pixel_attributions(attributions: Tensor) -> Tensor:
 
 
 def most_relevant(values: Tensor, fraction: float) -> Tensor:
-    """The ``⌈fraction·d⌉`` highest of each row of ``(N, d)``, as a Boolean mask; ties go by index.
+    """Return a mask of the ``⌈fraction·d⌉`` highest of each row of ``(N, d)``; ties go by index.
 
     A row's lowest value counts as not relevant: of a constant row nothing is marked.
     """
@@ -136,7 +128,7 @@ def most_relevant(values: Tensor, fraction: float) -> Tensor:
 
 
 def removal_ranks(values: Tensor, *, highest_first: bool) -> Tensor:
-    """The place of each of ``(N, d)`` values in the order in which they are removed, from 0.
+    """Return the place of each of ``(N, d)`` values in the order in which they are removed, from 0.
 
     Ties go by index, in both orders, so that every row is a permutation. Cost: one stable sort.
     """

@@ -1,4 +1,4 @@
-"""Whether the rows of a batch may go through a model apart, in several threads, without anybody noticing."""
+"""The question whether rows of a batch may go through a model apart, in several threads, unnoticed."""
 
 from __future__ import annotations
 
@@ -12,39 +12,31 @@ from torch import Tensor, nn
 from torch.nn.modules import module as modules
 from torch.overrides import has_torch_function_unary
 
-from distillgrad.core.batch import Batch
+from distillgrad.core.batch import Batch, outside_inference_mode
 from distillgrad.core.equivalence import logits_apart, rounding, row_logits
 from distillgrad.core.forward import Model
+from distillgrad.core.intercept import evaluating
 from distillgrad.core.profiling import is_profiling
-from distillgrad.core.row_threads import streams_for
 from distillgrad.core.wrappers import unwrapped
 from distillgrad.errors import ModelError
 
 _known: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], bool]] = weakref.WeakKeyDictionary()
 """By model, which modules it consisted of, and whether rows may part in it."""
 
-MANY_ROWS = 32
-"""From so many rows on, times passes, those that show whether rows may part are soon made up for."""
 
+def may_part(model: Model, batch: Batch) -> bool:
+    """Return whether several threads may share the batch's rows, each calling ``model`` on its own.
 
-def n_streams(model: Model, batch: Batch, size: int, *, n_rows: int | None = None, n_passes: int = 1) -> int:
-    """How many streams may share the batch's rows (or ``n_rows`` of their kind), ``size`` of them at a time.
+    No: on a GPU; for callables as models or targets, which may keep what they see; with further arguments;
+    under hooks, function modes, autocast, ``torch.func``, or whatever else looks at what the calling thread
+    computes; and for a model whose answer to a row depends on more than the row, or that writes on itself.
 
-    Each row takes ``n_passes``. One, so none, where that does not pay; on a GPU; for callables as models or
-    targets, of which nobody knows what they keep; with further arguments; under hooks, function modes,
-    autocast, ``torch.func``, or whatever else looks at what the calling thread computes; and for a model
-    whose answer to a row depends on more than the row, or that writes on itself.
-
-    Cost: for a model's first batch that could be shared, three forward passes of one or two rows.
+    Cost: for a model's first batch, three forward passes of one or two rows.
     """
     inputs = batch.inputs
-    n_rows = len(batch) if n_rows is None else n_rows
-    streams = streams_for(n_rows, size, inputs[0].numel()) if n_rows * n_passes >= MANY_ROWS else 1
-    if streams == 1 or not inputs.is_cpu or callable(batch.target) or batch.extra:
-        return 1
-    if not isinstance(model, nn.Module) or _watched(model, inputs) or not _independent(model, batch):
-        return 1
-    return streams
+    if not inputs.is_cpu or callable(batch.target) or batch.extra or not isinstance(model, nn.Module):
+        return False
+    return not _watched(model, inputs) and _independent(model, batch)
 
 
 def _watched(model: nn.Module, inputs: Tensor) -> bool:
@@ -70,11 +62,13 @@ def _has_hooks(module: nn.Module) -> bool:
 def _independent(model: nn.Module, batch: Batch) -> bool:
     parts = tuple(map(id, model.modules()))
     if model not in _known or _known[model][0] != parts:
-        _known[model] = parts, _found_independent(model, batch)
+        with evaluating(model), outside_inference_mode():
+            _known[model] = parts, _tried(model, batch)
     return _known[model][1]
 
 
-def _found_independent(model: nn.Module, batch: Batch) -> bool:
+def _tried(model: nn.Module, batch: Batch) -> bool:
+    """Return whether a row's logits are the same beside another one and again, and the model as before."""
     try:
         if unwrapped(model) is not model:
             return False
@@ -86,12 +80,12 @@ def _found_independent(model: nn.Module, batch: Batch) -> bool:
         changed = changed_by(lambda: again.append(row_logits(model, alone)), model)
     except ModelError:  # which all rows will meet again, together
         return False
-    differs = max(logits_apart(found, first) for found in (both[:1], *again))
+    differs = max(logits_apart(each, first) for each in (both[:1], *again))
     return not changed and differs <= rounding(batch.inputs) ** 0.5
 
 
 def changed_by(call: Callable[[], object], model: nn.Module) -> str:
-    """The first thing in ``model`` that ``call`` changes, such as ``"layer4.hidden"``; empty if nothing."""
+    """Return the first thing in ``model`` that ``call`` changes, as ``"layer4.hidden"``; empty if nothing."""
     before = dict(_state(model))
     call()
     after = dict(_state(model))
@@ -102,7 +96,7 @@ def changed_by(call: Callable[[], object], model: nn.Module) -> str:
 
 
 def _state(model: nn.Module) -> Iterator[tuple[str, tuple[list[Any], list[int]]]]:
-    """By name, each attribute of each module, with what it holds if it is a collection, and the versions.
+    """Yield by name each attribute of each module, with what it holds if it is a collection, and versions.
 
     The objects themselves: as long as they are held, no new one can have their identity.
     """

@@ -1,4 +1,4 @@
-"""What one forward pass computes from the inputs, and in which modules: who has no rule for what.
+"""The calls that one forward pass makes with the inputs, and the modules they are made in.
 
 Libraries that exchange the gradient of modules they know leave every other operation its plain gradient,
 without a word. So a pass is watched before, and a model for which that would be wrong is refused by name.
@@ -54,7 +54,7 @@ class Call:
 
 
 class Trace(TorchFunctionMode):
-    """What one forward pass of a working copy computes from the inputs, and in which modules."""
+    """The calls that one forward pass of a working copy makes with the inputs, and their modules."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Trace(TorchFunctionMode):
         self._within: list[nn.Module] = [network]
 
     def score(self, batch: Batch, target: Target) -> Tensor:
-        """The copy's score, watched."""
+        """Return the copy's score, watched."""
         handles = []
         for module in self.names:
             handles.append(module.register_forward_pre_hook(self._enter))
@@ -117,18 +117,18 @@ class Trace(TorchFunctionMode):
 
 
 def _reached(node: Any) -> set[Any]:
-    """The autograd graph that ``node`` is computed by: an unused auxiliary head is not in it."""
-    found, rest = set(), [node]
+    """Return the autograd graph that ``node`` is computed by: an unused auxiliary head is not in it."""
+    reached, rest = set(), [node]
     while rest:
         node = rest.pop()
-        if node is not None and node not in found:
-            found.add(node)
+        if node is not None and node not in reached:
+            reached.add(node)
             rest.extend(each for each, _ in node.next_functions)
-    return found
+    return reached
 
 
 def _dependent(values: Iterable[Any]) -> Iterator[Tensor]:
-    """The tensors among ``values`` that require a gradient."""
+    """Return the tensors among ``values`` that require a gradient."""
     for value in values:
         if isinstance(value, Tensor):
             if value.requires_grad:
@@ -138,7 +138,7 @@ def _dependent(values: Iterable[Any]) -> Iterator[Tensor]:
 
 
 def _name_of(function: Any) -> str:
-    """``"relu"`` for ``torch.relu``, ``functional.relu``, ``Tensor.relu`` and ``Tensor.relu_``."""
+    """Return ``"relu"`` for ``torch.relu``, ``functional.relu``, ``Tensor.relu`` and ``Tensor.relu_``."""
     name: str = getattr(function, "__name__", repr(function))
     if name == "__get__":
         name = function.__self__.__name__
@@ -146,7 +146,7 @@ def _name_of(function: Any) -> str:
 
 
 def kind_of(call: Call) -> str:
-    """What is wrong with a call: ``"GELU"`` for a layer's, ``"gelu() as a function in Block"`` otherwise."""
+    """Return what is wrong with a call: ``"GELU"`` for a layer's, or ``"gelu() as a function in Block"``."""
     kind = type(call.module).__name__
     if type(call.module).__module__.startswith("torch.nn.modules") and not list(call.module.children()):
         return kind
@@ -156,22 +156,22 @@ def kind_of(call: Call) -> str:
 
 
 def reused(trace: Trace, kinds: tuple[type[nn.Module], ...]) -> dict[str, list[str]]:
-    """By kind, the modules of these kinds that were called more than once."""
-    found: dict[str, list[str]] = {}
+    """Return by kind the modules of these kinds that were called more than once."""
+    places: dict[str, list[str]] = {}
     for module, n in trace.n_calls.items():
         if n > 1 and type(module) in kinds:
-            found.setdefault(f"reused {type(module).__name__}", []).append(f"{trace.names[module]} ({n}×)")
-    return found
+            places.setdefault(f"reused {type(module).__name__}", []).append(f"{trace.names[module]} ({n}×)")
+    return places
 
 
-def expect_sound(method: str, found: dict[str, list[str]]) -> None:
-    """Nothing, if nothing was found that ``method`` has no rule for.
+def expect_sound(method: str, problems: dict[str, list[str]]) -> None:
+    """Check that there is nothing that ``method`` has no rule for.
 
     Raises:
         ModelError: it was; names every kind, and the first places of each.
     """
-    if found:
-        where = "; ".join(f"{kind}: {_places(names)}" for kind, names in found.items())
+    if problems:
+        where = "; ".join(f"{kind}: {_places(names)}" for kind, names in problems.items())
         raise ModelError(
             f"{method} has no rule for this model's {where}. Give each nonlinearity, pooling and addition "
             "a module of its own that the method knows (softmax: explain the logits), or take a method that "
@@ -185,12 +185,12 @@ def _places(names: list[str]) -> str:
     return ", ".join(once[:PLACES]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def expect_equal(method: str, found: Tensor, expected: Tensor) -> None:
-    """The copy must compute what the model does, or its explanation is another function's."""
+def expect_equal(method: str, actual: Tensor, expected: Tensor) -> None:
+    """Check that the copy computes what the model does, or its explanation is another function's."""
     # zennit leaves a merged batch norm its 1/√(1 + ε).
-    tolerance = max(1e-3, torch.finfo(found.dtype).eps ** 0.5)
+    tolerance = max(1e-3, torch.finfo(actual.dtype).eps ** 0.5)
     scale = float(expected.abs().max()) + tolerance
-    if not torch.allclose(found, expected, rtol=tolerance, atol=tolerance * scale):
+    if not torch.allclose(actual, expected, rtol=tolerance, atol=tolerance * scale):
         raise ModelError(
             f"{method} works on a copy of the model, and it gives another score: the model goes on with a "
             "tensor that an in-place module has overwritten, defines its layers in another order than it "
@@ -199,7 +199,7 @@ def expect_equal(method: str, found: Tensor, expected: Tensor) -> None:
 
 
 def differentiable(score: Tensor) -> Tensor:
-    """The score, if it depends on the inputs of a working copy.
+    """Return the score, if it depends on the inputs of a working copy.
 
     Raises:
         ModelError: it does not.

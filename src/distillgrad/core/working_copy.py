@@ -13,7 +13,7 @@ from distillgrad.errors import ModelError
 
 
 def plain_module(model: Model, method: str) -> nn.Module:
-    """The model as an ``nn.Module`` made of Python, whose layers ``method`` can tell apart.
+    """Return the model as an ``nn.Module`` made of Python, whose layers ``method`` can tell apart.
 
     Raises:
         ModelError: it is none, or part of it is compiled, scripted or run in other threads.
@@ -28,7 +28,7 @@ def plain_module(model: Model, method: str) -> nn.Module:
 
 
 def working_copy(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
-    """A copy to put hooks on; frozen, of torch's own layers, none in place, on the same memory of weights.
+    """Return a frozen copy to put hooks on, of torch's own layers, none in place, its weights not copied.
 
     Frozen, so that a tensor requires a gradient exactly if it depends on the inputs. ``memo`` tells
     afterwards which module of the copy is which of the original, by ``id``.

@@ -16,7 +16,7 @@ def unwrapped(model: nn.Module) -> nn.Module: ...
 @overload
 def unwrapped(model: Callable[..., Any]) -> Callable[..., Any]: ...
 def unwrapped(model: Callable[..., Any]) -> Callable[..., Any]:
-    """The model as Python code that runs in the calling thread: what a function mode can see.
+    """Return the model as Python code that runs in the calling thread: what a function mode can see.
 
     Takes ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile`` off the model.
 

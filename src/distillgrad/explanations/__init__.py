@@ -1,1 +1,1 @@
-"""What is computed for one image: its explanation, its distillation, how stable its maps are."""
+"""The computations on one image: its explanation, its distillation, the stability of its maps."""

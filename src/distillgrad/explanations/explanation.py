@@ -1,21 +1,24 @@
-"""One photograph explained by some methods: what the model saw, what it said, where it looked."""
+"""The explanation of one photograph by some methods: the model's input, its prediction, the maps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from distillgrad.core.acceleration.accelerated import Accelerated
 from distillgrad.core.batch import TargetLike
-from distillgrad.core.forward import logit_difference, logits_of
+from distillgrad.core.forward import counted, logit_difference
 from distillgrad.core.profiling import Profile, profiled
 from distillgrad.errors import InputError, TargetError
 from distillgrad.methods import create_method, find_method
+from distillgrad.methods.base import Method
+from distillgrad.methods.parsing import MethodSpecs
 from distillgrad.sources.classifier import LoadedModel
+from distillgrad.sources.model_inputs import class_probabilities
 
 
 @dataclass(frozen=True)
@@ -29,56 +32,63 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Attributions of one photograph.
+    """The attributions of one photograph by some methods.
 
     Attributes:
-        shown: What the model saw, normalisation undone: ``(H, W, 3)`` in [0, 1].
-        prediction: What the model said.
-        target, target_name: The class that is explained.
+        picture: The model's input with its normalisation undone: ``(H, W, 3)`` in [0, 1].
+        prediction: The classes that the model predicts.
+        target, target_name: The explained class.
         probability: The model's, for that class.
-        attributions: By method, ``(C, H, W)`` or ``(1, H, W)``, on the CPU.
-        parameters: By method, those that were set.
-        profiles: By method, where the time went; nowhere for what was known already.
+        methods: By label, the method's name and the parameters that were set.
+        attributions: By label, ``(C, H, W)`` or ``(1, H, W)``, on the CPU.
+        profiles: By label, where the time went; empty for attributions that were recalled.
         versus, versus_name: The class against which ``target`` is explained, if any.
+        acceleration: The settings of ``dg.accelerate`` where a faster equivalent was explained.
     """
 
-    shown: Tensor
+    picture: Tensor
     prediction: Prediction
     target: int
     target_name: str
     probability: float
+    methods: MethodSpecs
     attributions: Mapping[str, Tensor]
-    parameters: Mapping[str, Mapping[str, Any]]
     profiles: Mapping[str, Profile]
     versus: int | None = None
     versus_name: str = ""
+    acceleration: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def question(self) -> str:
-        """What the maps answer."""
+        """The question that the maps answer."""
         against = f" and not {self.versus_name}" if self.versus is not None else ""
         return f"Why {self.target_name}{against}?"
 
     @property
     def score(self) -> str:
-        """What is attributed."""
+        """The words for the quantity that is attributed."""
         against = f" minus that of {self.versus_name}" if self.versus is not None else ""
         return f"logit of {self.target_name}{against}"
 
     @property
-    def asked(self) -> TargetLike:
-        """The target as methods take it."""
-        return _asked(self.target, self.versus)
+    def scored_target(self) -> TargetLike:
+        """The target as methods take it: the class, or its logit minus that of ``versus``."""
+        return _scored_target(self.target, self.versus)
 
 
-def cost_in_passes(methods: Sequence[str], parameters: Mapping[str, Mapping[str, Any]]) -> int:
-    """Passes through the model for one image; raises what a wrong method or parameter would."""
-    made = [create_method(name, nn.Identity(), **parameters.get(name, {})) for name in methods]
-    return sum(method.n_passes for method in made)
+def cost_in_passes(methods: MethodSpecs) -> int:
+    """Return the number of passes through the model for one image.
+
+    Raises:
+        UnknownNameError, ParameterError: a method or parameter that there is not.
+    """
+    return sum(
+        create_method(name, nn.Identity(), **parameters).n_passes for name, parameters in methods.values()
+    )
 
 
 def seen_by(loaded: LoadedModel, image: Image.Image) -> Tensor:
-    """The model's input for a photograph, ``(1, C, H, W)``, on the model's device."""
+    """Return the model's input for a photograph, ``(1, C, H, W)``, on the model's device."""
     inputs = loaded.preprocess(image)[None]
     if inputs.ndim != 4 or inputs.shape[1] not in (1, 3):
         raise InputError(
@@ -88,35 +98,30 @@ def seen_by(loaded: LoadedModel, image: Image.Image) -> Tensor:
     return inputs.to(loaded.device)
 
 
-def predict(loaded: LoadedModel, inputs: Tensor) -> Tensor:
-    """Softmax probabilities ``(classes,)`` of one input. Cost: one forward pass."""
-    with torch.no_grad():
-        return logits_of(loaded.model(inputs))[0].float().softmax(0).cpu()
-
-
 def explain(
     loaded: LoadedModel,
     image: Image.Image,
-    methods: Sequence[str] = ("dga",),
+    methods: MethodSpecs,
     *,
     target: int | None = None,
     versus: int | None = None,
-    parameters: Mapping[str, Mapping[str, Any]] | None = None,
+    fast: nn.Module | None = None,
     on_pass: Callable[[], None] = lambda: None,
     recall: Callable[[str, int, int | None], Tensor | None] = lambda *_: None,
 ) -> Explanation:
-    """Why ``loaded`` sees ``target`` (by default what it predicts) in ``image``, by each method.
+    """Return each method's map of why ``loaded`` sees ``target`` (by default its prediction) in ``image``.
 
     Args:
+        methods: By label, the method's name and parameters.
         versus: Another class: explain what speaks for ``target`` rather than for it (difference of logits).
-        parameters: Of the methods, by their names; what is not set has its default.
+        fast: An equivalent of the model for the methods that do not look at layers.
         on_pass: Called at each pass through the model, for a display of progress.
-        recall: The attributions by a method of a target, and of its ``versus``, where they are known already.
+        recall: Returns the known attributions of a label, target and ``versus``, ``None`` for unknown ones.
     Raises:
         TargetError: ``versus`` is the explained class itself.
     """
     inputs = seen_by(loaded, image)
-    probabilities = predict(loaded, inputs)
+    probabilities = class_probabilities(loaded.model, inputs)[0].cpu()
     top = probabilities.topk(min(5, len(probabilities)))
     prediction = Prediction(
         classes=tuple(top.indices.tolist()),
@@ -128,38 +133,39 @@ def explain(
         raise TargetError(
             f"{loaded.classes[chosen]} cannot be explained against itself; choose another class"
         )
-    asked = _asked(chosen, versus)
-
-    def counted(*arguments: Any) -> Any:
-        on_pass()
-        return loaded.model(*arguments)
-
-    used = {name: dict((parameters or {}).get(name, {})) for name in methods}
+    scored = _scored_target(chosen, versus)
     attributions, profiles = {}, {}
-    for name in methods:
-        known = recall(name, chosen, versus)
+    for label, (name, parameters) in methods.items():
+        known = recall(label, chosen, versus)
         if known is not None:
-            attributions[name], profiles[name] = known, Profile()
+            attributions[label], profiles[label] = known, Profile()
             continue
-        whole = find_method(name).needs_module
-        method = create_method(name, loaded.model if whole else counted, **used[name])
-        with profiled() as profiles[name]:
-            attributions[name] = method.attribute(inputs, target=asked)[0].cpu()
+        kind = find_method(name)
+        whole, model = kind.needs_module, model_for(kind, loaded, fast)
+        method = create_method(name, model if whole else counted(model, on_pass), **parameters)
+        with profiled() as profiles[label]:
+            attributions[label] = method.attribute(inputs, target=scored)[0].cpu()
         for _ in range(method.n_passes if whole else 0):
             on_pass()
     return Explanation(
-        shown=loaded.displayable(inputs[0].cpu()).permute(1, 2, 0).expand(-1, -1, 3),
+        picture=loaded.displayable(inputs[0].cpu()).permute(1, 2, 0).expand(-1, -1, 3),
         prediction=prediction,
         target=chosen,
         target_name=loaded.classes[chosen],
         probability=float(probabilities[chosen]),
+        methods=methods,
         attributions=attributions,
-        parameters=used,
         profiles=profiles,
         versus=versus,
         versus_name="" if versus is None else loaded.classes[versus],
+        acceleration=fast.settings if isinstance(fast, Accelerated) else {},
     )
 
 
-def _asked(target: int, versus: int | None) -> TargetLike:
+def model_for(method: type[Method], loaded: LoadedModel, fast: nn.Module | None) -> nn.Module:
+    """Return the faster equivalent, or for a method that looks at layers the model as it was made."""
+    return loaded.model if fast is None or method.layerwise else fast
+
+
+def _scored_target(target: int, versus: int | None) -> TargetLike:
     return target if versus is None else logit_difference(target, versus)

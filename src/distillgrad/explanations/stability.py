@@ -1,37 +1,44 @@
-"""How stable the maps of methods are: each method held against itself on the same images."""
+"""The stability of methods: each one's maps compared with its own under small changes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from distillgrad.core.batch import TargetLike
 from distillgrad.errors import DistillgradError
-from distillgrad.methods import create_method
-from distillgrad.metrics.stability import Stability, stability
+from distillgrad.explanations.explanation import model_for
+from distillgrad.methods import create_method, find_method
+from distillgrad.methods.parsing import MethodSpecs
+from distillgrad.metrics.self_stability import Stability, stability
 from distillgrad.sources.classifier import LoadedModel
 
 
 def stability_of_methods(
     loaded: LoadedModel,
     inputs: Tensor,
-    methods: Mapping[str, tuple[str, Mapping[str, Any]]],
+    methods: MethodSpecs,
     target: TargetLike = None,
+    *,
+    fast: nn.Module | None = None,
 ) -> dict[str, Stability | str]:
-    """By label, the method's agreement with itself, or why it cannot explain the model.
+    """Return, by label, the method's stability, or the reason why it cannot explain the model.
 
+    Args:
+        fast: An equivalent of the model, whose maps are then compared; other precisions are the model's own.
     Cost: 5 explanations by each method.
     """
-    found: dict[str, Stability | str] = {}
+    stabilities: dict[str, Stability | str] = {}
     for label, (name, parameters) in methods.items():
 
         def explainer(model: Any, name: str = name, parameters: Mapping[str, Any] = parameters) -> Any:
-            return create_method(name, model, **parameters).attribute
+            chosen = model_for(find_method(name), loaded, fast) if model is loaded.model else model
+            return create_method(name, chosen, **parameters).attribute
 
         try:
-            found[label] = stability(loaded.model, explainer, inputs, target)
+            stabilities[label] = stability(loaded.model, explainer, inputs, target)
         except DistillgradError as error:
-            found[label] = str(error)
-    return found
+            stabilities[label] = str(error)
+    return stabilities

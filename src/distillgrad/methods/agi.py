@@ -22,7 +22,7 @@ from distillgrad.methods.base import GradientMethod, whole_number
 
 
 class AGI(GradientMethod):
-    """What the target's probability loses, feature by feature, on the way to inputs of other classes.
+    """The target's loss of probability, feature by feature, on the way to inputs of other classes.
 
     For each false class ``c``: ``x₀ = x``, ``xₖ₊₁ = clamp(xₖ + ε·sign ∇p_c(xₖ))`` until ``c`` is predicted;
     the result is the mean over ``c`` of ``−Σ ∇p_t(xₖ) ⊙ (xₖ₊₁ − xₖ)``, in units of probability: positive
@@ -74,7 +74,7 @@ class AGI(GradientMethod):
 
     @property
     def n_passes(self) -> int:
-        """At most: two for each step towards each false class, and one for the clean input."""
+        """The most passes: two for each step towards each false class, and one for the clean input."""
         return 2 * self.max_steps * self.n_classes + 1
 
     def _attribute(self, batch: Batch) -> Tensor:
@@ -90,10 +90,10 @@ class AGI(GradientMethod):
         return total.div_(rivals.shape[1])
 
     def _logits(self, batch: Batch) -> Tensor:
-        """Of the clean inputs, ``(N, classes)``."""
+        """Return the logits of the clean inputs, ``(N, classes)``."""
         if callable(batch.target) and not isinstance(batch.target, Tensor):
             raise TargetError(_NO_CLASS)
-        found: list[Tensor] = []
+        outputs: list[Tensor] = []
 
         def first(output: Any) -> Tensor:
             logits = logits_of(output)
@@ -102,21 +102,21 @@ class AGI(GradientMethod):
                     f"the model's output has shape {tuple(logits.shape)} for {len(batch)} samples; AGI sets "
                     f"classes against each other and needs ({len(batch)}, classes), two or more"
                 )
-            found.append(logits)
+            outputs.append(logits)
             return logits[:, 0]
 
         scores(self.forward_func, batch.inputs, first, batch.extra)
-        return found[0]
+        return outputs[0]
 
     def _false_classes(self, target: Tensor, n_classes: int) -> Tensor:
-        """For each row the first classes, in an order that all rows share, that are not its target."""
+        """Return for each row the first classes, in an order that all rows share, that are not its target."""
         generator = torch.Generator().manual_seed(self.seed)
         order = torch.randperm(n_classes, generator=generator).to(target.device).expand(len(target), -1)
         others = order[order != target[:, None]].view(len(target), n_classes - 1)
         return others[:, : self.n_classes]
 
     def _integrate(self, batch: Batch, target: Tensor, rival: Tensor, total: Tensor) -> None:
-        """Adds to ``total`` what the target's probability loses on each row's path to its rival class."""
+        """Add to ``total`` what the target's probability loses on each row's path to its rival class."""
         model, dtype = self.forward_func, batch.inputs.dtype
         here, rows = batch.inputs.to(total.dtype), torch.arange(len(batch), device=batch.inputs.device)
         low, high = self._range(here)
@@ -135,7 +135,7 @@ class AGI(GradientMethod):
             here = there
 
     def _range(self, clean: Tensor) -> tuple[Tensor, Tensor]:
-        """The lowest and the highest value that each row's features may take, to broadcast."""
+        """Return the lowest and the highest value that each row's features may take, to broadcast."""
         shape = (-1, *(1,) * (clean.ndim - 1))
         low, high = clean.flatten(1).aminmax(dim=1)
         if self.clamp is not None:

@@ -1,4 +1,4 @@
-"""What every method shares: the call that Captum users know, checked, chunked and clean; its facts."""
+"""The call that all methods share, as Captum users know it: checked, planned and clean; and their facts."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from captum.attr import Attribution, GradientAttribution
 from captum.log import log_usage
 from torch import Tensor
 
-from distillgrad.core.batch import Batch, TargetLike, attribute_in_chunks, checked_batch
+from distillgrad.core.batch import Batch, TargetLike, checked_batch
 from distillgrad.core.batch_size import RowsAtATime, best_batch_size
+from distillgrad.core.chunks import attribute_in_chunks
 from distillgrad.core.forward import Model, must_be_callable
-from distillgrad.core.row_independence import n_streams
+from distillgrad.core.plan import Plan, checked_size, plan_rows
 from distillgrad.errors import ParameterError
 
 
@@ -53,7 +54,7 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
 
     @property
     def n_passes(self) -> int:
-        """How often the model is called for each row."""
+        """The number of times that the model is called for each row."""
         return 1
 
     @log_usage()  # type: ignore[untyped-decorator]  # NoiseTunnel calls what this wraps
@@ -66,7 +67,7 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
         additional_forward_args: Any = None,
         internal_batch_size: RowsAtATime = None,
     ) -> Tensor:
-        """Attributions of the target's score, in the inputs' dtype and on their device.
+        """Return attributions of the target's score, in the inputs' dtype and on their device.
 
         Args:
             inputs: ``(N, …)`` floats as the model takes them; not modified.
@@ -77,7 +78,7 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
                 with them.
             internal_batch_size: Rows at a time; by default all, halved when memory runs out. ``"auto"``:
                 as many as make a row cheapest, measured once per model and device. On a CPU its cores share
-                the rows (see :mod:`~distillgrad.core.row_independence`): threads call the model at once.
+                the rows (see :mod:`~distillgrad.core.plan`): threads call the model at once.
         Raises:
             InputError, TargetError, ParameterError: a request that cannot be met.
             ModelError: a model that fails, has no gradient, or returns NaN or infinity.
@@ -89,23 +90,26 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
         if internal_batch_size == "auto":
             gradients = isinstance(self, GradientMethod)
             internal_batch_size = best_batch_size(model, batch, gradients=gradients)
-        return attribute_in_chunks(
-            model, self._attribute, batch, internal_batch_size, lambda size: self._streams(batch, size)
+        size = checked_size(internal_batch_size) or len(batch)
+        plan = (
+            plan_rows(model, batch, size, n_passes=self.n_passes)
+            if self._thread_safe
+            else Plan(len(batch), size)
         )
+        return attribute_in_chunks(model, self._attribute, batch, plan)
 
-    def _streams(self, batch: Batch, size: int) -> int:
-        """How many threads share ``size`` rows at a time."""
-        if self.needs_module:  # puts hooks on a copy of it
-            return 1
-        return n_streams(self.forward_func, batch, size, n_passes=self.n_passes)
+    @property
+    def _thread_safe(self) -> bool:
+        """The permission to run :meth:`_attribute` in several threads at once, each on its own rows."""
+        return not self.needs_module  # which puts hooks on a copy of it
 
     @abstractmethod
     def _attribute(self, batch: Batch) -> Tensor:
-        """Attributions of the batch's rows, all at once; the model is in eval mode."""
+        """Return attributions of the batch's rows, all at once; the model is in eval mode."""
 
 
 def whole_number(name: str, value: int, least: int = 1) -> int:
-    """The value of a parameter, if it is a whole number of at least ``least``.
+    """Return the value of a parameter, if it is a whole number of at least ``least``.
 
     Raises:
         ParameterError: it is not.

@@ -1,4 +1,4 @@
-"""How a method of another library is called with our requests: targets, cleanliness, errors as ours."""
+"""The call of a method of Captum with our targets and errors, on a model that its inputs survive."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from distillgrad.core.batch import Batch, with_target
 from distillgrad.core.forward import Model, logits_of, select, within_classes
 
 
-def captum_request(model: Model, batch: Batch) -> tuple[Callable[..., Tensor], Tensor | None]:
-    """The model as Captum takes it, and the target to hand to it.
+def captum_forward(model: Model, batch: Batch) -> tuple[Callable[..., Tensor], Tensor | None]:
+    """Return the model as Captum's ``forward_func``, and the target to hand to Captum.
 
     The function unwraps the output and gives the model a copy of its inputs, which may be leaves and which
     an in-place model would write into. A callable target is applied within; with classes the function
@@ -22,10 +22,10 @@ def captum_request(model: Model, batch: Batch) -> tuple[Callable[..., Tensor], T
     target = with_target(model, batch).target
 
     def logits(inputs: Tensor, *extra: Any) -> Tensor:
-        found = logits_of(model(inputs.clone(), *extra))
+        output = logits_of(model(inputs.clone(), *extra))
         if isinstance(target, Tensor):
-            within_classes(target, found)
-        return found if found.ndim > 1 else found[:, None]  # Captum takes class 0 of (N, 1) only
+            within_classes(target, output)
+        return output if output.ndim > 1 else output[:, None]  # Captum takes class 0 of (N, 1) only
 
     def score(inputs: Tensor, *extra: Any) -> Tensor:
         return select(model(inputs.clone(), *extra), target, len(inputs))

@@ -66,32 +66,32 @@ class DeepLift(GradientMethod):
 
     @property
     def n_passes(self) -> int:
-        """Four: the score, the watched pass, and the inputs' and baselines' own."""
+        """Four passes: the score, the watched one, and the inputs' and baselines' own."""
         return 4
 
     def _attribute(self, batch: Batch) -> Tensor:
         expected, target = scores(self.forward_func, batch.inputs, batch.target, batch.extra)
         network = working_copy(plain_module(self.forward_func, "DeepLIFT"))
         trace = Trace(network)
-        found = trace.score(batch, target)
+        actual = trace.score(batch, target)
         expect_sound("DeepLIFT", _unlike_rescale(trace))
-        expect_equal("DeepLIFT", found, expected)
+        expect_equal("DeepLIFT", actual, expected)
         for module in network.modules():
             if type(module) in _RESCALED:
-                # Captum replaces the gradient of the very tensor that enters: it must be nobody else's.
+                # Captum replaces the gradient of the very tensor that enters: it must be no other call's.
                 module.register_forward_pre_hook(lambda _module, values: values[0].clone())
         return _captum_deep_lift(_Doubled(network, batch, target), batch)
 
 
 def _unlike_rescale(trace: Trace) -> dict[str, list[str]]:
-    """By kind, where a nonlinearity is computed that Captum would give its plain gradient."""
-    found: dict[str, list[str]] = {}
+    """Return by kind where a nonlinearity is computed that Captum would give its plain gradient."""
+    problems: dict[str, list[str]] = {}
     for call in trace.calls:
         linear = call.function in LINEAR and call.n_dependent == 1
         if type(call.module) in _RESCALED or linear or call.function in MOVES | ADDITIVE:
             continue
-        found.setdefault(kind_of(call), []).append(call.name)
-    return found | reused(trace, _RESCALED)
+        problems.setdefault(kind_of(call), []).append(call.name)
+    return problems | reused(trace, _RESCALED)
 
 
 class _Doubled(nn.Module):

@@ -1,4 +1,4 @@
-"""Distilled Gradient Aggregation: Algorithm 1 of Jeon et al. 2022."""
+"""Distilled Gradient Aggregation: Algorithm 1 of Jeon et al. 2022, in its order, and the method around it."""
 
 from __future__ import annotations
 
@@ -9,29 +9,88 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from distillgrad.core.batch import (
-    Batch,
-    TargetLike,
-    checked_batch,
-    outside_inference_mode,
-)
+from distillgrad.core.batch import Batch, TargetLike, checked_batch, outside_inference_mode
 from distillgrad.core.forward import Model, Target, accumulation_dtype, scores, value_and_gradient
 from distillgrad.core.intercept import evaluating
 from distillgrad.core.profiling import timed
-from distillgrad.core.ranking import (
-    above_lowest,
-    among_lowest,
-    below,
-    count_below,
-    from_on,
-    order_statistic,
-)
+from distillgrad.core.ranking import above_lowest, among_lowest, count_below
 from distillgrad.errors import ModelError, ParameterError, UnknownNameError
 from distillgrad.methods.base import GradientMethod, whole_number
 from distillgrad.methods.fullgrad import uniform_fullgrad
 from distillgrad.methods.gradient import gradient_x_input
 
 Masks: TypeAlias = Literal["both", "weak", "extreme"]
+
+
+class Anchor(NamedTuple):
+    """A step of the sequence: ``x̃(n)``, ``φ(x̃(n))``, its score ``(B,)`` if known, the explained target."""
+
+    inputs: Tensor
+    attribution: Tensor
+    score: Tensor | None
+    target: Target
+
+
+def distillation_sequence(
+    local: Callable[[Batch], Anchor], batch: Batch, n_steps: int, quantile: float, masks: Masks = "both"
+) -> Iterator[Anchor]:
+    """Yield the anchors ``x̃(0) … x̃(N)``, each with its local attribution: lines 1–6 of Algorithm 1."""
+    difference, at = batch.difference, batch  # x̃(0) = x
+    for n in range(n_steps + 1):
+        anchor = local(at)
+        yield anchor
+        if n < n_steps:  # x̃(N+1) would go unused
+            with timed("masking"):
+                mask = distillation_mask(anchor.attribution, n, n_steps, quantile, masks)
+                at = replace(batch, inputs=batch.shifted(mask.mul_(difference)), target=anchor.target)
+            del anchor, mask  # the next pass needs the memory
+
+
+def distillation_mask(
+    attribution: Tensor, n: int, n_steps: int, quantile: float, masks: Masks = "both"
+) -> Tensor:
+    """Return ``M = n/N·M_WC + (1−n/N)·M_EPC``, or one of the terms: line 4 (eq. 11, 8)."""
+    weight = n / n_steps
+    if masks == "weak":
+        return weak_contributor_mask(attribution, n, n_steps).mul_(weight)
+    # In this order torch's threads wake once between the two selections, and once after them.
+    extreme = extreme_positive_contributor_mask(attribution, quantile).mul_(1 - weight)
+    if masks == "extreme":
+        return extreme
+    return extreme.add_(weak_contributor_mask(attribution, n, n_steps), alpha=weight)
+
+
+def weak_contributor_mask(attribution: Tensor, n: int, n_steps: int) -> Tensor:
+    """Return ``M_WC(n; N)``: 0 where the rank of ``|φ|`` is at most n/N of the features, else 1 (eq. 6–7)."""
+    flat = attribution.flatten(1)
+    return above_lowest(flat.abs(), n * flat.shape[1] // n_steps).view_as(attribution)
+
+
+def extreme_positive_contributor_mask(attribution: Tensor, quantile: float) -> Tensor:
+    """Return ``M_EPC(q)``: 1 where the rank of ``φ`` is at most ``q`` of the features, else 0 (eq. 9–10)."""
+    flat = attribution.flatten(1)
+    return among_lowest(flat, count_below(quantile, flat.shape[1])).view_as(attribution)
+
+
+def aggregated(anchors: Iterator[Anchor], negative_scale: float) -> Tensor:
+    """Return the mean of the rectified local attributions: lines 7–8 (eq. 12)."""
+    total, n_anchors = rectified(next(anchors).attribution, negative_scale), 1
+    for anchor in anchors:
+        with timed("aggregation"):
+            total.add_(rectified(anchor.attribution, negative_scale))
+        n_anchors += 1
+        del anchor  # or it would live through the next pass
+    return total.div_(n_anchors)
+
+
+def rectified(attribution: Tensor, negative_scale: float) -> Tensor:
+    """Return ``max(φ, 0) + β·min(φ, 0)``: the ReLU of line 7, leaking β."""
+    positive = attribution.clamp(min=0)
+    if negative_scale:
+        positive.add_(attribution.clamp(max=0), alpha=negative_scale)
+    return positive
+
+
 LocalAttribution: TypeAlias = Callable[[Model, Tensor, Any], Tensor]
 """``(model, x, target) -> φ``: attributions of anchors ``x``, of their shape."""
 
@@ -39,15 +98,6 @@ LOCAL_ATTRIBUTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "uniform_fullgrad": uniform_fullgrad,
     "gradient_x_input": lambda _value, gradient, difference: gradient_x_input(gradient, difference),
 }
-
-
-class Anchor(NamedTuple):
-    """One step of the sequence: ``x̃(n)``, ``φ(x̃(n))``, its score ``(B,)`` if known, the explained target."""
-
-    inputs: Tensor
-    attribution: Tensor
-    score: Tensor | None
-    target: Target
 
 
 @dataclass(frozen=True)
@@ -127,7 +177,7 @@ class DistilledGradientAggregation(GradientMethod):
 
     @property
     def n_passes(self) -> int:
-        """N+1, one for each anchor."""
+        """N+1 passes, one for each anchor."""
         return self.n_steps + 1
 
     def distill(
@@ -138,7 +188,7 @@ class DistilledGradientAggregation(GradientMethod):
         baselines: Tensor | float = 0.0,
         additional_forward_args: Any = None,
     ) -> Distillation:
-        """The whole sequence, kept: the paper's Figure 4.
+        """Return the whole sequence, kept: the paper's Figure 4.
 
         Takes what ``attribute`` takes and raises what it raises. Memory: 2(N+1) tensors of the inputs' size.
         """
@@ -147,102 +197,43 @@ class DistilledGradientAggregation(GradientMethod):
         )
         model = self.forward_func
         with evaluating(model), outside_inference_mode():
-            steps = list(self._sequence(batch))
+            anchors = list(self._sequence(batch))
             scored = [
-                scores(model, step.inputs, step.target, batch.extra)[0] if step.score is None else step.score
-                for step in steps
+                scores(model, each.inputs, each.target, batch.extra)[0] if each.score is None else each.score
+                for each in anchors
             ]
-        total = self._rectified(steps[0].attribution)
-        for step in steps[1:]:
-            total.add_(self._rectified(step.attribution))
         dtype = inputs.dtype
         return Distillation(
-            anchors=torch.stack([step.inputs for step in steps]),
-            attributions=torch.stack([step.attribution for step in steps]).to(dtype),
+            anchors=torch.stack([each.inputs for each in anchors]),
+            attributions=torch.stack([each.attribution for each in anchors]).to(dtype),
             scores=torch.stack(scored).to(dtype),
-            attribution=(total / len(steps)).to(dtype),
+            attribution=aggregated(iter(anchors), self.negative_scale).to(dtype),
         )
 
-    def _streams(self, batch: Batch, size: int) -> int:
-        if callable(self.local_attribution):  # nobody knows what it keeps
-            return 1
-        return super()._streams(batch, size)
+    @property
+    def _thread_safe(self) -> bool:
+        return not callable(self.local_attribution)  # which may keep what it sees
 
     def _attribute(self, batch: Batch) -> Tensor:
-        steps = self._sequence(batch)
-        total = self._rectified(next(steps).attribution)
-        for step in steps:
-            with timed("aggregation"):
-                total.add_(self._rectified(step.attribution))
-            del step  # or a whole anchor and its attribution would live through the next pass
-        return total.div_(self.n_steps + 1)
-
-    def _rectified(self, attribution: Tensor) -> Tensor:
-        """``max(φ, 0) + β·min(φ, 0)``: the ReLU of line 7, leaking β."""
-        rectified = attribution.clamp(min=0)
-        if self.negative_scale:
-            rectified.add_(attribution.clamp(max=0), alpha=self.negative_scale)
-        return rectified
+        return aggregated(self._sequence(batch), self.negative_scale)
 
     def _sequence(self, batch: Batch) -> Iterator[Anchor]:
-        """Lines 1–6: the anchors ``x̃(0) … x̃(N)``, each with its local attribution."""
-        difference, at = batch.difference, batch
-        for n in range(self.n_steps + 1):
-            attribution, score, target = self._local(at)
-            yield Anchor(at.inputs, attribution, score, target)
-            if n < self.n_steps:  # the masks after the last anchor would go unused
-                with timed("masking"):
-                    mask = distillation_mask(attribution, n, self.n_steps, self.epc_quantile, self.masks)
-                    kept = mask.mul_(difference)
-                    at = replace(batch, inputs=batch.shifted(kept), target=target)
-                del attribution, mask, kept  # the next pass needs the memory
+        return distillation_sequence(self._local, batch, self.n_steps, self.epc_quantile, self.masks)
 
-    def _local(self, at: Batch) -> tuple[Tensor, Tensor | None, Target]:
-        """``φ`` of the anchors, their scores where that costs no pass, and the target they were taken for."""
-        model = self.forward_func
+    def _local(self, at: Batch) -> Anchor:
+        """Return the anchors with their ``φ``, and with their scores where these cost no pass."""
+        model, inputs = self.forward_func, at.inputs
         if not callable(self.local_attribution):
-            score, gradient, target = value_and_gradient(model, at.inputs, at.target, at.extra)
+            score, gradient, target = value_and_gradient(model, inputs, at.target, at.extra)
             rule = LOCAL_ATTRIBUTIONS[self.local_attribution]
-            return rule(score, gradient, at.difference), score, target
+            return Anchor(inputs, rule(score, gradient, at.difference), score, target)
         target = at.target
         if target is None:
-            _, target = scores(model, at.inputs, None, at.extra)
-        attribution = self.local_attribution(model, at.inputs, target)
-        if attribution.shape != at.inputs.shape:
+            _, target = scores(model, inputs, None, at.extra)
+        attribution = self.local_attribution(model, inputs, target)
+        if attribution.shape != inputs.shape:
             raise ModelError(
                 f"the local attribution returned shape {tuple(attribution.shape)} for anchors of shape "
-                f"{tuple(at.inputs.shape)}; it must be theirs"
+                f"{tuple(inputs.shape)}; it must be theirs"
             )
-        return attribution.detach().to(accumulation_dtype(at.inputs.dtype)), None, target
-
-
-def distillation_mask(
-    attribution: Tensor, n: int, n_steps: int, quantile: float, masks: Masks = "both"
-) -> Tensor:
-    """Line 4 of Algorithm 1: ``M = n/N·M_WC + (1−n/N)·M_EPC``, of the attribution's shape (eq. 7, 10, 11)."""
-    flat = attribution.flatten(1)
-    weight, n_features = n / n_steps, flat.shape[1]
-    weak, extreme = masks != "extreme" and n > 0, masks != "weak"
-    # Both selections before the arithmetic: torch's threads sleep meanwhile, and waking them takes as long as
-    # two operations.
-    if weak:
-        magnitude = flat.abs()
-        lowest = order_statistic(magnitude, n * n_features // n_steps)
-    if extreme:
-        highest = order_statistic(flat, count_below(quantile, n_features))
-    mask = below(flat, highest).mul_(1 - weight) if extreme else torch.zeros_like(flat)
-    if weak:
-        mask.add_(from_on(magnitude, lowest), alpha=weight)
-    return mask.view_as(attribution)
-
-
-def weak_contributor_mask(attribution: Tensor, n: int, n_steps: int) -> Tensor:
-    """``M_WC(n; N)``: 0 where the rank of ``|φ|`` is at most ``n/N`` of the features, else 1 (eq. 6–7)."""
-    flat = attribution.flatten(1)
-    return above_lowest(flat.abs(), n * flat.shape[1] // n_steps).view_as(attribution)
-
-
-def extreme_positive_contributor_mask(attribution: Tensor, quantile: float) -> Tensor:
-    """``M_EPC(q)``: 1 where the signed rank of ``φ`` is at most ``q`` of the features, else 0 (eq. 9–10)."""
-    flat = attribution.flatten(1)
-    return among_lowest(flat, count_below(quantile, flat.shape[1])).view_as(attribution)
+        return Anchor(inputs, attribution.detach().to(accumulation_dtype(inputs.dtype)), None, target)

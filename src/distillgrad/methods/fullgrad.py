@@ -9,15 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from distillgrad.core.batch import (
-    Batch,
-    TargetLike,
-    attribute_in_chunks,
-    checked_batch,
-    outside_inference_mode,
-)
+from distillgrad.core.batch import Batch, TargetLike, checked_batch, outside_inference_mode
+from distillgrad.core.chunks import attribute_in_chunks
 from distillgrad.core.forward import value_and_gradient
 from distillgrad.core.intercept import captured_biases
+from distillgrad.core.plan import Plan, checked_size
 from distillgrad.core.wrappers import unwrapped
 from distillgrad.errors import InputError
 from distillgrad.methods.base import GradientMethod
@@ -45,7 +41,7 @@ class UniformFullGrad(GradientMethod):
 
 
 def uniform_fullgrad(value: Tensor, gradient: Tensor, difference: Tensor) -> Tensor:
-    """Eq. 4 from the score ``(N,)``, its gradient and ``x − b``, in the dtype of ``difference``."""
+    """Return eq. 4 from the score ``(N,)``, its gradient and ``x − b``, in the dtype of ``difference``."""
     attribution = gradient_x_input(gradient, difference)
     bias = value.to(attribution.dtype) - attribution.flatten(1).sum(1)
     n_features = attribution[0].numel()
@@ -78,7 +74,7 @@ class FullGrad(GradientMethod):
         additional_forward_args: Any = None,
         internal_batch_size: int | None = None,
     ) -> Tensor:
-        """``f(x) − Σ`` of all terms before Ψ, ``(N,)``: zero to rounding for piecewise-linear networks.
+        """Return ``f(x) − Σ`` of all terms before Ψ, ``(N,)``: zero, rounded, for piecewise-linear networks.
 
         What is left says how much of the score the map leaves out: the curvature of smooth layers, and
         ``⟨∇f, b⟩`` for a baseline that is not zero. Takes and raises what ``attribute`` does.
@@ -86,7 +82,8 @@ class FullGrad(GradientMethod):
         batch = checked_batch(
             inputs, target, baselines=baselines, additional_forward_args=additional_forward_args
         )
-        return attribute_in_chunks(self.forward_func, self._residual, batch, internal_batch_size)
+        plan = Plan(len(batch), checked_size(internal_batch_size) or len(batch))
+        return attribute_in_chunks(self.forward_func, self._residual, batch, plan)
 
     def _residual(self, batch: Batch) -> Tensor:
         total = torch.zeros(len(batch), dtype=batch.difference.dtype, device=batch.inputs.device)
@@ -124,7 +121,7 @@ class FullGrad(GradientMethod):
         ).sum(0)
 
     def _each_term(self, batch: Batch, add: Callable[[Tensor], None]) -> Tensor:
-        """Hands every term of the decomposition to ``add``, as the backward pass meets it; the score."""
+        """Hand each term of the decomposition to ``add``, as the backward pass meets it; return the score."""
         dtype = batch.difference.dtype
         n_rows = len(batch)
 
@@ -146,7 +143,7 @@ INTERPOLATION = {3: "linear", 4: "bilinear", 5: "trilinear"}
 
 
 def scaled_magnitude(term: Tensor) -> Tensor:
-    """Ψ before enlarging: ``|t|`` scaled to [0, 1] per sample, then summed over channels, ``(N, 1, …)``.
+    """Return Ψ before enlarging: ``|t|`` scaled to [0, 1] per sample, summed over channels, ``(N, 1, …)``.
 
     The sum over channels commutes with the interpolation that follows, so one channel is enlarged.
     """

@@ -17,11 +17,11 @@ from distillgrad.core.trace import differentiable
 from distillgrad.core.working_copy import plain_module, working_copy
 from distillgrad.errors import InputError, ModelError, ParameterError, UnknownNameError
 from distillgrad.methods.base import GradientMethod
-from distillgrad.methods.captum_call import captum_request
+from distillgrad.methods.captum_call import captum_forward
 
 
 class GradCAM(GradientMethod):
-    """Where the last feature maps speak for the target: ``ReLU(Σ_k mean(∂f/∂A_k) A_k)``, upsampled.
+    """The places where the last features speak for the target: ``ReLU(Σ_k mean(∂f/∂A_k) A_k)``, upsampled.
 
     Rectified as published, then bilinear to the images' size; equals Captum's ``LayerGradCam``. Without
     ``layer``, A is the output of the last convolution that takes part in the call and has more than one
@@ -58,7 +58,7 @@ class GradCAM(GradientMethod):
 
     @property
     def n_passes(self) -> int:
-        """Two: one finds the layer and the prediction, one takes the gradient."""
+        """Two passes: one finds the layer and the prediction, one takes the gradient."""
         return 2
 
     def _attribute(self, batch: Batch) -> Tensor:
@@ -87,7 +87,7 @@ class GradCAM(GradientMethod):
         return resized
 
     def _located(self, model: nn.Module, watched: _Watched) -> tuple[str, nn.Module, bool]:
-        """The layer's name, itself, and whether its input is meant rather than its output."""
+        """Return the layer's name, itself, and whether its input is meant rather than its output."""
         if self.layer is not None:
             for name, module in model.named_modules():
                 if self.layer is module or self.layer == name:
@@ -114,7 +114,7 @@ class _Watched(TorchFunctionMode):
         self._n_attentions = 0
 
     def last(self) -> tuple[str, Tensor]:
-        """``"convolution"`` or ``"norm"`` and the weight of the layer to explain."""
+        """Return ``"convolution"`` or ``"norm"`` and the weight of the layer to explain."""
         if self.convolution is None:
             raise ModelError(
                 "Grad-CAM needs feature maps, and no two-dimensional convolution with more than one position "
@@ -156,9 +156,9 @@ class _Watched(TorchFunctionMode):
 
 
 def _scored(network: nn.Module, batch: Batch) -> Callable[..., Tensor]:
-    """The batch's scores ``(N,)`` as a function for Captum."""
+    """Return the batch's scores ``(N,)`` as a function for Captum."""
     target, n = batch.target, len(batch)
-    function, _ = captum_request(
+    function, _ = captum_forward(
         network, replace(batch, target=lambda output: differentiable(select(output, target, n)))
     )
     return function
@@ -167,7 +167,7 @@ def _scored(network: nn.Module, batch: Batch) -> Callable[..., Tensor]:
 def _at_layer(
     score: Callable[..., Tensor], layer: nn.Module, batch: Batch, name: str, before: bool
 ) -> tuple[Tensor, Tensor]:
-    """The score's gradient by the layer's output, or input, and that itself."""
+    """Return the score's gradient by the layer's output, or input, and that itself."""
     try:
         with failures_named(batch.inputs):
             gradients, activations = compute_layer_gradients_and_eval(
@@ -186,7 +186,7 @@ def _at_layer(
 
 
 def _folded(values: Tensor, grid: tuple[int, int] | None, name: str) -> Tensor:
-    """Maps ``(N, K, h, w)``: as they are, or from tokens ``(N, prefix + h·w, K)``."""
+    """Return maps ``(N, K, h, w)``: as they are, or from tokens ``(N, prefix + h·w, K)``."""
     if values.ndim == 4:
         return values
     if values.ndim != 3:

@@ -43,5 +43,5 @@ class GradientXInput(GradientMethod):
 
 
 def gradient_x_input(gradient: Tensor, difference: Tensor) -> Tensor:
-    """``∇f ⊙ (x − b)`` in the dtype of ``difference``."""
+    """Return ``∇f ⊙ (x − b)`` in the dtype of ``difference``."""
     return gradient.to(difference.dtype) * difference

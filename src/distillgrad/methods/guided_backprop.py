@@ -14,7 +14,7 @@ from distillgrad.methods.base import GradientMethod
 class GuidedBackprop(GradientMethod):
     """The gradient with every ReLU passing back positive parts only: what excites the score, by edges.
 
-    Right for ReLUs of every spelling, also functional and in place, which hooks on modules do not see.
+    Right for ReLUs however they are written, also functional and in place, which hooks on modules do not see.
 
     Raises:
         ModelError: the model has no ReLU, or is compiled where it cannot be seen.

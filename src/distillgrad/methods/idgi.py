@@ -12,7 +12,8 @@ from distillgrad.core.batch import Batch
 from distillgrad.core.forward import Model, scores
 from distillgrad.errors import UnknownNameError
 from distillgrad.methods.base import GradientMethod, whole_number
-from distillgrad.methods.path import PathPoint, guided_path, straight_path
+from distillgrad.methods.guided_ig import guided_path
+from distillgrad.methods.path import PathPoint, straight_path
 from distillgrad.methods.spectral_ig import expect_matrices, spectral_path
 
 PATHS: dict[str, Callable[[Model, Batch, int], Iterator[PathPoint]]] = {
@@ -59,7 +60,7 @@ class IDGI(GradientMethod):
 
     @property
     def n_passes(self) -> int:
-        """One for each step of the path, and one for its end."""
+        """One pass for each step of the path, and one for its end."""
         return self.n_steps + 1
 
     def _attribute(self, batch: Batch) -> Tensor:
@@ -77,7 +78,7 @@ class IDGI(GradientMethod):
 
 
 def squared_direction(gradient: Tensor) -> Tensor:
-    """``∇f² / ‖∇f‖²`` of each row: shares that sum to 1; all 0 for a gradient of zero."""
+    """Return ``∇f² / ‖∇f‖²`` of each row: shares that sum to 1; all 0 for a gradient of zero."""
     greatest = gradient.flatten(1).abs().amax(1)
     squares = (gradient / _rowwise(torch.where(greatest == 0, 1, greatest), gradient)).square()
     whole = squares.flatten(1).sum(1)
@@ -85,5 +86,5 @@ def squared_direction(gradient: Tensor) -> Tensor:
 
 
 def _rowwise(values: Tensor, like: Tensor) -> Tensor:
-    """``(N,)`` to broadcast over the features of ``like``."""
+    """Return values ``(N,)`` so that they broadcast over the features of ``like``."""
     return values.view(-1, *(1,) * (like.ndim - 1))

@@ -64,11 +64,12 @@ class Lime(Method):
 
     @property
     def n_passes(self) -> int:
-        """One for each sample, and one for the prediction, where no target is given."""
+        """One pass for each sample, and one for the prediction, where no target is given."""
         return self.n_samples + 1
 
-    def _streams(self, batch: Batch, size: int) -> int:
-        return 1  # Captum draws from torch's one generator
+    @property
+    def _thread_safe(self) -> bool:
+        return False  # Captum draws from torch's one generator
 
     def _attribute(self, batch: Batch) -> Tensor:
         optional("sklearn.linear_model", "regions", "scikit-learn")
@@ -105,7 +106,7 @@ class Lime(Method):
 
 
 def patches(shape: tuple[int, ...], cells: int) -> Tensor:
-    """Which part each feature belongs to, numbered from 0, for inputs ``(N, …)`` of this shape.
+    """Return the part each feature belongs to, numbered from 0, for inputs ``(N, …)`` of this shape.
 
     An image's is ``(1, 1, H, W)``; of anything else each feature is its own part, unless there are more
     than ``MOST_PARTS``: then neighbours share one.
@@ -118,7 +119,7 @@ def patches(shape: tuple[int, ...], cells: int) -> Tensor:
 
 
 class _Lasso(SkLearnLasso):  # type: ignore[misc]  # Captum is untyped
-    """scikit-learn's Lasso; of scores that are not finite, which it refuses, weights that are not either."""
+    """A Lasso of scikit-learn; of scores that are not finite, which it refuses, it makes weights of NaN."""
 
     def fit(self, train_data: Any, **keywords: Any) -> Any:
         parts, outputs, _ = train_data.dataset.tensors

@@ -47,7 +47,7 @@ class LRP(GradientMethod):
 
     @property
     def n_passes(self) -> int:
-        """Three: the score, the watched pass, and the one whose gradient follows the rules."""
+        """Three passes: the score, the watched one, and the one whose gradient follows the rules."""
         return 3
 
     def _attribute(self, batch: Batch) -> Tensor:
@@ -55,13 +55,13 @@ class LRP(GradientMethod):
         expected, target = scores(self.forward_func, batch.inputs, batch.target, batch.extra)
         network = _canonized(plain_module(self.forward_func, "LRP"))
         trace = Trace(network)
-        found = trace.score(batch, target)
+        actual = trace.score(batch, target)
         expect_sound("LRP", _without_rule(trace))
-        expect_equal("LRP", found, expected)
+        expect_equal("LRP", actual, expected)
         starts = 0
 
         def scaled(*arguments: Any) -> Any:
-            """The network's output, whose logits take relevance instead of a derivative: times themselves."""
+            """Return the network's output; its logits take relevance, themselves, instead of a derivative."""
             nonlocal starts
             output = network(*arguments)
             logits = logits_of(output)
@@ -84,13 +84,13 @@ class LRP(GradientMethod):
 
 
 def _without_rule(trace: Trace) -> dict[str, list[str]]:
-    """By kind, where something is computed that zennit would give its plain gradient."""
+    """Return by kind where something is computed that zennit would give its plain gradient."""
     types = optional("zennit.types", "lrp")
     summing = optional("zennit.layer", "lrp").Sum
     layers = (*types.ConvolutionStandard.__subclass__, *types.ConvolutionTranspose.__subclass__, nn.Linear)
     once = (*layers, *types.AvgPool.__subclass__, summing)
     passing = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.PReLU, nn.Tanh)
-    found: dict[str, list[str]] = {}
+    problems: dict[str, list[str]] = {}
     for call in trace.calls:
         # Relevance at a zero is zero, so a rectifier's plain gradient, however it is called, passes it all;
         # that of max-pooling sends it to the winner, which is the rule.
@@ -98,8 +98,8 @@ def _without_rule(trace: Trace) -> dict[str, list[str]]:
         shifts = call.function in ("add", "sub", "subtract") and call.n_dependent == 1
         if type(call.module) in (*once, *passing) or moves or shifts or _merged(call.module):
             continue
-        found.setdefault(kind_of(call), []).append(call.name)
-    return found | reused(trace, once)
+        problems.setdefault(kind_of(call), []).append(call.name)
+    return problems | reused(trace, once)
 
 
 def _max_pooling() -> tuple[str, ...]:
@@ -107,7 +107,7 @@ def _max_pooling() -> tuple[str, ...]:
 
 
 def _canonized(model: nn.Module) -> nn.Module:
-    """A working copy with batch norm in the layer before it, and torchvision's residual additions as modules.
+    """Return a working copy whose batch norms lie in the layers before and whose additions are modules.
 
     zennit merges by the order of definition. Where that does not fit, nothing is merged here, and the batch
     norms are refused by name later.
@@ -126,14 +126,14 @@ def _canonized(model: nn.Module) -> nn.Module:
 
 
 def _cannot_merge(module: nn.Module) -> bool:
-    """Whether zennit fails at a batch norm: it must have statistics, a scale and a shift."""
+    """Return whether zennit fails at a batch norm: it must have statistics, a scale and a shift."""
     if not isinstance(module, nn.modules.batchnorm._BatchNorm):
         return False
     return module.running_mean is None or not module.affine
 
 
 def _merged(module: nn.Module) -> bool:
-    """Whether a batch norm is the identity, because its work is merged into the layer before it."""
+    """Return whether a batch norm is the identity, because its work is merged into the layer before it."""
     if not isinstance(module, nn.modules.batchnorm._BatchNorm) or _cannot_merge(module):
         return False
     mean, variance = module.running_mean, module.running_var

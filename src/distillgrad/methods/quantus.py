@@ -13,10 +13,10 @@ from distillgrad.methods import create_method
 
 
 def quantus_explain(name: str, **parameters: Any) -> Callable[..., NDArray[Any]]:
-    """An ``explain_func`` for Quantus: numpy in, numpy out.
+    """Return an ``explain_func`` for Quantus: numpy in, numpy out.
 
     Args:
-        name: One of ``METHODS``.
+        name: As :func:`~distillgrad.methods.find_method` takes it.
         parameters: The method's own.
     Returns: ``(model, inputs, targets, **ignored) -> attributions``, with ``inputs`` ``(N, …)`` and
         ``targets`` ``(N,)`` as arrays or tensors; the model's device is used.

@@ -70,7 +70,7 @@ class SAMP(GradientMethod):
 
     @property
     def n_passes(self) -> int:
-        """At most: one for each step in each direction."""
+        """The most passes: one for each step in each direction."""
         return self.n_steps * len(DIRECTIONS[self.direction])
 
     def _attribute(self, batch: Batch) -> Tensor:
@@ -81,7 +81,7 @@ class SAMP(GradientMethod):
         return total.div_(len(DIRECTIONS[self.direction]))
 
     def _follow(self, batch: Batch, deleting: bool, total: Tensor) -> None:
-        """Adds what each row gains on one of its paths."""
+        """Add what each row gains on one of its paths."""
         difference, rows = batch.difference, torch.arange(len(batch), device=batch.inputs.device)
         length = by_pixel(difference.abs())
         n_chosen, bound = self._reach(length.shape[1])
@@ -108,7 +108,7 @@ class SAMP(GradientMethod):
             covered = covered + step
 
     def _reach(self, n_pixels: int) -> tuple[int, float]:
-        """s, and η as a share of ``‖x − b‖₁``, with which no path takes more than n_steps.
+        """Return s, and η as a share of ``‖x − b‖₁``, with which no path takes more than n_steps.
 
         A step either brings s pixels to their end or covers η; there are at most so many of each kind.
         """
@@ -117,7 +117,7 @@ class SAMP(GradientMethod):
 
 
 def salient_step(covered: Tensor, gain: Tensor, length: Tensor, n_chosen: int, bound: float) -> Tensor:
-    """The share of its whole way that each pixel goes in this step, all ``(N, P)``.
+    """Return the share of its whole way that each pixel goes in this step, all ``(N, P)``.
 
     The ``n_chosen`` pixels with the highest gain on the rest of their way, and those equal to the last of
     them, go to their end, or as far as ``bound`` of the row's length in L1 allows.
@@ -130,10 +130,10 @@ def salient_step(covered: Tensor, gain: Tensor, length: Tensor, n_chosen: int, b
 
 
 def by_pixel(features: Tensor) -> Tensor:
-    """``(N, C, …)`` summed over channels, ``(N, P)``; of a table ``(N, d)`` every column is a pixel."""
+    """Return ``(N, C, …)`` summed over channels, ``(N, P)``; of a table ``(N, d)`` each column is a pixel."""
     return features if features.ndim == 2 else features.sum(1).flatten(1)
 
 
 def to_features(pixels: Tensor, like: Tensor) -> Tensor:
-    """``(N, P)`` to broadcast over the channels of ``like``."""
+    """Return ``(N, P)`` so that it broadcasts over the channels of ``like``."""
     return pixels if like.ndim == 2 else pixels.view(len(pixels), 1, *like.shape[2:])

@@ -64,7 +64,7 @@ class SmoothGrad(GradientMethod):
 
     @property
     def n_passes(self) -> int:
-        """One for each noisy copy."""
+        """One pass for each noisy copy."""
         return self.n_samples
 
     def _attribute(self, batch: Batch) -> Tensor:

@@ -52,7 +52,7 @@ class SpectralIG(GradientMethod):
 
     @property
     def n_passes(self) -> int:
-        """One for each step of the path."""
+        """One pass for each step of the path."""
         return self.n_steps
 
     def _attribute(self, batch: Batch) -> Tensor:
@@ -63,7 +63,7 @@ class SpectralIG(GradientMethod):
 
 
 def expect_matrices(batch: Batch) -> None:
-    """Nothing, if the inputs are images, whose channels are matrices.
+    """Check that the inputs are images, whose channels are matrices.
 
     Raises:
         InputError: they are not.
@@ -76,7 +76,7 @@ def expect_matrices(batch: Batch) -> None:
 
 
 def spectral_path(model: Model, batch: Batch, n_steps: int, overlap: float = OVERLAP) -> Iterator[PathPoint]:
-    """The points of Spectral IG's path; the parameters are those of :class:`SpectralIG`."""
+    """Yield the points of Spectral IG's path; the parameters are those of :class:`SpectralIG`."""
     left, values, right = torch.linalg.svd(batch.difference, full_matrices=False)
     greatest = values[..., :1]
     strength = values / torch.where(greatest > 0, greatest, 1)

@@ -60,7 +60,7 @@ class StableDistilledGradientAggregation(GradientMethod):
 
     @property
     def n_passes(self) -> int:
-        """N+1, one for each anchor."""
+        """N+1 passes, one for each anchor."""
         return self.n_steps + 1
 
     def _attribute(self, batch: Batch) -> Tensor:
@@ -88,5 +88,5 @@ class StableDistilledGradientAggregation(GradientMethod):
 
 
 def _by_pixel(attribution: Tensor) -> Tensor:
-    """Of images ``(N, C, H, W)`` the sum over channels, ``(N, 1, H, W)``; a copy of anything else."""
+    """Return the sum over channels of images, ``(N, 1, H, W)``; a copy of anything else."""
     return attribution.sum(1, keepdim=True) if attribution.ndim == 4 else attribution.clone()

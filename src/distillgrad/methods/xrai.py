@@ -15,7 +15,7 @@ from distillgrad.core.forward import Model
 from distillgrad.core.optional import optional
 from distillgrad.errors import InputError
 from distillgrad.methods.base import GradientMethod, whole_number
-from distillgrad.methods.path import IntegratedGradients
+from distillgrad.methods.integrated_gradients import IntegratedGradients
 
 SCALES = (50, 100, 150, 250, 500, 1200)
 SIGMA = 0.8
@@ -61,7 +61,7 @@ class XRAI(GradientMethod):
 
     @property
     def n_passes(self) -> int:
-        """``n_steps`` along each of two paths, and one for the prediction, where no target is given."""
+        """``n_steps`` passes along each of two paths, and one for the prediction where no target is given."""
         return 2 * self.n_steps + 1
 
     def _attribute(self, batch: Batch) -> Tensor:
@@ -86,7 +86,7 @@ class XRAI(GradientMethod):
 
 
 def segments(picture: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """The enlarged segments of a picture ``(H, W, C)`` at all scales, as masks ``(K, H·W)``.
+    """Return the enlarged segments of a picture ``(H, W, C)`` at all scales, as masks ``(K, H·W)``.
 
     The picture is scaled to [-1, 1] by its own range and to 224 × 224, which the published scales are for.
     """
@@ -107,7 +107,7 @@ def segments(picture: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def enlarged(labels: NDArray[Any], radius: int) -> NDArray[np.bool_]:
-    """Each label's pixels and those within ``radius`` of them, as masks ``(labels, H·W)``.
+    """Return each label's pixels and those within ``radius`` of them, as masks ``(labels, H·W)``.
 
     All segments at once: each offset of the disk shifts the whole picture of labels.
     """
@@ -124,7 +124,7 @@ def enlarged(labels: NDArray[Any], radius: int) -> NDArray[np.bool_]:
 
 
 def ranked_regions(pixels: NDArray[np.float64], masks: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The map ``(H, W)`` that greedy ranking of the masks ``(K, H·W)`` makes of attributions ``(H, W)``.
+    """Return the map ``(H, W)`` that ranking masks ``(K, H·W)`` greedily makes of attributions ``(H, W)``.
 
     Sizes and sums of what each segment would add are kept up to date: a pixel is taken off once, so the
     loop costs K·H·W in all, not for each segment that is taken.

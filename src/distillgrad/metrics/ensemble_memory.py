@@ -1,4 +1,4 @@
-"""How much memory training one more trial takes, and so how many of them can run as one."""
+"""Memory of training one more trial, and so how many of them can run as one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HELD_BACK = 0.1
 
 @dataclass(frozen=True)
 class TrialMemory:
-    """What a trial holds while it trains, in bytes; images and labels are shared by all.
+    """The bytes that a trial holds while it trains; images and labels are shared by all.
 
     Attributes:
         parameters: Four copies: the parameters, their gradients, Adam's two moments; and the buffers.
@@ -31,12 +31,12 @@ class TrialMemory:
 
     @property
     def total(self) -> int:
-        """Of one trial."""
+        """The bytes of one trial."""
         return self.parameters + self.activations + self.working
 
 
 def memory_of_a_trial(network: nn.Module, images: Tensor, batch_size: int) -> TrialMemory:
-    """Counts what autograd keeps in one forward pass of a batch; each storage once.
+    """Count what autograd keeps in one forward pass of a batch; each storage once.
 
     Args:
         network: In train mode, on the images' device; its state stays as it is.
@@ -71,7 +71,7 @@ def memory_of_a_trial(network: nn.Module, images: Tensor, batch_size: int) -> Tr
 
 
 def trials_that_fit(trial: TrialMemory, n_trials: int, free: int) -> int:
-    """How many trials may run as one when all keep their parameters and only those their activations.
+    """Return how many trials may run as one: all keep their parameters, only those their activations.
 
     At least 1, at most ``n_trials``.
 
@@ -83,7 +83,7 @@ def trials_that_fit(trial: TrialMemory, n_trials: int, free: int) -> int:
 
 
 def best_at_a_time(network: nn.Module, n_trials: int, images: Tensor, batch_size: int) -> int:
-    """How many trials to run as one: on a GPU as many as fit; on a CPU one, which that makes no faster."""
+    """Return how many trials to run as one: on a GPU as many as fit; on a CPU one, which is as fast."""
     if images.device.type == "cpu":
         return 1
     if images.device.type != "cuda":

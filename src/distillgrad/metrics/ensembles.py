@@ -13,9 +13,11 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.dropout import _DropoutNd
 
-from distillgrad.core.batch import in_chunks, outside_inference_mode
+from distillgrad.core.batch import outside_inference_mode
+from distillgrad.core.chunks import in_chunks
 from distillgrad.core.forward import logits_of, scores
 from distillgrad.core.intercept import evaluating
+from distillgrad.core.plan import Plan
 from distillgrad.errors import InputError, ModelError, ParameterError, TargetError
 from distillgrad.metrics.ensemble_memory import best_at_a_time
 
@@ -24,7 +26,7 @@ ROWS_TO_PREDICT = 512
 
 @dataclass(frozen=True)
 class Ensemble:
-    """T trained networks of one architecture.
+    """The T trained networks of one architecture.
 
     Attributes:
         template: The architecture; its own parameters mean nothing.
@@ -40,7 +42,7 @@ class Ensemble:
         return len(next(iter(self.state.values())))
 
     def network(self, trial: int) -> nn.Module:
-        """One of the networks by itself, in eval mode: a copy, for instance to explain."""
+        """Return one of the networks by itself, in eval mode: a copy, for instance to explain."""
         network = copy.deepcopy(self.template).eval()
         own = {**dict(network.named_parameters()), **dict(network.named_buffers())}
         with torch.no_grad():
@@ -49,7 +51,7 @@ class Ensemble:
         return network
 
     def logits(self, images: Tensor) -> Tensor:
-        """The logits ``(T, N, K)`` of images ``(N, C, H, W)``."""
+        """Return the logits ``(T, N, K)`` of images ``(N, C, H, W)``."""
 
         def of_rows(chosen: slice) -> Tensor:
             groups = _groups(self.state, self.trials_at_a_time)
@@ -57,10 +59,10 @@ class Ensemble:
             return torch.cat(parts).transpose(0, 1)
 
         with evaluating(self.template), outside_inference_mode():
-            return in_chunks(of_rows, len(images), ROWS_TO_PREDICT).transpose(0, 1)
+            return in_chunks(of_rows, Plan(len(images), ROWS_TO_PREDICT)).transpose(0, 1)
 
     def accuracy(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Each network's share of the images that it classifies as labelled: ``(T,)`` float64, on the CPU."""
+        """Return each network's share of the images that it classifies as labelled, ``(T,)`` float64."""
         correct = (self.logits(images).argmax(2) == labels.to(images.device)).sum(1)
         return correct.cpu().double() / len(images)
 
@@ -78,7 +80,7 @@ def train_ensemble(
     bfloat16: bool = False,
     on_epoch: Callable[[int, Tensor], None] | None = None,
 ) -> Ensemble:
-    """The networks that Adam makes of cross-entropy, one for each seed.
+    """Return the networks that Adam makes of cross-entropy, one for each seed.
 
     A seed fixes a network's first parameters and the order of its batches, both drawn on the CPU: a trial
     is the same whatever trials are beside it, to the rounding of the arithmetic. The last batch of an epoch
@@ -134,7 +136,7 @@ def train_ensemble(
 
 
 def new_network(make_network: Callable[[], nn.Module], seed: int, images: Tensor) -> nn.Module:
-    """The network that a trial begins with, in train mode, with the images' device and dtype.
+    """Return the network that a trial begins with, in train mode, with the images' device and dtype.
 
     Raises:
         ModelError: it is no module, or has dropout.
@@ -154,7 +156,7 @@ def new_network(make_network: Callable[[], nn.Module], seed: int, images: Tensor
 
 
 def n_classes_of(network: nn.Module, images: Tensor) -> int:
-    """The number K of the network's logits ``(N, K)``.
+    """Return the number K of the network's logits ``(N, K)``.
 
     Raises:
         ModelError: the network fails on the images, or does not return such logits.
@@ -174,7 +176,7 @@ def n_classes_of(network: nn.Module, images: Tensor) -> int:
 
 
 def check_labelled(images: Tensor, labels: Tensor) -> None:
-    """Nothing, if these are finite images ``(N, C, H, W)`` with a label each.
+    """Check that these are finite images ``(N, C, H, W)`` with a label each.
 
     Raises:
         InputError: they are not.
@@ -193,7 +195,7 @@ def check_labelled(images: Tensor, labels: Tensor) -> None:
 
 
 def check_classes(labels: Tensor, n_classes: int) -> Tensor:
-    """The labels as int64, if the network has a logit for each.
+    """Return the labels as int64, if the network has a logit for each.
 
     Raises:
         TargetError: it has not.
@@ -236,7 +238,7 @@ def _begun(
     batch_size: int,
     trials_at_a_time: int | None,
 ) -> tuple[nn.Module, list[dict[str, Tensor]]]:
-    """The architecture, and in groups that run as one the parameters and buffers that trials begin with."""
+    """Return the architecture, and in groups that run as one what trials begin with."""
     networks = [new_network(make_network, seed, images) for seed in seeds]
     if len(set(map(id, networks))) < len(networks):
         raise ModelError(
@@ -250,7 +252,7 @@ def _begun(
 
 
 def _stacked(networks: Sequence[nn.Module]) -> dict[str, Tensor]:
-    """Parameters, as leaves to train, and buffers of several networks, ``(G, …)``."""
+    """Return parameters, as leaves to train, and buffers of several networks, ``(G, …)``."""
     states = [{**dict(each.named_parameters()), **dict(each.named_buffers())} for each in networks]
     stacked = {}
     for name, first in states[0].items():
@@ -271,7 +273,7 @@ def _groups(state: dict[str, Tensor], size: int) -> Iterator[dict[str, Tensor]]:
 
 
 def _forward(template: nn.Module, group: dict[str, Tensor], images: Tensor) -> Tensor:
-    """Logits ``(G, N, K)`` of a group's networks for ``(N, C, H, W)``, or images of each, ``(G, N, …)``."""
+    """Return logits ``(G, N, K)`` of a group's networks for ``(N, C, H, W)``, or for ``(G, N, …)``."""
 
     def one(state: dict[str, Tensor], rows: Tensor) -> Tensor:
         return logits_of(functional_call(template, state, (rows,)))
@@ -287,7 +289,7 @@ def _forward(template: nn.Module, group: dict[str, Tensor], images: Tensor) -> T
 def _backward(
     template: nn.Module, group: dict[str, Tensor], images: Tensor, labels: Tensor, bfloat16: bool
 ) -> Tensor:
-    """The loss of each network, ``(G,)``, whose gradients it leaves in the group's leaves."""
+    """Return the loss of each network, ``(G,)``, whose gradients it leaves in the group's leaves."""
     with torch.inference_mode(False), torch.enable_grad():
         with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
             logits = _forward(template, group, images)

@@ -23,7 +23,7 @@ ELEMENTS = 2**19  # that are solved for at a time on a CPU: its cache holds what
 def noisy_linear_imputation(
     images: Tensor, kept: Tensor, *, noise: float = 0.01, generator: torch.Generator | None = None
 ) -> Tensor:
-    """The images with each removed pixel made the mean of its neighbours, plus noise.
+    """Return the images with each removed pixel made the mean of its neighbours, plus noise.
 
     Direct neighbours weigh 1/6, diagonal ones 1/12; at the image's border the weights that are there are
     scaled to sum to 1. Neighbours that are removed too enter with their own imputed values: all are
@@ -80,7 +80,7 @@ def _check(images: Tensor, kept: Tensor, noise: float) -> None:
 
 
 def _imputed(images: Tensor, kept: Tensor) -> Tensor:
-    """Values for the removed pixels of ``(B, C, H, W)``; those of the others mean nothing.
+    """Return values for the removed pixels of ``(B, C, H, W)``; those of the others mean nothing.
 
     Solved for in units of the range of what is kept, from its middle: by the maximum principle the solution
     lies within ½ of 0, an image of one colour is solved by 0, and one tolerance serves all images.
@@ -105,7 +105,7 @@ def _imputed(images: Tensor, kept: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Grid:
-    """Nodes ``(height, width)``, both odd: every second one is a node of the next coarser grid."""
+    """A grid of nodes ``(height, width)``, both odd: every second one is a node of the next coarser grid."""
 
     height: int
     width: int
@@ -119,16 +119,16 @@ class _Grid:
         return values.view(shape)[:, :, :height, :width]
 
     def smeared(self, values: Tensor) -> Tensor:
-        """Values under the kernel ``[1 2 1]ᵀ[1 2 1]``: four sums of two shifted copies."""
+        """Return values under the kernel ``[1 2 1]ᵀ[1 2 1]``: four sums of two shifted copies."""
         return _folded(_folded(values.reshape(-1), self.width + 1, 1), 1, 1).view_as(values)
 
     def restricted(self, values: Tensor) -> Tensor:
-        """To the coarser grid: each of its nodes gathers what it would give by :meth:`interpolated`."""
+        """Return values on the coarser grid: each node gathers what it would give by :meth:`interpolated`."""
         nodes = self.cut(self.smeared(values), self.height, self.width)[..., ::2, ::2]
         return pad(nodes / 4, (0, 1, 0, 1)).flatten(2)
 
     def interpolated(self, values: Tensor) -> Tensor:
-        """Bilinearly from the coarser grid: the kernel does it, where the values stand apart by zeros."""
+        """Return values bilinearly from the coarser grid, by the kernel: they stand apart by zeros."""
         coarse = _Grid(self.height // 2 + 1, self.width // 2 + 1)
         apart = values.new_zeros(*values.shape[:2], self.height + 1, self.width + 1)
         apart[:, :, : self.height : 2, : self.width : 2] = coarse.cut(values / 4, coarse.height, coarse.width)
@@ -136,7 +136,7 @@ class _Grid:
 
 
 def _folded(x: Tensor, shift: int, sign: int) -> Tensor:
-    """``x`` under ``[1 2 1]``, or ``[1 -2 1]``, by two sums with a shifted copy; zeros part the rows."""
+    """Return ``x`` under ``[1 2 1]``, or ``[1 -2 1]``, by two sums with shifted copies; zeros part rows."""
     pairs, folded = torch.empty_like(x), torch.empty_like(x)
     pairs[:shift] = x[:shift]
     torch.add(x[shift:], x[:-shift], alpha=sign, out=pairs[shift:])
@@ -146,7 +146,7 @@ def _folded(x: Tensor, shift: int, sign: int) -> Tensor:
 
 
 def _grids(height: int, width: int) -> list[_Grid]:
-    """From one that holds the image to one of at most ``DIRECTLY_SOLVED`` nodes, if halving leads there."""
+    """Return grids from one that holds the image to one of ``DIRECTLY_SOLVED`` nodes, if halving can."""
     halvings, rows, columns = 0, height - 1, width - 1
     while (rows + 1) * (columns + 1) > DIRECTLY_SOLVED:
         halvings, rows, columns = halvings + 1, (rows + 1) // 2, (columns + 1) // 2
@@ -169,7 +169,7 @@ class _Equations:
     relaxation: Tensor  # (B, 1, L), what a step of Jacobi's method multiplies residuals by
 
     def times(self, values: Tensor) -> Tensor:
-        """The left-hand side, ``(B, C, L)``."""
+        """Return the left-hand side, ``(B, C, L)``."""
         margin = self.grid.width + 2
         around = pad(values.reshape(-1), (margin, margin))
         total = torch.zeros_like(values)
@@ -180,7 +180,7 @@ class _Equations:
         return total
 
     def coarser(self, grid: _Grid) -> _Equations:
-        """The same system for corrections that are interpolated from the coarser grid, ``Pᵀ·A·P``."""
+        """Return the same system for corrections that are interpolated from the coarser grid, ``Pᵀ·A·P``."""
         nodes = self.grid.cut(self.coefficients, self.grid.height, self.grid.width)
         nodes = nodes * self.coupled().to(nodes.dtype)[..., None]
         coefficients = grid.flat(conv2d(nodes, _galerkin(nodes), stride=2, padding=1))
@@ -190,13 +190,13 @@ class _Equations:
         return _Equations(grid, coefficients, (diagonal > 0).to(diagonal.dtype), relaxation)
 
     def coupled(self) -> Tensor:
-        """Whether a row's equations need a coarser grid, ``(B, 1, 1)``; else Jacobi steps do."""
+        """Return whether a row's equations need a coarser grid, ``(B, 1, 1)``; else Jacobi steps do."""
         # Kept pixels are near if they take much of every equation's weight: a step leaves 1 − that share.
         share, whole = self.coefficients.sum(1), self.coefficients[:, CENTRE]
         return (share < NEAR * whole).any(1).view(-1, 1, 1)
 
     def factor(self) -> Tensor:
-        """Cholesky's, of the dense matrix, ``(B, L, L)``."""
+        """Return Cholesky's factor of the dense matrix, ``(B, L, L)``."""
         coefficients, size = self.coefficients, self.coefficients.shape[2]
         # Nodes around a lone removed pixel all correct the same: a trace on the diagonal keeps them apart.
         dense = torch.diag_embed(1 - self.unknown[:, 0] + 1e-4 * coefficients[:, CENTRE])
@@ -213,7 +213,7 @@ class _PixelEquations(_Equations):
 
     @classmethod
     def of(cls, removed: Tensor, grid: _Grid) -> _PixelEquations:
-        """Of ``(B, 1, H, W)``, 1 where a pixel is removed, else 0."""
+        """Return the system of ``(B, 1, H, W)``, 1 where a pixel is removed, else 0."""
         unknown, inside = grid.flat(removed), grid.flat(torch.ones_like(removed[:1]))
         weights = grid.smeared(inside) - 4 * inside
         nodes = grid.cut(unknown, grid.height, grid.width)
@@ -238,7 +238,7 @@ class _PixelEquations(_Equations):
 
 
 def _galerkin(like: Tensor) -> Tensor:
-    """The kernel ``(9, 9, 3, 3)`` that makes a finer grid's coefficients the coarser one's.
+    """Return the kernel ``(9, 9, 3, 3)`` that makes a finer grid's coefficients the coarser one's.
 
     A coarse node is coupled with the one at ``D`` by all fine couplings from ``i`` to ``i + d``, each times
     the weights that ``i`` and ``i + d`` take from the one and from the other.
@@ -253,19 +253,19 @@ def _galerkin(like: Tensor) -> Tensor:
 
 
 def _cycle(levels: list[_Equations], factor: Tensor | None, right: Tensor) -> Tensor:
-    """About the solution for a right-hand side: a Jacobi step, the coarser grids' correction, a step."""
+    """Return about the solution of a right-hand side: a Jacobi step, coarser grids' correction, a step."""
     here = levels[0]
     if len(levels) == 1 and factor is not None:
         return torch.cholesky_solve((here.unknown * right).mT, factor).mT.contiguous()
-    found = here.relaxation * right
+    solution = here.relaxation * right
     if len(levels) > 1:
-        rest = here.grid.restricted(right - here.times(found))
-        found += here.unknown * here.grid.interpolated(_cycle(levels[1:], factor, rest))
-    return found.addcmul_(here.relaxation, right - here.times(found))
+        rest = here.grid.restricted(right - here.times(solution))
+        solution += here.unknown * here.grid.interpolated(_cycle(levels[1:], factor, rest))
+    return solution.addcmul_(here.relaxation, right - here.times(solution))
 
 
 def _solved(equations: _Equations, right: Tensor, grids: list[_Grid]) -> Tensor:
-    """The solution, each row to its own end, by conjugate gradients preconditioned by a multigrid cycle.
+    """Return the solution, each row to its own end, by conjugate gradients with a multigrid cycle.
 
     The cycle nearly inverts the system, so what it makes of a residual is nearly the error itself: a row is
     done when that is small everywhere, and takes it as its last step.

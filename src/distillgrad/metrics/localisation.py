@@ -1,4 +1,4 @@
-"""Whether an explanation lies where the object is, for data that say where: a mask or a box."""
+"""Localisation of an explanation on the object, for data that say where it is: a mask or a box."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from torch import Tensor
 from distillgrad.core.forward import accumulation_dtype
 from distillgrad.core.ranking import pixel_attributions, removal_ranks
 from distillgrad.errors import InputError, ParameterError
+from distillgrad.metrics.base import Metric, MetricInput, Protocol, Values
 
 
 def pointing_game(attributions: Tensor, masks: Tensor, *, tolerance: int = 0) -> Tensor:
-    """1 where a map's highest pixel lies in the mask, else 0, ``(B,)``; their mean is the accuracy.
+    """Return 1 where a map's highest pixel lies in the mask, else 0, ``(B,)``; the mean is the accuracy.
 
     Ties go by index: a constant map points to the first pixel.
 
@@ -38,7 +39,7 @@ def pointing_game(attributions: Tensor, masks: Tensor, *, tolerance: int = 0) ->
 
 
 def mass_inside(attributions: Tensor, masks: Tensor) -> Tensor:
-    """The share of each map's positive attribution that lies in the mask, ``(B,)``.
+    """Return the share of each map's positive attribution that lies in the mask, ``(B,)``.
 
     1 if all of it does; for a constant positive map the share of the image that the mask covers.
 
@@ -56,7 +57,7 @@ def mass_inside(attributions: Tensor, masks: Tensor) -> Tensor:
 
 
 def rank_inside(attributions: Tensor, masks: Tensor) -> Tensor:
-    """The share of each map's K highest pixels that lie in the mask of K pixels, ``(B,)``.
+    """Return the share of each map's K highest pixels that lie in the mask of K pixels, ``(B,)``.
 
     1 if every pixel in the mask is above every other; only the order of the pixels matters, ties go by
     index.
@@ -76,7 +77,7 @@ def rank_inside(attributions: Tensor, masks: Tensor) -> Tensor:
 
 
 def boxes_as_masks(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Masks ``(B, H, W)`` of the pixels whose centres lie in the boxes.
+    """Return masks ``(B, H, W)`` of the pixels whose centres lie in the boxes.
 
     Args:
         boxes: ``(B, 4)`` in pixels: left, top, right, bottom; the last two are exclusive.
@@ -108,7 +109,7 @@ def boxes_as_masks(boxes: Tensor, height: int, width: int) -> Tensor:
 
 
 def _pixels(attributions: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Attributions of pixels ``(B, H·W)`` and whether they are in the mask, checked."""
+    """Return attributions of pixels ``(B, H·W)`` and whether they are in the mask, checked."""
     wide = attributions.detach().to(accumulation_dtype(attributions.dtype))
     pixels = pixel_attributions(wide)
     if not pixels.numel():
@@ -128,5 +129,27 @@ def _pixels(attributions: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _defined(values: Tensor, inside: Tensor) -> Tensor:
-    """The values, NaN where there is nothing to find."""
+    """Return the values, NaN where there is nothing to find."""
     return values.where(inside.any(1), torch.nan)
+
+
+def _measured(given: MetricInput, _: Protocol) -> dict[str, Values]:
+    masks = given.masks
+    if masks is None:
+        raise InputError(
+            "the data does not say where the object is, which localisation metrics need: give boxes or "
+            "masks, or leave out 'pointing_game' and 'mass_inside'"
+        )
+    maps = given.attributions
+    return {
+        "pointing_game": Values({name: pointing_game(each, masks) for name, each in maps.items()}),
+        "mass_inside": Values({name: mass_inside(each, masks) for name, each in maps.items()}),
+    }
+
+
+POINTING_GAME = Metric(
+    better="higher", cost="none", source="Zhang et al. 2018", measurement=_measured, needs="masks"
+)
+MASS_INSIDE = Metric(
+    better="higher", cost="none", source="Arras et al. 2022", measurement=_measured, needs="masks"
+)

@@ -1,4 +1,4 @@
-"""What noise on the input does to an explanation, and to how faithful it is."""
+"""Robustness of an explanation, and of how faithful it is, to noise on the input."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from distillgrad.core.batch import TargetLike, outside_inference_mode, with_targ
 from distillgrad.core.forward import Model, accumulation_dtype
 from distillgrad.core.intercept import evaluating
 from distillgrad.errors import InputError, ParameterError
-from distillgrad.metrics.pixel_perturbation import morf_and_lerf
+from distillgrad.metrics.base import Axis, Metric, MetricInput, Protocol, Values
+from distillgrad.metrics.perturbation_curves import morf_and_lerf
 from distillgrad.metrics.removal import Baseline, checked_images
 from distillgrad.metrics.similarity import Attribute, explained, spearman, ssim
 
 
 @dataclass(frozen=True)
 class NoiseRobustness:
-    """Explanations of noisy inputs beside those of the inputs themselves.
+    """The explanations of noisy inputs beside those of the inputs themselves.
 
     Attributes:
         sigmas: The noise's standard deviations, ``(S,)``, in units of the inputs.
@@ -52,7 +53,7 @@ def noise_robustness(
     baseline: Baseline = 0.0,
     internal_batch_size: int | None = None,
 ) -> NoiseRobustness:
-    """Explanations of ``x + σ·z`` against that of ``x``, for each σ: likeness and faithfulness.
+    """Compare explanations of ``x + σ·z`` with that of ``x``, for each σ: likeness and faithfulness.
 
     One ``z`` for all σ, so that only the strength changes, and for all images, so that a row's result
     does not depend on its batch: standard normal, drawn for the shape of one image from ``seed``, the same
@@ -68,7 +69,7 @@ def noise_robustness(
         seed: Of the noise.
         perturbation: Whether ``morf`` and ``lerf`` are wanted; they take most of the time.
         n_steps: Of their curves; ``baseline`` and ``internal_batch_size`` too are those of
-            :func:`~distillgrad.metrics.pixel_perturbation.pixel_perturbation`.
+            :func:`~distillgrad.metrics.perturbation_curves.pixel_perturbation`.
         baseline: What removed pixels become; an image's own blur or mean is that of the noisy one.
         internal_batch_size: Rows at a time of the curves; ``attribute`` gets all rows at once.
     Raises:
@@ -89,7 +90,7 @@ def noise_robustness(
         batch = with_target(model, batch)
 
         def at(sigma: float) -> Tensor:
-            """The explanation at one strength; notes its areas."""
+            """Return the explanation at one strength; notes its areas."""
             noisy = (batch.inputs.to(direction) + sigma * direction).to(batch.inputs.dtype)
             attributions = explained(attribute, noisy, batch.target)
             if perturbation:
@@ -123,7 +124,7 @@ def _strengths(sigmas: Sequence[float]) -> list[float]:
 
 
 def _direction(inputs: Tensor, noise: Tensor | None, seed: int) -> Tensor:
-    """The noise of unit strength, in float32, or float64 for float64."""
+    """Return the noise of unit strength, in float32, or float64 for float64."""
     dtype = accumulation_dtype(inputs.dtype)
     if noise is None:
         generator = torch.Generator().manual_seed(seed)
@@ -138,3 +139,40 @@ def _direction(inputs: Tensor, noise: Tensor | None, seed: int) -> Tensor:
     if not bool(torch.isfinite(direction).all()):
         raise InputError("the noise contains NaN or infinity; give finite numbers, or none to have it drawn")
     return direction
+
+
+def _measured(given: MetricInput, protocol: Protocol) -> dict[str, Values]:
+    results = {
+        name: noise_robustness(
+            given.model,
+            explainer(given.model),
+            given.inputs,
+            given.target,
+            sigmas=protocol.sigmas,
+            seed=protocol.seed,
+            perturbation=False,
+        )
+        for name, explainer in given.explainer.items()
+    }
+    return {
+        "noise_spearman": Values({name: each.spearman for name, each in results.items()}, protocol.sigmas),
+        "noise_ssim": Values({name: each.ssim for name, each in results.items()}, protocol.sigmas),
+    }
+
+
+NOISE_SPEARMAN = Metric(
+    better="higher",
+    cost="5 explanations",
+    source="Jeon et al. 2022, Figure 2",
+    measurement=_measured,
+    needs="method",
+    axis=Axis("likeness under noise ↑", "σ", "rank correlation"),
+)
+NOISE_SSIM = Metric(
+    better="higher",
+    cost="none beyond noise_spearman",
+    source="Jeon et al. 2022, Figure 2",
+    measurement=_measured,
+    needs="method",
+    axis=Axis("likeness under noise ↑", "σ", "structural similarity"),
+)

@@ -18,7 +18,7 @@ RANKED_AT_A_TIME = 2**22
 
 
 def ranks_to_store(attributions: Tensor) -> Tensor:
-    """All that ROAR needs of attributions: each pixel's place in the order of removal, ``(N, H, W)``.
+    """Return what ROAR needs of attributions: each pixel's place in the order of removal, ``(N, H, W)``.
 
     The most relevant pixel has rank 0; channels are summed, signed, and ties go by index. Nothing is lost:
     ranks are uint8 for up to 256 pixels, uint16 for up to 65,536, else int32. An image takes H·W bytes, or
@@ -44,7 +44,7 @@ def ranks_to_store(attributions: Tensor) -> Tensor:
 
 
 def random_ranks(n_images: int, height: int, width: int, *, seed: int) -> Tensor:
-    """Ranks that know nothing, ``(N, H, W)``, one order for each image: ROAR's control."""
+    """Return ranks that know nothing, ``(N, H, W)``, one order for each image: ROAR's control."""
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(height * width, generator=generator) for _ in range(n_images)]
     return torch.stack(orders).view(-1, height, width).to(_smallest(height * width))
@@ -53,7 +53,7 @@ def random_ranks(n_images: int, height: int, width: int, *, seed: int) -> Tensor
 def without_top(
     images: Tensor, ranks: Tensor, fraction: float, *, replacement: Baseline = "mean", keep: bool = False
 ) -> Tensor:
-    """The images without the ``round(fraction·H·W)`` pixels of lowest rank, in all channels.
+    """Return the images without the ``round(fraction·H·W)`` pixels of lowest rank, in all channels.
 
     With ``keep`` these stay and all others go, so that either variant has what the other lacks.
 
@@ -82,7 +82,7 @@ def without_top(
 
 
 def check_ranks(ranks: Tensor, images: Tensor, called: str) -> None:
-    """Nothing, if ``ranks`` put the pixels of each image in an order.
+    """Check that ``ranks`` put the pixels of each image in an order.
 
     Raises:
         InputError: they do not; the message calls them ``called``.
@@ -99,15 +99,15 @@ def check_ranks(ranks: Tensor, images: Tensor, called: str) -> None:
     n_pixels = ranks[0].numel()
     for rows in torch.split(ranks.flatten(1), max(1, RANKED_AT_A_TIME // n_pixels)):
         places = rows.to(torch.int64)
-        found = torch.zeros_like(places, dtype=torch.bool)
+        taken = torch.zeros_like(places, dtype=torch.bool)
         if bool(((places < 0) | (places >= n_pixels)).any()) or not bool(
-            found.scatter_(1, places, True).all()
+            taken.scatter_(1, places, True).all()
         ):
             raise InputError(f"{called} must hold each number from 0 to {n_pixels - 1} once per image")
 
 
 def n_removed(fraction: float, n_pixels: int) -> int:
-    """``round(fraction·n_pixels)`` of the decimal number that was written.
+    """Return ``round(fraction·n_pixels)`` of the decimal number that was written.
 
     Raises:
         ParameterError: a fraction outside [0, 1).

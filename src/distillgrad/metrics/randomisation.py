@@ -1,4 +1,4 @@
-"""Whether an explanation depends on what the model has learned: its parameters are randomised, by stages."""
+"""Randomisation of parameters, by stages: does an explanation depend on what the model has learned?"""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from distillgrad.core.batch import TargetLike, outside_inference_mode, with_target
 from distillgrad.core.wrappers import unwrapped
 from distillgrad.errors import ModelError, ParameterError
+from distillgrad.metrics.base import Axis, Metric, MetricInput, Protocol, Values
 from distillgrad.metrics.removal import checked_images
 from distillgrad.metrics.similarity import Attribute, explained, spearman, ssim
 
 
 @dataclass(frozen=True)
 class Randomisation:
-    """Explanations of ever more randomised models beside that of the trained one.
+    """The explanations of ever more randomised models beside that of the trained one.
 
     Attributes:
         stages: S names: up to that module, counted from the output, everything is random.
@@ -42,7 +43,7 @@ def parameter_randomisation(
     seed: int = 0,
     on_stage: Callable[[str], None] | None = None,
 ) -> Randomisation:
-    """How alike explanations stay while the model is randomised from its output to its input.
+    """Measure how alike explanations stay while the model is randomised from its output to its input.
 
     An explanation of what was learned loses its likeness; one that stays as it was shows the image's
     edges, whatever the model. Not all of it: a map without negative values that has the input as a factor
@@ -113,7 +114,7 @@ def _copied(model: nn.Module) -> nn.Module:
 
 
 def _with_parameters(network: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Names and modules that own parameters, from the output to the input."""
+    """Return names and modules that own parameters, from the output to the input."""
     owners = [
         (name or type(module).__name__, module)
         for name, module in network.named_modules()
@@ -125,7 +126,7 @@ def _with_parameters(network: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _randomise(module: nn.Module, seed: int) -> None:
-    """Gives a module new parameters, in place; drawn on the CPU, so that they are the same everywhere."""
+    """Give a module new parameters, in place; drawn on the CPU, so that they are the same everywhere."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every other device, too
         if callable(getattr(module, "reset_parameters", None)):
@@ -140,3 +141,35 @@ def _randomise(module: nn.Module, seed: int) -> None:
         for parameter in module.parameters(recurse=False):
             old = parameter.cpu().double()
             parameter.copy_(old.mean() + old.std(correction=0) * torch.randn_like(old))
+
+
+def _measured(given: MetricInput, protocol: Protocol) -> dict[str, Values]:
+    results = {
+        name: parameter_randomisation(
+            given.network, explainer, given.inputs, given.target, seed=protocol.seed
+        )
+        for name, explainer in given.explainer.items()
+    }
+    stages = next(iter(results.values())).stages
+    return {
+        "randomisation_spearman": Values({name: each.spearman for name, each in results.items()}, stages),
+        "randomisation_ssim": Values({name: each.ssim for name, each in results.items()}, stages),
+    }
+
+
+RANDOMISATION_SPEARMAN = Metric(
+    better="lower",
+    cost="11 explanations",
+    source="Adebayo et al. 2018",
+    measurement=_measured,
+    needs="method",
+    axis=Axis("randomised parameters ↓", "up to this layer", "rank correlation"),
+)
+RANDOMISATION_SSIM = Metric(
+    better="lower",
+    cost="none beyond randomisation_spearman",
+    source="Adebayo et al. 2018",
+    measurement=_measured,
+    needs="method",
+    axis=Axis("randomised parameters ↓", "up to this layer", "structural similarity"),
+)

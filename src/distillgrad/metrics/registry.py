@@ -1,272 +1,181 @@
-"""Every metric by name: which direction is better, what it costs, where it comes from, how to compute it."""
+"""Every metric by name, and how those that share their passes are measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, overload
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from distillgrad.core.forward import Model
-from distillgrad.errors import InputError
-from distillgrad.metrics.complexity import complexity, sparseness
-from distillgrad.metrics.infidelity import infidelity, max_sensitivity
-from distillgrad.metrics.localisation import mass_inside, pointing_game
-from distillgrad.metrics.noise import noise_robustness
-from distillgrad.metrics.pixel_perturbation import morf_and_lerf
-from distillgrad.metrics.randomisation import parameter_randomisation
-from distillgrad.metrics.removal import Baseline
-from distillgrad.metrics.sensitivity_n import FRACTIONS, sensitivity_n
-from distillgrad.metrics.similarity import Attribute
-from distillgrad.metrics.stability import CONDITIONS, stability
+from distillgrad.core.registry import Registry
+from distillgrad.errors import InputError, ParameterError
+from distillgrad.metrics.base import Axis, Metric, MetricInput, Protocol, Values
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """How metrics are computed, where there is a choice; part of what a number means.
+def _checked(name: str, thing: Any) -> Metric:
+    if not isinstance(thing, Metric):
+        mend = 'say Metric(better="higher", source="…", measurement=…) of it'
+        raise ParameterError(f"{name!r} is a {type(thing).__name__}, no distillgrad.metrics.Metric: {mend}")
+    if thing.better not in ("higher", "lower"):
+        raise ParameterError(f"the metric {name!r} must say which is better, higher or lower")
+    if thing.needs not in ("attributions", "method", "masks"):
+        raise ParameterError(f"the metric {name!r} must need attributions, method or masks")
+    return thing
 
-    Attributes:
-        n_steps: Steps of the MoRF and LeRF curves.
-        baseline: What removed pixels become.
-        element: Remove single features instead of pixels (MoRF and LeRF).
-        fractions, n_masks: Of sensitivity-n.
-        sigmas: Strengths of the noise, in units of the model's inputs.
-        seed: Of masks, noise and random parameters.
+
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    "distillgrad.metrics",
+    {
+        "lerf": "distillgrad.metrics.perturbation_curves:LERF",
+        "morf": "distillgrad.metrics.perturbation_curves:MORF",
+        "area_between": "distillgrad.metrics.perturbation_curves:AREA_BETWEEN",
+        "sensitivity_n": "distillgrad.metrics.removal_correlation:SENSITIVITY_N",
+        "noise_spearman": "distillgrad.metrics.noise:NOISE_SPEARMAN",
+        "noise_ssim": "distillgrad.metrics.noise:NOISE_SSIM",
+        "infidelity": "distillgrad.metrics.infidelity_and_sensitivity:INFIDELITY",
+        "max_sensitivity": "distillgrad.metrics.infidelity_and_sensitivity:MAX_SENSITIVITY",
+        "complexity": "distillgrad.metrics.concentration:COMPLEXITY",
+        "sparseness": "distillgrad.metrics.concentration:SPARSENESS",
+        "randomisation_spearman": "distillgrad.metrics.randomisation:RANDOMISATION_SPEARMAN",
+        "randomisation_ssim": "distillgrad.metrics.randomisation:RANDOMISATION_SSIM",
+        "stability_spearman": "distillgrad.metrics.self_stability:STABILITY_SPEARMAN",
+        "stability_overlap": "distillgrad.metrics.self_stability:STABILITY_OVERLAP",
+        "stability_ssim": "distillgrad.metrics.self_stability:STABILITY_SSIM",
+        "pointing_game": "distillgrad.metrics.localisation:POINTING_GAME",
+        "mass_inside": "distillgrad.metrics.localisation:MASS_INSIDE",
+    },
+    _checked,
+)
+"""The metrics by name; a new one is its file and a row here. A leaderboard has the mean along an axis."""
+
+
+def find_metric(name: str) -> Metric:
+    """Return what a metric says about itself.
+
+    Args:
+        name: One of ``METRICS`` (those of this package, registered ones, entry points in the group
+            ``distillgrad.metrics``), or ``my_module:my_metric``, which is imported.
+    Raises:
+        UnknownNameError: no such metric; names the nearest.
+        SourceError: ``my_module:my_metric`` cannot be imported.
+        ParameterError: what was imported is no :class:`Metric`.
+    """
+    return METRICS.find(name)
+
+
+@overload
+def register_metric(name: str, metric: Metric) -> Metric: ...
+
+
+@overload
+def register_metric(
+    name: str, *, better: str, source: str, **facts: Any
+) -> Callable[[Callable[..., Any]], Metric]: ...
+
+
+def register_metric(name: str, metric: Metric | None = None, **facts: Any) -> Any:
+    """Add a metric of your own by a name, for this process; also as a decorator of what computes it.
+
+        @dg.metrics.register_metric("inked", better="lower", source="me")
+        def inked(given, protocol):
+            return {name: maps.abs().mean((1, 2, 3)) for name, maps in given.attributions.items()}
+
+    Processes that do not run this line know it as ``my_module:inked``, or by an entry point in the group
+    ``distillgrad.metrics``.
+
+    Args:
+        name: What it is called from now on.
+        metric: The metric; left out where this decorates its measurement.
+        facts: For a decorator: the facts of the :class:`Metric`.
+    Returns: The metric.
+    Raises:
+        ParameterError: the name is in use, or it is no :class:`Metric`.
     """
 
-    n_steps: int = 20
-    baseline: Baseline = 0.0
-    element: bool = False
-    fractions: tuple[float, ...] = FRACTIONS
-    n_masks: int = 100
-    sigmas: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
-    seed: int = 0
+    def register(given: Metric) -> Metric:
+        METRICS.register(name, given)
+        return given
 
-
-@dataclass(frozen=True)
-class MetricInput:
-    """A batch of images as several methods explain them: all that a metric may look at.
-
-    Attributes:
-        model: What was explained, as fast as it can be had.
-        network: The same as the module whose parameters can be randomised.
-        inputs: ``(B, C, H, W)``.
-        target: The explained classes, ``(B,)``.
-        attributions: By method.
-        explainer: By method, from a model to the function that explains its inputs.
-        masks: Where the object is, bool ``(B, H, W)``, if it is known.
-    """
-
-    model: Model
-    network: nn.Module
-    inputs: Tensor
-    target: Tensor
-    attributions: Mapping[str, Tensor]
-    explainer: Mapping[str, Callable[[Model], Attribute]]
-    masks: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Values:
-    """Of one metric, by method: a number per image, ``(B,)``, or along ``axis`` several, ``(B, A)``."""
-
-    by_method: Mapping[str, Tensor]
-    axis: tuple[float | str, ...] = field(default=())
-
-
-Measurement: TypeAlias = Callable[[MetricInput, Protocol], dict[str, Values]]
-"""Computes metrics that share their passes, and the curves behind them, by name."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What a metric says about itself.
-
-    Attributes:
-        better: Which direction is.
-        cost: Per image and method, in words, for the default protocol.
-        source: Where it was published.
-        measurement: Computes it; metrics that share their passes name the same one.
-        needs: ``"attributions"``; ``"method"``: explains again, other inputs or models; ``"masks"``.
-    """
-
-    better: Literal["higher", "lower"]
-    cost: str
-    source: str
-    measurement: Measurement
-    needs: Literal["attributions", "method", "masks"] = "attributions"
-
-
-def _pixel_perturbation(explained: MetricInput, protocol: Protocol) -> dict[str, Values]:
-    both = morf_and_lerf(
-        explained.model,
-        explained.inputs,
-        explained.target,
-        explained.attributions,
-        n_steps=protocol.n_steps,
-        baseline=protocol.baseline,
-        element=protocol.element,
+    return (
+        register(metric) if metric is not None else lambda each: register(Metric(measurement=each, **facts))
     )
-    removed = tuple(next(iter(both.values())).morf.fractions.tolist())
-    return {
-        "lerf": Values({name: each.lerf.auc for name, each in both.items()}),
-        "morf": Values({name: each.morf.auc for name, each in both.items()}),
-        "area_between": Values({name: each.area_between for name, each in both.items()}),
-        "lerf_curve": Values({name: each.lerf.probabilities for name, each in both.items()}, removed),
-        "morf_curve": Values({name: each.morf.probabilities for name, each in both.items()}, removed),
-    }
 
 
-def _sensitivity_n(explained: MetricInput, protocol: Protocol) -> dict[str, Values]:
-    found = sensitivity_n(
-        explained.model,
-        explained.inputs,
-        explained.target,
-        explained.attributions,
-        fractions=protocol.fractions,
-        n_masks=protocol.n_masks,
-        baseline=protocol.baseline,
-        generator=torch.Generator().manual_seed(protocol.seed),
-    )
-    return {
-        "sensitivity_n": Values({name: each.correlations for name, each in found.items()}, protocol.fractions)
-    }
+def axis_words(name: str, metrics: Iterable[str]) -> Axis:
+    """Return the words of the chart of a metric or curve along its axis.
+
+    Args:
+        name: The metric's or the curve's.
+        metrics: The metrics that were measured, one of which has the curve.
+    """
+    for each in metrics:
+        metric = find_metric(each)
+        if each == name:
+            return metric.axis or Axis(f"{name} {metric.arrow}")
+        if name in metric.curves:
+            return metric.curves[name]
+    return Axis(name)
 
 
-def _noise(explained: MetricInput, protocol: Protocol) -> dict[str, Values]:
-    found = {
-        name: noise_robustness(
-            explained.model,
-            explainer(explained.model),
-            explained.inputs,
-            explained.target,
-            sigmas=protocol.sigmas,
-            seed=protocol.seed,
-            perturbation=False,
-        )
-        for name, explainer in explained.explainer.items()
-    }
-    return {
-        "noise_spearman": Values({name: each.spearman for name, each in found.items()}, protocol.sigmas),
-        "noise_ssim": Values({name: each.ssim for name, each in found.items()}, protocol.sigmas),
-    }
+def measure(names: Sequence[str], given: MetricInput, protocol: Protocol) -> dict[str, Values]:
+    """Return the values of metrics that share one measurement, and the curves that it has besides.
 
-
-def _infidelity(explained: MetricInput, protocol: Protocol) -> dict[str, Values]:
-    whole = {
-        name: each.expand_as(explained.inputs) / (1 if each.shape[1] > 1 else explained.inputs.shape[1])
-        for name, each in explained.attributions.items()
-    }
-    return {
-        "infidelity": Values(
-            {
-                name: infidelity(
-                    explained.model,
-                    explained.inputs,
-                    explained.target,
-                    each,
-                    seed=protocol.seed,
-                    normalize=True,
-                )
-                for name, each in whole.items()
-            }
-        )
-    }
-
-
-def _max_sensitivity(explained: MetricInput, protocol: Protocol) -> dict[str, Values]:
-    return {
-        "max_sensitivity": Values(
-            {
-                name: max_sensitivity(
-                    explainer(explained.model), explained.inputs, explained.target, seed=protocol.seed
-                )
-                for name, explainer in explained.explainer.items()
-            }
-        )
-    }
-
-
-def _complexity(explained: MetricInput, _: Protocol) -> dict[str, Values]:
-    return {"complexity": Values({name: complexity(each) for name, each in explained.attributions.items()})}
-
-
-def _sparseness(explained: MetricInput, _: Protocol) -> dict[str, Values]:
-    return {"sparseness": Values({name: sparseness(each) for name, each in explained.attributions.items()})}
-
-
-def _randomisation(explained: MetricInput, protocol: Protocol) -> dict[str, Values]:
-    found = {
-        name: parameter_randomisation(
-            explained.network, explainer, explained.inputs, explained.target, seed=protocol.seed
-        )
-        for name, explainer in explained.explainer.items()
-    }
-    stages = next(iter(found.values())).stages
-    return {
-        "randomisation_spearman": Values({name: each.spearman for name, each in found.items()}, stages),
-        "randomisation_ssim": Values({name: each.ssim for name, each in found.items()}, stages),
-    }
-
-
-def _stability(explained: MetricInput, protocol: Protocol) -> dict[str, Values]:
-    found = {
-        name: stability(explained.network, explainer, explained.inputs, explained.target, seed=protocol.seed)
-        for name, explainer in explained.explainer.items()
-    }
-    return {
-        "stability_spearman": Values({name: each.spearman for name, each in found.items()}, CONDITIONS),
-        "stability_overlap": Values({name: each.overlap for name, each in found.items()}, CONDITIONS),
-        "stability_ssim": Values({name: each.ssim for name, each in found.items()}, CONDITIONS),
-    }
-
-
-def _localisation(explained: MetricInput, _: Protocol) -> dict[str, Values]:
-    masks = explained.masks
-    if masks is None:
+    Args:
+        names: The metrics that are wanted; what else the measurement computes of ``METRICS`` is left out.
+        given: The explained images.
+        protocol: How to measure.
+    Raises:
+        InputError: the measurement does not return values per image for each method.
+    """
+    computed = find_metric(names[0]).measurement(given, protocol)
+    values: dict[str, Values] = {}
+    for key, each in values_by_name(names, computed, given).items():
+        name = next((name for name in names if key in (name, name.partition(":")[2])), key)
+        if name in names or name not in METRICS:
+            values[name] = each
+    missing = [name for name in names if name not in values]
+    if missing:
         raise InputError(
-            "the data does not say where the object is, which localisation metrics need: give boxes or "
-            "masks, or leave out 'pointing_game' and 'mass_inside'"
+            f"its measurement returns {', '.join(values) or 'nothing'}, not {', '.join(missing)}"
         )
-    maps = explained.attributions
-    return {
-        "pointing_game": Values({name: pointing_game(each, masks) for name, each in maps.items()}),
-        "mass_inside": Values({name: mass_inside(each, masks) for name, each in maps.items()}),
-    }
+    return values
 
 
-_PERTURBATION = "20 forward passes"
-METRICS: dict[str, Metric] = {
-    "lerf": Metric("higher", _PERTURBATION, "Jeon et al. 2022, §4.1", _pixel_perturbation),
-    "morf": Metric("lower", _PERTURBATION, "Samek et al. 2016", _pixel_perturbation),
-    "area_between": Metric("higher", "none beyond lerf and morf", "Samek et al. 2016", _pixel_perturbation),
-    "sensitivity_n": Metric(
-        "higher", "901 forward passes for all methods", "Ancona et al. 2018", _sensitivity_n
-    ),
-    "noise_spearman": Metric("higher", "5 explanations", "Jeon et al. 2022, Figure 2", _noise, "method"),
-    "noise_ssim": Metric(
-        "higher", "none beyond noise_spearman", "Jeon et al. 2022, Figure 2", _noise, "method"
-    ),
-    "infidelity": Metric("lower", "101 forward passes", "Yeh et al. 2019", _infidelity),
-    "max_sensitivity": Metric("lower", "11 explanations", "Yeh et al. 2019", _max_sensitivity, "method"),
-    "complexity": Metric("lower", "none", "Bhatt et al. 2020", _complexity),
-    "sparseness": Metric("higher", "none", "Chalasani et al. 2020", _sparseness),
-    "randomisation_spearman": Metric(
-        "lower", "11 explanations", "Adebayo et al. 2018", _randomisation, "method"
-    ),
-    "randomisation_ssim": Metric(
-        "lower", "none beyond randomisation_spearman", "Adebayo et al. 2018", _randomisation, "method"
-    ),
-    "stability_spearman": Metric("higher", "5 explanations", "distillgrad, 2026", _stability, "method"),
-    "stability_overlap": Metric(
-        "higher", "none beyond stability_spearman", "distillgrad, 2026", _stability, "method"
-    ),
-    "stability_ssim": Metric(
-        "higher", "none beyond stability_spearman", "distillgrad, 2026", _stability, "method"
-    ),
-    "pointing_game": Metric("higher", "none", "Zhang et al. 2018", _localisation, "masks"),
-    "mass_inside": Metric("higher", "none", "Arras et al. 2022", _localisation, "masks"),
-}
-"""Of curves, what stands in a leaderboard is the mean along their axis."""
+def values_by_name(names: Sequence[str], computed: Any, given: MetricInput) -> Mapping[str, Values]:
+    """Return what a measurement returned in its most general form, checked.
+
+    Args:
+        names: The metrics that a result without a name is of.
+        computed: What the measurement returned.
+        given: What it was given.
+    Raises:
+        InputError: it has another form, or lacks values per image for a method.
+    """
+    values = _by_name(names, computed)
+    for key, each in values.items():
+        _check_values(key, each, given)
+    return values
+
+
+def _by_name(names: Sequence[str], computed: Any) -> Mapping[str, Values]:
+    if isinstance(computed, Values):
+        return dict.fromkeys(names, computed)
+    if isinstance(computed, Mapping) and all(isinstance(each, Values) for each in computed.values()):
+        return computed
+    if isinstance(computed, Mapping) and all(isinstance(each, Tensor) for each in computed.values()):
+        return dict.fromkeys(names, Values(computed))
+    words = "expected Values, tensors by method, or Values by metric"
+    raise InputError(f"the measurement of {', '.join(names)} returned a {type(computed).__name__}; {words}")
+
+
+def _check_values(name: str, values: Values, given: MetricInput) -> None:
+    shape = (len(given.inputs), len(values.axis)) if values.axis else (len(given.inputs),)
+    for method in given.attributions:
+        each = values.by_method.get(method)
+        if not isinstance(each, Tensor) or tuple(each.shape) != shape:
+            has = tuple(each.shape) if isinstance(each, Tensor) else f"a {type(each).__name__}"
+            raise InputError(
+                f"{name} of {method} must be a tensor {shape}, a value per image"
+                f"{' and place on its axis' if values.axis else ''}; it is {has}"
+            )

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from distillgrad.core.batch import Batch, TargetLike, checked_batch, checked_size, in_chunks
+from distillgrad.core.batch import Batch, TargetLike, checked_batch
+from distillgrad.core.chunks import in_chunks
 from distillgrad.core.forward import Model, Target, accumulation_dtype, scores
-from distillgrad.core.row_independence import n_streams
+from distillgrad.core.plan import checked_size, plan_rows
 from distillgrad.errors import InputError, UnknownNameError
 from distillgrad.metrics.imputation import noisy_linear_imputation
 
@@ -25,13 +26,13 @@ Baseline: TypeAlias = Tensor | float | Imputation
 IMPUTATIONS: tuple[Imputation, ...] = ("mean", "blur", "road")
 BLUR_RADIUS, BLUR_SIGMA = 5, 5.0  # Petsiuk et al. 2018
 FEATURES_AT_A_TIME = 8 * 3 * 224 * 224
-"""On a CPU, for each of its streams: in larger batches a row takes up to a quarter longer. A GPU is given 32
+"""On a CPU, for each row thread: in larger batches a row takes up to a quarter longer. A GPU is given 32
 times as many."""
 MOST_ROWS = 64
 
 
 def checked_images(inputs: Tensor, target: TargetLike, baseline: Baseline = 0.0) -> tuple[Batch, bool]:
-    """The images to remove pixels of, with what stands in as their baselines; whether ROAD imputes.
+    """Return the images with what stands in for their pixels as baselines; and whether ROAD imputes.
 
     Raises:
         InputError, TargetError: as for the methods, or inputs that are not ``(B, C, H, W)``.
@@ -53,7 +54,7 @@ def checked_images(inputs: Tensor, target: TargetLike, baseline: Baseline = 0.0)
 
 
 def check_attributions(attributions: Mapping[str, Tensor], batch: Batch, *, element: bool = False) -> None:
-    """Nothing, if each attribution ranks the batch's pixels, or its features if ``element``.
+    """Check that each attribution ranks the batch's pixels, or its features if ``element``.
 
     Raises:
         InputError: none at all, another shape, NaN or infinity.
@@ -78,7 +79,7 @@ def check_attributions(attributions: Mapping[str, Tensor], batch: Batch, *, elem
 
 
 def blurred(images: Tensor) -> Tensor:
-    """Images ``(N, C, H, W)`` under a Gaussian of σ = 5 pixels, cut at 5; the border is repeated.
+    """Return images ``(N, C, H, W)`` under a Gaussian of σ = 5 pixels, cut at 5; the border is repeated.
 
     Source: the kernel of Petsiuk et al. 2018, §4.2.
     """
@@ -100,7 +101,7 @@ def scores_without(
     road: bool = False,
     internal_batch_size: int | None = None,
 ) -> Tensor:
-    """``measure`` of ``n_variants`` of each image, which differ in what is kept of it: ``(B, n_variants)``.
+    """Return ``measure`` of ``n_variants`` of each image, which differ in what is kept: ``(B, n_variants)``.
 
     The variants of all images follow each other and fill the batches: one image alone costs no more per
     variant than many. Each is written once, by one pass over memory.
@@ -137,17 +138,15 @@ def scores_without(
         def measured(output: object) -> Tensor:
             return measure(output, target, n_rows)
 
-        found = scores(model, rows, measured, extra, disposable=True)[0]
-        return found.to(accumulation_dtype(inputs.dtype), copy=True)  # it may lie in the rows' memory
+        values = scores(model, rows, measured, extra, disposable=True)[0]
+        return values.to(accumulation_dtype(inputs.dtype), copy=True)  # it may lie in the rows' memory
 
-    n_rows = len(batch) * n_variants
-    size = checked_size(internal_batch_size)
-    fitting = rows_at_a_time(inputs)
-    streams = n_streams(model, batch, size or fitting * torch.get_num_threads(), n_rows=n_rows)
-    return in_chunks(of_rows, n_rows, size or fitting * streams, streams).view(len(batch), n_variants)
+    size, n_rows = checked_size(internal_batch_size), len(batch) * n_variants
+    plan = plan_rows(model, batch, size or rows_at_a_time(inputs), n_rows=n_rows, per_thread=size is None)
+    return in_chunks(of_rows, plan).view(len(batch), n_variants)
 
 
 def rows_at_a_time(inputs: Tensor) -> int:
-    """How many rows of this size fill the device without slowing it down."""
+    """Return how many rows of this size fill the device without slowing it down."""
     fitting = max(1, min(MOST_ROWS, FEATURES_AT_A_TIME // inputs[0].numel()))
     return fitting if inputs.device.type == "cpu" else 32 * fitting

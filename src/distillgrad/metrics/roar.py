@@ -30,7 +30,7 @@ FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 @dataclass(frozen=True)
 class Roar:
-    """Test accuracies of networks trained on what is left of the images.
+    """The test accuracies of networks trained on what is left of the images.
 
     Attributes:
         fractions: The share of the pixels that was removed (with ``keep``: kept), ``(F,)``.
@@ -43,12 +43,12 @@ class Roar:
 
     @property
     def mean(self) -> Tensor:
-        """Over the trials, ``(F,)``. After removal lower is better, with ``keep`` higher."""
+        """The mean over the trials, ``(F,)``. After removal lower is better, with ``keep`` higher."""
         return self.accuracies.mean(1)
 
     @property
     def standard_error(self) -> Tensor:
-        """Of the mean, ``(F,)``; NaN for a single trial."""
+        """The standard error of the mean, ``(F,)``; NaN for a single trial."""
         n_trials = self.accuracies.shape[1]
         squares = (self.accuracies - self.mean[:, None]).square().sum(1)
         return (squares / (n_trials - 1) / n_trials).sqrt() if n_trials > 1 else squares * torch.nan
@@ -64,7 +64,7 @@ def retrained_accuracy(
     replacement: Baseline = "mean",
     keep: bool = False,
 ) -> Tensor:
-    """One unit of ROAR: the test accuracies ``(T,)`` of networks trained without a fraction of the pixels.
+    """Return a unit of ROAR: the test accuracies ``(T,)`` of networks trained without a share of the pixels.
 
     Args:
         train_network: From images and labels to the trained trials: :func:`train_ensemble` with its settings.
@@ -93,7 +93,7 @@ def remove_and_retrain(
     bfloat16: bool = False,
     on_unit: Callable[[str, float, Tensor], None] | None = None,
 ) -> dict[str, Roar]:
-    """Test accuracies by explanation, after its most relevant pixels were removed and networks retrained.
+    """Return test accuracies by explanation, its most relevant pixels removed and networks retrained.
 
     Pixels are removed from train and test images alike. Trial t begins with the parameters and follows
     the order of the data that its seed fixes, whatever was removed. Two controls come along: ``"none"``,
@@ -161,7 +161,7 @@ def remove_and_retrain(
 def with_random(
     ranks: Mapping[str, tuple[Tensor, Tensor]], train: Labelled, test: Labelled
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """The explanations' ranks, and those of the control ``"random"`` if they are not among them."""
+    """Return the explanations' ranks, and those of the control ``"random"`` if they are not among them."""
     sizes = [(len(images), *images.shape[2:]) for images, _ in (train, test)]
     drawn = [random_ranks(*size, seed=seed) for seed, size in enumerate(sizes)]
     return {**ranks, "random": ranks.get("random", (drawn[0], drawn[1]))}
@@ -175,7 +175,7 @@ def check_request(
     fractions: Iterable[float],
     replacement: Baseline = "mean",
 ) -> None:
-    """Nothing, if ROAR can be computed of this; before hours are spent.
+    """Check that ROAR can be computed of this, before hours are spent.
 
     Raises:
         InputError, TargetError, ParameterError, ModelError: as for :func:`remove_and_retrain`.

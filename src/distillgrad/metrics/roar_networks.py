@@ -8,7 +8,7 @@ WIDTHS = (32, 32, 64, 64, 128, 128)
 
 
 class CifarNetwork(nn.Module):
-    """Class logits ``(N, n_classes)`` of images ``(N, 3, 32, 32)``; 845,738 parameters for ten classes.
+    """A network for images ``(N, 3, 32, 32)``; 845,738 parameters for ten classes.
 
     Six 3×3 convolutions with ReLU, halved by max pooling after every second one, then three linear layers.
     No batch norm and no dropout: a row's logits depend on that row alone, in training too.
@@ -40,13 +40,13 @@ class CifarNetwork(nn.Module):
         _initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(N, n_classes)`` of normalised images ``(N, 3, 32, 32)``."""
+        """Return logits ``(N, n_classes)`` of normalised images ``(N, 3, 32, 32)``."""
         logits: Tensor = self.classifier(self.features(images))
         return logits
 
 
 class DigitsNetwork(nn.Module):
-    """Class logits ``(N, n_classes)`` of images ``(N, 1, 8, 8)``; 13,706 parameters for ten classes.
+    """A network for images ``(N, 1, 8, 8)``; 13,706 parameters for ten classes.
 
     Two 3×3 convolutions with ReLU and max pooling, then two linear layers.
 
@@ -70,13 +70,13 @@ class DigitsNetwork(nn.Module):
         _initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(N, n_classes)`` of normalised images ``(N, 1, 8, 8)``."""
+        """Return logits ``(N, n_classes)`` of normalised images ``(N, 1, 8, 8)``."""
         logits: Tensor = self.classifier(self.features(images))
         return logits
 
 
 def _initialise(network: nn.Module) -> None:
-    """He's initialisation: without batch norm, torch's own halves the signal in every layer."""
+    """Fill in He's initialisation: without batch norm, torch's own halves the signal in every layer."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

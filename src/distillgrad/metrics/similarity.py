@@ -1,4 +1,4 @@
-"""How alike two explanations of the same samples are: by rank, by structure, by what ranks highest.
+"""Similarity of two explanations of the same samples: by rank, by structure, by what ranks highest.
 
 Values are computed in float64, row by row of the batch, on the maps' device; where a device has no float64
 (MPS), on the CPU.
@@ -25,7 +25,7 @@ DATA_RANGE = 2.0  # of maps normalised to [−1, 1]
 
 
 def spearman(first: Tensor, second: Tensor) -> Tensor:
-    """Spearman's rank correlation of each pair of maps, ``(B,)``, from −1 to 1.
+    """Return Spearman's rank correlation of each pair of maps, ``(B,)``, from −1 to 1.
 
     Of the values as they are given, flattened: of features for ``(B, C, H, W)``. Equal values share the
     mean of their ranks. Unchanged by any increasing function of either map; NaN where a map is constant,
@@ -45,7 +45,7 @@ def spearman(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _centred_ranks(values: Tensor) -> Tensor:
-    """Mean ranks of ``(B, d)`` values less their mean, exactly 0 for a constant row."""
+    """Return mean ranks of ``(B, d)`` values less their mean, exactly 0 for a constant row."""
     ordered, order = values.sort(dim=1)
     place = torch.arange(values.shape[1], device=values.device).expand_as(order)
     differs = ordered[:, 1:] != ordered[:, :-1]
@@ -60,7 +60,7 @@ def _centred_ranks(values: Tensor) -> Tensor:
 
 
 def ssim(first: Tensor, second: Tensor) -> Tensor:
-    """Mean structural similarity of each pair of maps of pixels, ``(B,)``, at most 1.
+    """Return mean structural similarity of each pair of maps of pixels, ``(B,)``, at most 1.
 
     Features are summed over channels. Attributions have no scale of their own, so each map is divided by
     its greatest absolute value, keeps its sign and lies in [−1, 1], a range of 2; a map of zeros stays
@@ -83,18 +83,18 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
     window = min(WINDOW, *(side - (side + 1) % 2 for side in pixels[0].shape[1:]))
     down, across = (_weighting(side, window).to(pixels[0].device) for side in pixels[0].shape[1:])
     c1, c2 = (K1 * DATA_RANGE) ** 2, (K2 * DATA_RANGE) ** 2
-    found: list[Tensor] = []
+    likenesses: list[Tensor] = []
     for pair in zip(*pixels, strict=True):  # pair by pair: the memory of one
         a, b = (_normalised(each) for each in pair)
         mean_a, mean_b, aa, bb, ab = down @ torch.stack([a, b, a * a, b * b, a * b]) @ across.T
         variances = (aa - mean_a**2) + (bb - mean_b**2)
         likeness = (2 * mean_a * mean_b + c1) * (2 * (ab - mean_a * mean_b) + c2)
-        found.append((likeness / ((mean_a**2 + mean_b**2 + c1) * (variances + c2))).mean())
-    return torch.stack(found)
+        likenesses.append((likeness / ((mean_a**2 + mean_b**2 + c1) * (variances + c2))).mean())
+    return torch.stack(likenesses)
 
 
 def _weighting(side: int, window: int) -> Tensor:
-    """The Gaussian means over a side's windows as a matrix, ``(side − window + 1, side)``."""
+    """Return the Gaussian means over a side's windows as a matrix, ``(side − window + 1, side)``."""
     offsets = torch.arange(window, dtype=torch.float64) - window // 2
     weights = torch.exp(-((offsets / SIGMA) ** 2) / 2)
     places = torch.arange(side - window + 1)[:, None] + torch.arange(window)
@@ -109,7 +109,7 @@ def _normalised(pixels: Tensor) -> Tensor:
 
 
 def top_overlap(first: Tensor, second: Tensor, fraction: float = 0.1) -> Tensor:
-    """The share of the most relevant features that each pair of maps has in common, ``(B,)``, from 0 to 1.
+    """Return the share of the most relevant features that each pair of maps shares, ``(B,)``, 0 to 1.
 
     ``|A ∩ B| / max(|A|, |B|)``, A and B the ``⌈fraction·d⌉`` highest values as they are given, flattened;
     ties go by index. A map's lowest value never counts as relevant, so a map of few values above zero has
@@ -133,7 +133,7 @@ def top_overlap(first: Tensor, second: Tensor, fraction: float = 0.1) -> Tensor:
 
 
 def explained(attribute: Attribute, inputs: Tensor, target: object) -> Tensor:
-    """The attributions ``(B, C, H, W)`` or ``(B, 1, H, W)`` that ``attribute`` gives, without a graph.
+    """Return the attributions ``(B, C, H, W)`` or ``(B, 1, H, W)`` that ``attribute`` gives, without a graph.
 
     It gets a copy of the inputs and may take gradients.
 

@@ -1,4 +1,4 @@
-"""What a metric's per-sample values say: means with their uncertainty, methods compared in pairs."""
+"""Statistics of a metric's per-sample values: means with their uncertainty, methods compared in pairs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a method is from the one that it is compared to, sample by sample.
+    """The difference of a method from the one that it is compared to, sample by sample.
 
     Attributes:
         interval: Of the method's value minus the other's, over the samples where both have one.
@@ -56,13 +56,13 @@ class Difference:
 
     @property
     def significant(self) -> bool:
-        """Whether the adjusted p-value is below 0.05; never, where it is undefined."""
+        """The verdict: the adjusted p-value is below 0.05; never, where it is undefined."""
         return self.p_adjusted < SIGNIFICANCE
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Methods in order of their mean, each compared to the best, or to a reference.
+    """A comparison of methods in order of their mean, each with the best, or with a reference.
 
     Attributes:
         means: By method, over all the samples that it has a value for.
@@ -85,7 +85,7 @@ class Comparison:
 def bootstrap_mean(
     values: NDArray[Any], *, level: float = 0.95, n_resamples: int = 10_000, seed: int = 0
 ) -> Interval:
-    """The mean of per-sample values with its percentile bootstrap interval.
+    """Return the mean of per-sample values with its percentile bootstrap interval.
 
     Samples are drawn with replacement. Shifting and scaling the values shifts and scales the interval.
 
@@ -115,7 +115,7 @@ def compare(
     n_flips: int = 10_000,
     seed: int = 0,
 ) -> Comparison:
-    """One metric's values of several methods on the same samples: who is best, and is it more than luck.
+    """Compare methods by a metric's values on the same samples: which is best, and is it more than luck.
 
     The test flips the signs of the paired differences, which changes nothing if neither method is better.
     All 2^B flips are gone through where that is no more than ``n_flips``, so that small p-values are exact;
@@ -175,7 +175,7 @@ def compare(
 
 
 def sign_flip_p_value(differences: NDArray[Any], *, n_flips: int = 10_000, seed: int = 0) -> float:
-    """The two-sided p-value that paired differences ``(B,)`` are symmetric about 0; see :func:`compare`."""
+    """Return the two-sided p-value that paired differences ``(B,)`` are symmetric about 0."""
     differences = _checked_values(differences, "differences")
     differences = differences[~np.isnan(differences)]
     n = len(differences)
@@ -191,7 +191,7 @@ def sign_flip_p_value(differences: NDArray[Any], *, n_flips: int = 10_000, seed:
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Adjusted p-values: the i-th smallest of m, times m − i + 1, at least its predecessor, at most 1.
+    """Return adjusted p-values: the i-th smallest of m, times m − i + 1, at least its predecessor, at most 1.
 
     NaN stays NaN and is no part of m.
     """
@@ -205,7 +205,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _interval(values: Values, level: float, n_resamples: int, seed: int) -> Interval:
-    """Of values that are checked: NaN is the only kind of missing."""
+    """Return the interval of checked values: NaN is the only kind of missing."""
     present = values[~np.isnan(values)]
     n, n_missing = len(present), len(values) - len(present)
     if n < 2:
@@ -220,14 +220,14 @@ def _interval(values: Values, level: float, n_resamples: int, seed: int) -> Inte
 
 
 def _chunks(total: int, width: int) -> Iterator[int]:
-    """How many rows of ``width`` numbers to draw at a time, ``total`` in all."""
+    """Return how many rows of ``width`` numbers to draw at a time, ``total`` in all."""
     step = max(1, CHUNK // width)
     for start in range(0, total, step):
         yield min(step, total - start)
 
 
 def _every_subset(n: int) -> Iterator[Values]:
-    """All subsets of n things as rows of zeros and ones."""
+    """Return all subsets of n things as rows of zeros and ones."""
     for start in range(0, 2**n, CHUNK // 64):
         numbers = np.arange(start, min(start + CHUNK // 64, 2**n))[:, None]
         yield ((numbers >> np.arange(n)) & 1).astype(np.float64)
@@ -242,7 +242,7 @@ def _random_subsets(n: int, n_subsets: int, seed: int) -> Iterator[Values]:
 
 
 def _checked_values(values: NDArray[Any], name: str) -> Values:
-    """As float64, with NaN for all that is missing."""
+    """Return the values as float64, with NaN for all that is missing."""
     array = np.asarray(values)
     if array.ndim != 1 or array.dtype.kind not in "fiub":
         raise InputError(f"{name} must be numbers, one per sample (B,); got {array.shape} {array.dtype}")

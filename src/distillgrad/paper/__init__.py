@@ -1,4 +1,5 @@
-"""The paper's tables and figures, made anew: what it claims, what we measure, what holds.
+"""The paper's tables and figures, made anew: its claims, our measurements, and which of the claims hold.
 
-Each exhibit is one module named after it, built from the public library alone.
+An exhibit is one module named after it with a function ``make``, one entry in ``registry``, and the claims
+that it tests in ``claims``.
 """

@@ -5,7 +5,8 @@ from __future__ import annotations
 from distillgrad.metrics.statistics import Comparison
 from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
-from distillgrad.paper.measuring import Methods, measured
+from distillgrad.paper.measuring import Methods, measure
+from distillgrad.paper.registry import EXHIBITS
 from distillgrad.paper.verdicts import AREA, Verdict, area_between, best_of_all, in_words, p_in_words
 from distillgrad.views.leaderboard import leaderboard_record, leaderboard_rows
 
@@ -25,22 +26,22 @@ MODULES = ("without the extreme mask (eq. 8)", "without the weak mask", "without
 
 
 def make(setting: Setting) -> Exhibit:
-    """Evaluates the variants on the same images. Cost: seven times DGA's."""
+    """Evaluate the variants on the same images. Cost: seven times DGA's."""
     images = setting.images(N_IMAGES)
-    found = measured(
+    results = measure(
         setting, "ablation", PARTS, ("lerf", "morf", "area_between"), images=images, subject="dga"
     )
-    heads, rows = leaderboard_rows(found.board)
-    area = found.board.comparisons["area_between"]
+    heads, rows = leaderboard_rows(results.board)
+    area = results.board.comparisons["area_between"]
     verdicts = (
         best_of_all(
             "modules",
-            found.comparison("area_between", ["dga", *MODULES]),
+            results.comparison("area_between", ["dga", *MODULES]),
             "higher",
             measure=AREA,
         ),
-        _class_oriented(found.comparison("area_between", ["dga", UNDISTILLED])),
-        _anchors(found.comparison("area_between", ["dga", FROM_FIRST])),
+        _class_oriented(results.comparison("area_between", ["dga", UNDISTILLED])),
+        _anchors(results.comparison("area_between", ["dga", FROM_FIRST])),
     )
     findings = [finding(each) for each in verdicts]
     findings += [
@@ -50,22 +51,20 @@ def make(setting: Setting) -> Exhibit:
         if label != "dga"
     ]
     return Exhibit(
-        "ablation",
-        "Masks, ReLU and anchors, one at a time",
-        "§3.3, Appendices A and H",
+        *EXHIBITS["ablation"].heading,
         tuple(findings),
         verdicts,
         (
             Table(
-                f"{found.n_images} images; `*`: significantly different from dga. The paper's numbers stand "
-                "in its appendix, which is not part of the published text.",
+                f"{results.n_images} images; `*`: significantly different from dga. The paper's numbers "
+                "stand in its appendix, which is not part of the published text.",
                 heads,
                 tuple(rows),
             ),
         ),
         (Picture("run/leaderboard.png", "Means and 95 % intervals."),),
-        leaderboard_record(found.board),
-        found.n_images,
+        leaderboard_record(results.board),
+        results.n_images,
     )
 
 

@@ -9,13 +9,13 @@ from distillgrad.paper.verdicts import Verdict
 
 @dataclass(frozen=True)
 class Claim:
-    """Something that the paper says.
+    """A claim of the paper.
 
     Attributes:
-        name: What verdicts call it.
-        words: What is claimed.
-        source: Where.
-        exhibit: What puts it to the test.
+        name: The name that verdicts call it by.
+        words: The claim in our words.
+        source: Its place in the paper.
+        exhibit: The exhibit that puts it to the test.
     """
 
     name: str
@@ -158,11 +158,11 @@ CLAIMS = (
 
 
 def claim(name: str) -> Claim:
-    """The claim of that name."""
+    """Return the claim of that name."""
     return next(each for each in CLAIMS if each.name == name)
 
 
 def finding(verdict: Verdict) -> str:
-    """A verdict as a sentence: the claim, what became of it, our numbers, why."""
+    """Return a verdict as a sentence: the claim, the outcome, our numbers, the reason."""
     tested = f"{verdict.numbers}; {verdict.why}" if verdict.numbers else verdict.why
     return f"{claim(verdict.claim).words}: {verdict.outcome}: {tested}."

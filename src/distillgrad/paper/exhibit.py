@@ -1,4 +1,4 @@
-"""An exhibit: a table or figure of the paper made anew, what it says, and its files."""
+"""An exhibit: a table or figure of the paper made anew, its findings, and its files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from distillgrad.core.acceleration.accelerate import Precision
 from distillgrad.core.forward import Model
 from distillgrad.errors import SourceError
 from distillgrad.paper.verdicts import Verdict
@@ -23,6 +24,7 @@ from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.open_data import ImageData, open_data
 from distillgrad.sources.photographs import NAME as PHOTOGRAPHS
 from distillgrad.sources.photographs import photographs
+from distillgrad.views.markdown import markdown_table
 
 RECORD = "exhibit.json"
 
@@ -41,7 +43,7 @@ class Picture:
     """A file in the exhibit's folder.
 
     Attributes:
-        shows_images: Whether images of the data can be seen in it, whose licence then holds for it.
+        shows_images: ``True`` if images of the data can be seen in it, whose licence then holds for it.
     """
 
     file: str
@@ -51,13 +53,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Exhibit:
-    """What was made.
+    """The content of an exhibit.
 
     Attributes:
+        name, title, source: As in the registry.
         findings: Sentences, computed from the numbers.
         numbers: All of them, for machines.
-        images: Of how many images it was made; 0 if of none.
-        subject: Of what it was made, if of no images.
+        images: The number of images that it was made of; 0 if none.
+        subject: The subject in words, if it was made of no images.
     """
 
     name: str
@@ -74,17 +77,18 @@ class Exhibit:
 
 @dataclass(frozen=True)
 class Setting:
-    """From what, and into which folder, exhibits are made.
+    """The model, the data and the folder that exhibits are made from and into.
 
     Attributes:
-        load: The classifier, and the same as fast as it can be had; called once, when it is needed.
-        model, data: As they were asked for.
-        limit: Images; ``None``: as many as suit the exhibit.
+        load: Returns the classifier, and the same as fast as it can be had; called once, when it is needed.
+        model, data: The names in the request.
+        limit: The number of images; ``None``: as many as suit the exhibit.
         methods: As for ``evaluate``; "": the paper's.
         target: The class of Figure 4; ``None``: the predicted one.
+        precision: That of the faster equivalent.
         roar_data: As for ``roar``.
         roar_run: The folder of a finished ``roar`` run to take instead of making one.
-        roar_device: Where its networks are trained; ``None``: on the CPU.
+        roar_device: The device that its networks are trained on; ``None``: the CPU.
     """
 
     load: Callable[[], tuple[LoadedModel, Model]]
@@ -98,6 +102,7 @@ class Setting:
     roar_run: Path | None = None
     n_steps: int = 20
     n_masks: int = 100
+    precision: Precision = "float32"
     seed: int = 0
     roar_device: torch.device | None = None
 
@@ -112,31 +117,32 @@ class Setting:
 
     @property
     def fast(self) -> Model:
-        """An equivalent that takes less time."""
+        """An equivalent of the classifier's model that takes less time."""
         return self._both[1]
 
     @property
     def device(self) -> torch.device:
-        """Where the classifier is."""
+        """The classifier's device."""
         return self.loaded.device
 
     def images(self, suitable: int) -> ImageData:
-        """The data's first images: as many as were asked for, or else as many as suit."""
+        """Return the data's first images: as many as the request limits them to, or else as many as suit."""
         limit = self.limit or suitable
         return photographs(limit=limit) if self.data == PHOTOGRAPHS else open_data(self.data, limit=limit)
 
     def folder(self, exhibit: str) -> Path:
-        """Where an exhibit's files are."""
+        """Return the folder of an exhibit's files."""
         return self.out / exhibit
 
 
 def save_exhibit(exhibit: Exhibit, folder: Path, circumstances: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes the record, and each table as Markdown and CSV, beside the pictures; returns the record."""
+    """Write the record, and each table as Markdown and CSV, beside the pictures; return the record."""
     record: dict[str, Any] = defined({**asdict(exhibit), "circumstances": dict(circumstances)})
     contents = {RECORD: json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)}
     for place, table in enumerate(exhibit.tables, start=1):
         stem = "table" if len(exhibit.tables) == 1 else f"table-{place}"
-        contents[f"{stem}.md"] = f"{table.caption}\n\n" + "\n".join(markdown_table(table)) + "\n"
+        lines = [table.caption, "", *markdown_table(table.heads, table.rows)]
+        contents[f"{stem}.md"] = "\n".join(lines) + "\n"
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([table.heads, *table.rows])
         contents[f"{stem}.csv"] = text.getvalue()
@@ -147,7 +153,7 @@ def save_exhibit(exhibit: Exhibit, folder: Path, circumstances: Mapping[str, Any
 
 
 def read_exhibit(folder: Path) -> tuple[Exhibit, dict[str, Any]]:
-    """An exhibit and the circumstances in which it was made, from its folder.
+    """Return an exhibit and the circumstances in which it was made, from its folder.
 
     Raises:
         SourceError: there is none, or in another layout.
@@ -172,14 +178,8 @@ def read_exhibit(folder: Path) -> tuple[Exhibit, dict[str, Any]]:
     return exhibit, circumstances
 
 
-def markdown_table(table: Table) -> list[str]:
-    """Its lines."""
-    rows = (table.heads, ["---"] * len(table.heads), *table.rows)
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-
-
 def defined(value: Any) -> Any:
-    """The same for JSON: what is not finite is ``None``."""
+    """Return a value as JSON can hold it: numbers that are not finite become ``None``."""
     if isinstance(value, Mapping):
         return {str(key): defined(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Figure 2: what noise on the image does to the maps of FullGrad, IG and DGA, and to their faithfulness."""
+"""Figure 2: the maps of FullGrad, IG and DGA under noise on the image, and their faithfulness."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from distillgrad.metrics.noise import noise_robustness
 from distillgrad.metrics.statistics import bootstrap_mean, compare
 from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
-from distillgrad.paper.measuring import Methods, asked_for, explainable, first_images, method_for, omissions
+from distillgrad.paper.measuring import Methods, explainable, first_images, method_for, methods_of, omissions
+from distillgrad.paper.registry import EXHIBITS
 from distillgrad.paper.verdicts import Verdict, in_words, worst_of_all
 from distillgrad.views.figures.explanation_figures import colours, save_figure, shared_scale
 
@@ -23,9 +24,9 @@ WORST = "fullgrad"
 
 
 def make(setting: Setting) -> Exhibit:
-    """Explains each image clean and under each strength. Cost: 5 explanations by each method, and curves."""
+    """Explain each image clean and under each strength. Cost: 5 explanations by each method, and curves."""
     images = setting.images(N_IMAGES)
-    methods, left_out = explainable(setting, asked_for(setting, DEFAULT), images)
+    methods, left_out = explainable(setting, methods_of(setting, DEFAULT), images)
     names, inputs, target = first_images(setting, images, setting.limit or N_IMAGES)
     likeness: dict[str, np.ndarray] = {}
     area: dict[str, np.ndarray] = {}
@@ -85,9 +86,7 @@ def make(setting: Setting) -> Exhibit:
         )
     )
     return Exhibit(
-        "figure-2",
-        "Explanations under noise",
-        "Figure 2, §3.1",
+        *EXHIBITS["figure-2"].heading,
         (
             *(finding(each) for each in verdicts),
             *omissions(left_out),
@@ -118,12 +117,12 @@ def _maps(setting: Setting, methods: Methods, image: Tensor, target: Tensor) -> 
     noisy = torch.stack([image + sigma * noise for sigma in (0.0, *SIGMAS)])
     figure = Figure(figsize=(2 * len(noisy), 2.1 * (1 + len(methods))), layout="constrained", dpi=100)
     axes = figure.subplots(1 + len(methods), len(noisy), squeeze=False)
-    for place, shown in enumerate(setting.loaded.displayable(noisy.cpu())):
-        axes[0, place].imshow(shown.permute(1, 2, 0).expand(-1, -1, 3).numpy())
+    for place, picture in enumerate(setting.loaded.displayable(noisy.cpu())):
+        axes[0, place].imshow(picture.permute(1, 2, 0).expand(-1, -1, 3).numpy())
         axes[0, place].set_title("clean" if not place else f"σ = {SIGMAS[place - 1]}", fontsize=9)
     for line, label in zip(axes[1:], methods, strict=True):
-        found = method_for(setting, label, methods).attribute(noisy, target.expand(len(noisy)))
-        maps = list(pixel_attributions(found).detach().double().cpu())
+        attributions = method_for(setting, label, methods).attribute(noisy, target.expand(len(noisy)))
+        maps = list(pixel_attributions(attributions).detach().double().cpu())
         for axis, each in zip(line, maps, strict=True):
             axis.imshow(colours(each, shared_scale([each])), interpolation="nearest")
         line[0].set_ylabel(label, fontsize=8)

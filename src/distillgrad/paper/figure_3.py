@@ -1,4 +1,4 @@
-"""Figure 3: what IG and FullGrad say of a ReLU network of two inputs, and where DGA's anchors fall."""
+"""Figure 3: the attributions of IG and FullGrad in a ReLU network of two inputs, and DGA's anchors there."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from torch import Tensor
 
 from distillgrad.methods.dga import DistilledGradientAggregation
 from distillgrad.methods.fullgrad import UniformFullGrad
-from distillgrad.methods.path import IntegratedGradients
+from distillgrad.methods.integrated_gradients import IntegratedGradients
 from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.piecewise import Region, linear_regions, network, patterns
+from distillgrad.paper.registry import EXHIBITS
 from distillgrad.paper.verdicts import Verdict
 from distillgrad.views.figures.explanation_figures import save_figure
 from distillgrad.views.figures.leaderboard_figures import COLOURS, labelled, legend
@@ -25,21 +26,21 @@ if TYPE_CHECKING:
 
 HALF = 3.0
 SEGMENTS = {"A": ((0.1, 0.2), (0.5, 0.2)), "B": ((2.0, 1.0), (2.8, 1.0))}
-"""From a to b, each within one linear region; only x₁ moves. A's region is the origin's."""
+"""Ends a and b, each pair within one linear region; only x₁ moves. A's region is the origin's."""
 N_POINTS = 21
 QUADRATURE = 400
 EPSILON = 1e-6
 
 
 def segment(name: str) -> Tensor:
-    """Points from a to b, ``(N, 2)``."""
+    """Return points from a to b, ``(N, 2)``."""
     start, end = (torch.tensor(each, dtype=torch.float64) for each in SEGMENTS[name])
     return start + torch.linspace(0, 1, N_POINTS, dtype=torch.float64)[:, None] * (end - start)
 
 
 @cache
 def along(name: str) -> dict[str, Tensor]:
-    """Attributions ``(N, 2)`` of a segment's points by IG and by FullGrad, whose Ψ is the uniform one."""
+    """Return attributions ``(N, 2)`` of a segment's points by IG and by FullGrad with the uniform Ψ."""
     points, model = segment(name), network()
     return {
         "IG": IntegratedGradients(model, QUADRATURE, "riemann_middle").attribute(points, 0),
@@ -48,18 +49,18 @@ def along(name: str) -> dict[str, Tensor]:
 
 
 def ranges(name: str) -> dict[str, list[float]]:
-    """By method, how much the attributions of x₁ and of x₂ change along a segment."""
+    """Return, by method, the changes of the attributions of x₁ and of x₂ along a segment."""
     return {method: (values.amax(0) - values.amin(0)).tolist() for method, values in along(name).items()}
 
 
 def crossed(end: Tensor, n_points: int = 4001) -> int:
-    """How many linear regions the straight path from the origin to ``end`` goes through."""
+    """Return the number of linear regions on the straight path from the origin to ``end``."""
     shares = torch.linspace(0, 1, n_points, dtype=torch.float64)[1:-1]
     return len({tuple(row) for row in patterns(shares[:, None] * end).tolist()})
 
 
 def across_a_kink() -> tuple[Tensor, Tensor]:
-    """Two points some ``EPSILON`` apart with the same output, on both sides of the first unit's kink."""
+    """Return two points some ``EPSILON`` apart, of one output, on both sides of the first unit's kink."""
     model, kink = network(), torch.tensor([0.75, 0.5], dtype=torch.float64)  # x₁ + x₂/2 = 1
     normal = torch.tensor([1.0, 0.5], dtype=torch.float64)
     sides = []
@@ -74,7 +75,7 @@ def across_a_kink() -> tuple[Tensor, Tensor]:
 
 
 def make(setting: Setting) -> Exhibit:
-    """Computes and draws; needs neither data nor a model. Cost: a few seconds."""
+    """Compute and draw; needs neither data nor a model. Cost: a few seconds."""
     regions = linear_regions(HALF)
     steps = DistilledGradientAggregation(network(), 10).distill(segment("B")[-1:], 0)
     anchors = steps.anchors[:, 0]
@@ -93,9 +94,7 @@ def make(setting: Setting) -> Exhibit:
         f"{len(regions)} in the square."
     )
     return Exhibit(
-        "figure-3",
-        "Attribution in a network of two inputs",
-        "Figure 3, §3.1",
+        *EXHIBITS["figure-3"].heading,
         tuple(findings),
         verdicts,
         (

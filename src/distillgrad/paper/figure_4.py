@@ -1,4 +1,4 @@
-"""Figure 4: the anchors of DGA under the weak mask alone and under both, and how far they saturate."""
+"""Figure 4: the anchors of DGA under the weak mask alone and under both, and their saturation."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import first_images
 from distillgrad.paper.published import EPC_QUANTILE, N_STEPS
+from distillgrad.paper.registry import EXHIBITS
 from distillgrad.paper.verdicts import Verdict, in_words, p_in_words
 from distillgrad.views.figures.explanation_figures import distillation_figure, save_figure
 
 N_IMAGES = 12
 LATE = 2 * N_STEPS // 3
-"""Under the weak mask alone more than the top 10 % are still there; later, ties of removed pixels fill it."""
+"""The latest step compared: later, ties of removed pixels fill the top 10 % under the weak mask alone."""
 
 
 def make(setting: Setting) -> Exhibit:
-    """Draws the first image's strips, measures on more images. Cost: 2(N+1) gradient passes an image."""
+    """Draw the first image's strips, measure on more images. Cost: 2(N+1) gradient passes an image."""
     images = setting.images(N_IMAGES)
     names, inputs, target = first_images(setting, images, setting.limit or N_IMAGES)
     chosen = None if setting.target is None else setting.loaded.class_index(setting.target)
@@ -48,9 +49,7 @@ def make(setting: Setting) -> Exhibit:
         for name in SEQUENCES
     }
     return Exhibit(
-        "figure-4",
-        "Distillation under the weak mask, and under both",
-        "Figure 4, §3.2",
+        *EXHIBITS["figure-4"].heading,
         tuple(finding(each) for each in verdicts),
         verdicts,
         (

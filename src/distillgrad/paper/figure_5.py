@@ -14,8 +14,9 @@ from distillgrad.metrics.roar import Roar
 from distillgrad.metrics.statistics import SIGNIFICANCE, Comparison, compare
 from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
-from distillgrad.paper.measuring import PAPERS, SUBJECT, asked_for
+from distillgrad.paper.measuring import PAPERS, SUBJECT, methods_of
 from distillgrad.paper.published import ROAR_EPOCHS, ROAR_TRIALS
+from distillgrad.paper.registry import EXHIBITS
 from distillgrad.paper.verdicts import Verdict, best_of_all, in_words, listed, p_in_words
 from distillgrad.runs.manifest import MANIFEST, read_json
 from distillgrad.runs.roar.runner import RoarRequest, roar
@@ -23,23 +24,23 @@ from distillgrad.sources.roar_data import subject_of
 from distillgrad.views.roar import roar_record, roar_rows, save_roar
 
 N_TRIALS = 8
-"""The fewest with which a sign-flip test against five others can be significant: 5·2/2⁸ = 0.039."""
+"""The fewest trials with which a sign-flip test against five others can be significant: 5·2/2⁸ = 0.039."""
 FRACTIONS = (0.1, 0.5, 0.9)
 
 
 def make(setting: Setting) -> Exhibit:
-    """Takes the setting's run, or makes (or goes on with) one of eight trials at three shares.
+    """Take the setting's run, or make (or go on with) one of eight trials at three shares.
 
     Cost: as ``distillgrad roar``, if the setting names no run.
     """
     folder = setting.roar_run or setting.folder("figure-5") / "run"
-    found, request = _kept(folder) if setting.roar_run else _made(setting, folder)
+    roars, request = _kept(folder) if setting.roar_run else _made(setting, folder)
     data, training = str(request["data"]["from"]).partition(":")[0], request["training"]
-    n_trials = len(found["none"].accuracies[0])
+    n_trials = len(roars["none"].accuracies[0])
     where = f"{data}, {_n_train(folder)}{n_trials} trials of {training['n_epochs']} epochs"
-    save_roar(found, request, setting.folder("figure-5"), f"ROAR on {where}", "share of the pixels removed")
+    save_roar(roars, request, setting.folder("figure-5"), f"ROAR on {where}", "share of the pixels removed")
     subject = next(label for label, (name, _) in request["methods"].items() if name == SUBJECT)
-    explained = {label: each for label, each in found.items() if label not in ("none", "random")}
+    explained = {label: each for label, each in roars.items() if label not in ("none", "random")}
     verdicts = (
         best_of_all(
             "roar",
@@ -52,17 +53,15 @@ def make(setting: Setting) -> Exhibit:
             measure="accuracy, mean over all shares",
             unit="trials",
         ),
-        _steep(found, subject),
+        _steep(roars, subject),
     )
-    heads, rows = roar_rows(found)
-    findings = [*(finding(each) for each in verdicts), *_by_share(found, subject)]
+    heads, rows = roar_rows(roars)
+    findings = [*(finding(each) for each in verdicts), *_by_share(roars, subject)]
     findings.append(
         f"Trained here: {where}; the paper: CIFAR-10, {ROAR_TRIALS} trials of {ROAR_EPOCHS} epochs."
     )
     return Exhibit(
-        "figure-5",
-        "Remove and retrain",
-        "Figure 5, §4.3",
+        *EXHIBITS["figure-5"].heading,
         tuple(findings),
         verdicts,
         (
@@ -73,7 +72,7 @@ def make(setting: Setting) -> Exhibit:
             ),
         ),
         (Picture("roar.png", f"Test accuracy by the share of the pixels removed, {data}."),),
-        roar_record(found, request),
+        roar_record(roars, request),
         subject=where,
     )
 
@@ -81,17 +80,17 @@ def make(setting: Setting) -> Exhibit:
 def _made(setting: Setting, folder: Path) -> tuple[Mapping[str, Roar], Mapping[str, Any]]:
     request = RoarRequest(
         data=setting.roar_data,
-        methods=asked_for(setting, PAPERS),
+        methods=methods_of(setting, PAPERS),
         fractions=FRACTIONS,
         n_trials=N_TRIALS,
         seed=setting.seed,
     )
-    found = roar(subject_of(setting.roar_data), request, folder, device=setting.roar_device)
-    return found, read_json(folder / MANIFEST)
+    roars = roar(subject_of(setting.roar_data), request, folder, device=setting.roar_device)
+    return roars, read_json(folder / MANIFEST)
 
 
 def _kept(folder: Path) -> tuple[Mapping[str, Roar], Mapping[str, Any]]:
-    """A finished run's accuracies and request.
+    """Return a finished run's accuracies and request.
 
     Raises:
         SourceError: it is not there, not finished, or in another layout.
@@ -101,7 +100,7 @@ def _kept(folder: Path) -> tuple[Mapping[str, Roar], Mapping[str, Any]]:
     content = read_json(path)
     try:
         request: Mapping[str, Any] = content["request"]
-        found = {
+        roars = {
             label: Roar(
                 torch.tensor(each["fractions"], dtype=torch.float64),
                 torch.tensor(each["accuracies"], dtype=torch.float64),
@@ -114,20 +113,20 @@ def _kept(folder: Path) -> tuple[Mapping[str, Roar], Mapping[str, Any]]:
         raise SourceError(f"{path} is in another layout: {error!r}; make the run anew") from error
     if other or SUBJECT not in names:
         raise ParameterError(f"{folder} holds no run that retrains without the pixels that {SUBJECT} names")
-    return found, request
+    return roars, request
 
 
 def _n_train(folder: Path) -> str:
-    """How many images were trained on, which a run says only by the ranks of their pixels."""
+    """Return the number of train images in words, which a run tells only by the ranks of their pixels."""
     ranks = next((folder / "ranks").glob("*.train.npy"), None)
     return f"{len(np.load(ranks, mmap_mode='r')):,} train images, " if ranks else ""
 
 
-def _steep(found: Mapping[str, Roar], subject: str) -> Verdict:
-    """Whether DGA's first share costs more than the same share of random pixels."""
-    share = f"{float(found[subject].fractions[0]):.0%}"
+def _steep(roars: Mapping[str, Roar], subject: str) -> Verdict:
+    """Return the verdict: DGA's first share costs more than the same share of random pixels, or not."""
+    share = f"{float(roars[subject].fractions[0]):.0%}"
     lost = {
-        label: (found["none"].accuracies[0] - found[label].accuracies[0]).numpy()
+        label: (roars["none"].accuracies[0] - roars[label].accuracies[0]).numpy()
         for label in (subject, "random")
     }
     comparison = compare(lost, better="higher", reference=subject)
@@ -143,7 +142,7 @@ def _steep(found: Mapping[str, Roar], subject: str) -> Verdict:
 
 
 def _told_apart(comparison: Comparison) -> str:
-    """Why the trials do not tell DGA from random pixels; "" if they do."""
+    """Return the reason why the trials do not tell DGA from random pixels; "" if they do."""
     n = comparison.means[comparison.reference].n
     if 2 / 2**n >= SIGNIFICANCE:
         return f"{n} trials cannot be significant: p is at least {2 / 2**n:.2g}"
@@ -152,13 +151,14 @@ def _told_apart(comparison: Comparison) -> str:
     return ""
 
 
-def _by_share(found: Mapping[str, Roar], subject: str) -> list[str]:
-    """Who leaves least at each share; and where that is a random choice, what this says of the measure."""
+def _by_share(roars: Mapping[str, Roar], subject: str) -> list[str]:
+    """Return sentences on the lowest accuracy at each share, and on shares where random pixels have it."""
     lowest = {
         f"{float(share):.0%}": min(
-            (label for label in found if label != "none"), key=lambda label: float(found[label].mean[place])
+            (label for label in roars if label != "none"),
+            key=lambda label: float(roars[label].mean[place]),
         )
-        for place, share in enumerate(found[subject].fractions)
+        for place, share in enumerate(roars[subject].fractions)
     }
     words = [
         "Lowest mean accuracy: " + ", ".join(f"{name} at {share}" for share, name in lowest.items()) + "."

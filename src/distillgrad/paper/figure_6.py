@@ -1,4 +1,4 @@
-"""Figure 6: methods side by side, heat map above the most relevant pixels; how sharp, how noisy, where."""
+"""Figure 6: methods side by side, heat map above the most relevant pixels; sharpness, noise and place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distillgrad.core.ranking import most_relevant, pixel_attributions
 from distillgrad.methods.base import Method
-from distillgrad.metrics.complexity import sparseness
+from distillgrad.metrics.concentration import sparseness
 from distillgrad.metrics.localisation import mass_inside
 from distillgrad.metrics.statistics import Comparison, bootstrap_mean, compare
 from distillgrad.paper.claims import finding
@@ -18,14 +18,15 @@ from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import (
     PAPERS,
     Methods,
-    asked_for,
     explainable,
     first_images,
     method_for,
+    methods_of,
     omissions,
     papers_labels,
 )
 from distillgrad.paper.mosaics import mosaics
+from distillgrad.paper.registry import EXHIBITS
 from distillgrad.paper.verdicts import Verdict, best_of_all, in_words, p_in_words
 from distillgrad.views.figures.explanation_figures import (
     TOP_FRACTION,
@@ -36,14 +37,14 @@ from distillgrad.views.figures.explanation_figures import (
 )
 
 N_IMAGES = 20
-N_SHOWN = 4
+N_ROWS = 4
 
 
 def make(setting: Setting) -> Exhibit:
-    """Explains, draws the first four, measures all. Cost: two explanations by each method and image."""
+    """Explain, draw the first four, measure all. Cost: two explanations by each method and image."""
     images = setting.images(N_IMAGES)
     names, inputs, target = first_images(setting, images, setting.limit or N_IMAGES)
-    methods, left_out = explainable(setting, asked_for(setting, PAPERS), images)
+    methods, left_out = explainable(setting, methods_of(setting, PAPERS), images)
     maps = {label: _maps(method_for(setting, label, methods), inputs, target) for label in methods}
     save_figure(_grid(setting, inputs, target, maps), setting.folder("figure-6") / "figure.png")
     measures = {
@@ -56,9 +57,7 @@ def make(setting: Setting) -> Exhibit:
     findings = [finding(each) for each in verdicts]
     findings += omissions(left_out)
     return Exhibit(
-        "figure-6",
-        "Heat maps side by side",
-        "Figure 6, §4.4",
+        *EXHIBITS["figure-6"].heading,
         tuple(findings),
         verdicts,
         (
@@ -88,7 +87,7 @@ def make(setting: Setting) -> Exhibit:
 
 
 def neighbours(maps: Tensor, fraction: float = TOP_FRACTION) -> Tensor:
-    """Of the neighbours of a map's top pixels, the share that are top pixels, ``(B,)`` for ``(B, H, W)``.
+    """Return the share of top pixels among the neighbours of top pixels, ``(B,)`` for maps ``(B, H, W)``.
 
     The fraction itself for a map of noise, near 1 for one patch; neighbours across the border do not count.
     """
@@ -106,8 +105,8 @@ def neighbours(maps: Tensor, fraction: float = TOP_FRACTION) -> Tensor:
 
 
 def _against(measures: dict[str, dict[str, np.ndarray]], six: dict[str, str]) -> list[Verdict]:
-    """DGA against IG in noise, against FullGrad in sharpness."""
-    found = []
+    """Return the verdicts on DGA against IG in noise, and against FullGrad in sharpness."""
+    verdicts = []
     for claim, measure, rival, why in (
         (
             "ig-noisy",
@@ -123,7 +122,7 @@ def _against(measures: dict[str, dict[str, np.ndarray]], six: dict[str, str]) ->
         ),
     ):
         if rival not in six:
-            found.append(Verdict(claim, "not testable here", "", f"{rival} was not measured"))
+            verdicts.append(Verdict(claim, "not testable here", "", f"{rival} was not measured"))
             continue
         subject, other = six["dga"], six[rival]
         values = measures[measure]
@@ -132,7 +131,7 @@ def _against(measures: dict[str, dict[str, np.ndarray]], six: dict[str, str]) ->
         )
         difference = comparison.differences[other]
         ahead = difference.interval.mean < 0
-        found.append(
+        verdicts.append(
             Verdict(
                 claim,
                 "undecided" if not difference.significant else "holds" if ahead else "does not hold",
@@ -141,28 +140,28 @@ def _against(measures: dict[str, dict[str, np.ndarray]], six: dict[str, str]) ->
                 why,
             )
         )
-    return found
+    return verdicts
 
 
 def _maps(method: Method, inputs: Tensor, target: Tensor) -> Tensor:
-    """Heat maps ``(B, H, W)``, one image at a time."""
-    found = [pixel_attributions(method.attribute(inputs[[row]], target[[row]])) for row in range(len(inputs))]
-    return torch.cat(found).detach().double().cpu()
+    """Return heat maps ``(B, H, W)``, made one image at a time."""
+    maps = [pixel_attributions(method.attribute(inputs[[row]], target[[row]])) for row in range(len(inputs))]
+    return torch.cat(maps).detach().double().cpu()
 
 
 def _in_quarters(
     setting: Setting, methods: Methods, inputs: Tensor, target: Tensor
 ) -> dict[str, NDArray[np.float64]]:
-    """By method, the share of the positive attribution that lies in the target's quarter of each mosaic."""
+    """Return, by method, the share of the positive attribution in the target's quarter of each mosaic."""
     made, classes, inside = mosaics(inputs, target)
-    found = {}
+    shares = {}
     for label in methods:
         values = torch.full((len(inputs),), torch.nan, dtype=torch.float64)
         if len(made):
             maps = _maps(method_for(setting, label, methods), made, classes)
             values[: len(made)] = mass_inside(maps[:, None], inside.cpu())
-        found[label] = values.numpy()
-    return found
+        shares[label] = values.numpy()
+    return shares
 
 
 def _aligned(shares: dict[str, NDArray[np.float64]], six: dict[str, str]) -> Verdict:
@@ -176,18 +175,18 @@ def _aligned(shares: dict[str, NDArray[np.float64]], six: dict[str, str]) -> Ver
 
 
 def _grid(setting: Setting, inputs: Tensor, target: Tensor, maps: dict[str, Tensor]) -> Figure:
-    n_shown = min(N_SHOWN, len(inputs))
-    figure = Figure(figsize=(1.6 * (1 + len(maps)), 3.3 * n_shown), layout="constrained", dpi=80)
-    axes = figure.subplots(2 * n_shown, 1 + len(maps), squeeze=False)
-    for row in range(n_shown):
-        shown = setting.loaded.displayable(inputs[row].cpu()).permute(1, 2, 0).expand(-1, -1, 3)
+    n_rows = min(N_ROWS, len(inputs))
+    figure = Figure(figsize=(1.6 * (1 + len(maps)), 3.3 * n_rows), layout="constrained", dpi=80)
+    axes = figure.subplots(2 * n_rows, 1 + len(maps), squeeze=False)
+    for row in range(n_rows):
+        picture = setting.loaded.displayable(inputs[row].cpu()).permute(1, 2, 0).expand(-1, -1, 3)
         upper, lower = axes[2 * row], axes[2 * row + 1]
-        upper[0].imshow(shown.numpy())
+        upper[0].imshow(picture.numpy())
         upper[0].set_title(setting.loaded.classes[int(target[row])][:24], fontsize=8)
         lower[0].axis("off")
         for place, (label, each) in enumerate(maps.items(), start=1):
             upper[place].imshow(colours(each[row], shared_scale([each[row]])), interpolation="nearest")
-            lower[place].imshow(relevant_pixels(shown, each[row]), interpolation="nearest")
+            lower[place].imshow(relevant_pixels(picture, each[row]), interpolation="nearest")
             if not row:
                 upper[place].set_title(label.replace("(", "\n("), fontsize=8)
     for axis in axes.flat:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from distillgrad.paper import published
 from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
-from distillgrad.paper.measuring import Methods, measured
+from distillgrad.paper.measuring import Methods, measure
+from distillgrad.paper.registry import EXHIBITS
 from distillgrad.paper.verdicts import AREA, best_of_all, in_words, p_in_words
 from distillgrad.views.leaderboard import leaderboard_record
 
@@ -16,7 +17,7 @@ METRICS = ("lerf", "morf", "area_between")
 
 
 def label_of(n_steps: int, quantile: float) -> str:
-    """What the grid's points are called."""
+    """Return the name of a point of the grid."""
     return f"N={n_steps}, q={quantile:g}"
 
 
@@ -29,19 +30,19 @@ CHOSEN = label_of(published.N_STEPS, published.EPC_QUANTILE)
 
 
 def make(setting: Setting) -> Exhibit:
-    """Evaluates the grid on the same images. Cost: sixteen times DGA's."""
+    """Evaluate the grid on the same images. Cost: sixteen times DGA's."""
     images = setting.images(N_IMAGES)
-    found = measured(setting, "hyperparameters", GRID, METRICS, images=images, subject=CHOSEN)
-    seconds = found.evaluation.seconds
+    results = measure(setting, "hyperparameters", GRID, METRICS, images=images, subject=CHOSEN)
+    seconds = results.evaluation.seconds
     tables = [
         Table(
-            f"{metric} by N and q, {found.n_images} images; `*`: significantly different from {CHOSEN}.",
+            f"{metric} by N and q, {results.n_images} images; `*`: significantly different from {CHOSEN}.",
             ("N", *(f"q = {quantile:g}" for quantile in QUANTILES), "s/image at q = 0.9"),
             tuple(
                 (
                     str(n_steps),
                     *(
-                        in_words(found.board.comparisons[metric].means[label])
+                        in_words(results.board.comparisons[metric].means[label])
                         + ("*" if label != CHOSEN and differences[label].significant else "")
                         for label in (label_of(n_steps, quantile) for quantile in QUANTILES)
                     ),
@@ -51,13 +52,13 @@ def make(setting: Setting) -> Exhibit:
             ),
         )
         for metric in METRICS
-        for differences in [found.board.comparisons[metric].differences]
+        for differences in [results.board.comparisons[metric].differences]
     ]
-    verdict = best_of_all("grid", found.comparison("area_between", list(GRID)), "higher", measure=AREA)
+    verdict = best_of_all("grid", results.comparison("area_between", list(GRID)), "higher", measure=AREA)
     findings = [finding(verdict)]
     for n_steps in (5, 10):
         label = label_of(n_steps, published.EPC_QUANTILE)
-        lost = {metric: found.board.comparisons[metric].differences[label] for metric in METRICS}
+        lost = {metric: results.board.comparisons[metric].differences[label] for metric in METRICS}
         findings.append(
             f"{label} against {CHOSEN}, at {seconds[label] / seconds[CHOSEN]:.2f} of its time: "
             + "; ".join(
@@ -67,13 +68,11 @@ def make(setting: Setting) -> Exhibit:
             + "."
         )
     return Exhibit(
-        "hyperparameters",
-        "The number of steps and the quantile",
-        "§4, Appendix K",
+        *EXHIBITS["hyperparameters"].heading,
         tuple(findings),
         (verdict,),
         tuple(tables),
         (Picture("run/leaderboard.png", "Means and 95 % intervals."),),
-        leaderboard_record(found.board),
-        found.n_images,
+        leaderboard_record(results.board),
+        results.n_images,
     )

@@ -1,4 +1,4 @@
-"""One page of all exhibits below a folder and of every claim: HTML in one file, and Markdown."""
+"""The page of all exhibits below a folder and of every claim: HTML in one file, and Markdown."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import Any
 
 from distillgrad.errors import SourceError
 from distillgrad.paper.claims import CLAIMS, Claim
-from distillgrad.paper.exhibit import RECORD, Exhibit, Table, markdown_table, read_exhibit
+from distillgrad.paper.exhibit import RECORD, Exhibit, Table, read_exhibit
 from distillgrad.paper.published import CITATION
 from distillgrad.paper.registry import EXHIBITS
 from distillgrad.runs.files import written_whole
 from distillgrad.sources.photographs import NAME as PHOTOGRAPHS
+from distillgrad.views.markdown import markdown_table
 
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#22252b}"
@@ -26,8 +27,8 @@ STYLE = (
 
 
 @dataclass(frozen=True)
-class Made:
-    """An exhibit as it was found."""
+class SavedExhibit:
+    """An exhibit as read from its folder."""
 
     exhibit: Exhibit
     circumstances: dict[str, Any]
@@ -35,29 +36,31 @@ class Made:
 
     @property
     def on(self) -> str:
-        """The model and the data, briefly."""
+        """The model and the data in few words."""
         if not self.exhibit.images:
             return self.exhibit.subject
         model = str(self.circumstances["model"]).partition("@")[0].rpartition(":")[2]
         return f"{model}, {self.exhibit.images} images of {self.circumstances['data']}"
 
 
-def made_below(folder: Path) -> list[Made]:
-    """All exhibits in a folder and in those inside it, in the registry's order.
+def exhibits_below(folder: Path) -> list[SavedExhibit]:
+    """Return all exhibits in a folder and in those inside it, in the registry's order.
 
     Raises:
         SourceError: there is none.
     """
-    found = [Made(*read_exhibit(path.parent), path.parent) for path in sorted(folder.rglob(RECORD))]
-    if not found:
+    exhibits = [
+        SavedExhibit(*read_exhibit(path.parent), path.parent) for path in sorted(folder.rglob(RECORD))
+    ]
+    if not exhibits:
         raise SourceError(f"no exhibit below {folder}; make one: distillgrad paper table-1 --out {folder}")
     places = {name: place for place, name in enumerate(EXHIBITS)}
-    return sorted(found, key=lambda each: places.get(each.exhibit.name, len(places)))
+    return sorted(exhibits, key=lambda each: places.get(each.exhibit.name, len(places)))
 
 
-def claims_table(made: Sequence[Made]) -> Table:
-    """A line for every claim and every exhibit that tested it; of those that could not only if none could."""
-    rows = [row for each in CLAIMS for row in _lines(each, made)]
+def claims_table(saved: Sequence[SavedExhibit]) -> Table:
+    """Return a line for every claim and every exhibit that tested it, or that could not if none could."""
+    rows = [row for each in CLAIMS for row in _lines(each, saved)]
     return Table(
         "Every claim of the paper, with what we measured.",
         ("claim", "in the paper", "on", "outcome", "our numbers, 95 % intervals", "why"),
@@ -65,10 +68,10 @@ def claims_table(made: Sequence[Made]) -> Table:
     )
 
 
-def _lines(claim: Claim, made: Sequence[Made]) -> list[tuple[str, ...]]:
+def _lines(claim: Claim, saved: Sequence[SavedExhibit]) -> list[tuple[str, ...]]:
     tested: list[tuple[str, ...]] = [
         (each.on, verdict.outcome, verdict.numbers, verdict.why)
-        for each in made
+        for each in saved
         for verdict in each.exhibit.verdicts
         if verdict.claim == claim.name
     ]
@@ -81,15 +84,15 @@ def _lines(claim: Claim, made: Sequence[Made]) -> list[tuple[str, ...]]:
 
 
 def save_index(folder: Path) -> Path:
-    """Writes ``index.html`` of all exhibits below ``folder``, pictures inside it; returns its path."""
-    made = made_below(folder)
+    """Write ``index.html`` of all exhibits below ``folder``, pictures inside it; return its path."""
+    saved = exhibits_below(folder)
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>"
         f"<title>The paper, made anew</title><style>{STYLE}</style><h1>The paper, made anew</h1>",
         f"<p>{html.escape(CITATION)}</p><h2>Claims</h2>",
-        _html_table(claims_table(made)),
+        _html_table(claims_table(saved)),
     ]
-    for each in made:
+    for each in saved:
         parts.append(f"<h2>{html.escape(_heading(each))}</h2>")
         parts.append(f"<p><code>{html.escape(each.circumstances['command'])}</code>, {_when(each)}</p><ul>")
         parts += [f"<li>{html.escape(words)}</li>" for words in each.exhibit.findings]
@@ -106,15 +109,16 @@ def save_index(folder: Path) -> Path:
 
 
 def save_page(folder: Path, page: Path) -> None:
-    """Writes a Markdown page to publish, with the pictures in a folder of its name beside it.
+    """Write a Markdown page to publish, with the pictures in a folder of its name beside it.
 
     Pictures in which images of the data can be seen are left out, unless these are the free photographs:
     their licence is not ours to give.
     """
-    made = made_below(folder)
+    saved = exhibits_below(folder)
     lines = ["# The paper, made anew", "", CITATION + ".", "", "## Claims", ""]
-    lines += [*markdown_table(claims_table(made)), ""]
-    for each in made:
+    claims = claims_table(saved)
+    lines += [*markdown_table(claims.heads, claims.rows), ""]
+    for each in saved:
         lines += [
             f"## {_heading(each)}",
             "",
@@ -127,7 +131,7 @@ def save_page(folder: Path, page: Path) -> None:
         ]
         lines += [f"- {words}" for words in each.exhibit.findings]
         for table in each.exhibit.tables:
-            lines += ["", table.caption, "", *markdown_table(table)]
+            lines += ["", table.caption, "", *markdown_table(table.heads, table.rows)]
         for picture in each.exhibit.pictures:
             if picture.shows_images and each.circumstances["data"] != PHOTOGRAPHS:
                 lines += ["", f"*Not shown, because it shows images of the data: {picture.caption}*"]
@@ -143,12 +147,12 @@ def save_page(folder: Path, page: Path) -> None:
         file.write(("\n".join(lines).rstrip() + "\n").encode())
 
 
-def _heading(each: Made) -> str:
+def _heading(each: SavedExhibit) -> str:
     place = each.exhibit.source or "beyond the paper"
     return f"{each.exhibit.title} ({place}){': ' + each.on if each.on else ''}"
 
 
-def _when(each: Made) -> str:
+def _when(each: SavedExhibit) -> str:
     date, seconds = each.circumstances["date"], each.circumstances["seconds"]
     # What was read from a finished run took no time worth telling.
     return f"{date}, {seconds:.0f} s" if seconds >= 0.5 else str(date)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
-from distillgrad.paper.measuring import Methods, measured
+from distillgrad.paper.measuring import Methods, measure
+from distillgrad.paper.registry import EXHIBITS
 from distillgrad.paper.verdicts import AREA, Verdict, area_between, in_words, p_in_words
 from distillgrad.views.leaderboard import leaderboard_record, leaderboard_rows
 
@@ -20,15 +21,15 @@ LOCALS: Methods = {
 
 
 def make(setting: Setting) -> Exhibit:
-    """Evaluates the variants on the same images. Cost: ten times DGA's."""
+    """Evaluate the variants on the same images. Cost: ten times DGA's."""
     images = setting.images(N_IMAGES)
     metrics = ("lerf", "morf", "area_between")
-    found = measured(setting, "local-attribution", LOCALS, metrics, images=images, subject="dga")
-    heads, rows = leaderboard_rows(found.board)
-    alone = found.comparison("area_between", [G_I, "gradient_x_input"], reference="gradient_x_input")
+    results = measure(setting, "local-attribution", LOCALS, metrics, images=images, subject="dga")
+    heads, rows = leaderboard_rows(results.board)
+    alone = results.comparison("area_between", [G_I, "gradient_x_input"], reference="gradient_x_input")
     gain = alone.differences[G_I]
     helps = gain.significant and gain.interval.mean > 0
-    beside = found.comparison("area_between", ["dga", G_I]).differences[G_I]
+    beside = results.comparison("area_between", ["dga", G_I]).differences[G_I]
     worse = beside.significant and beside.interval.mean < 0
     verdict = Verdict(
         "local",
@@ -40,8 +41,8 @@ def make(setting: Setting) -> Exhibit:
         if helps
         else "no significant improvement on it",
     )
-    area = found.board.comparisons["area_between"].differences
-    seconds = found.evaluation.seconds
+    area = results.board.comparisons["area_between"].differences
+    seconds = results.evaluation.seconds
     findings = [finding(verdict)]
     findings += [
         f"{label}: {in_words(area[label].interval, signed=True)} in {AREA} against dga, "
@@ -50,13 +51,11 @@ def make(setting: Setting) -> Exhibit:
         if label != "dga"
     ]
     return Exhibit(
-        "local-attribution",
-        "Other local attributions",
-        "§3.2, Appendix G",
+        *EXHIBITS["local-attribution"].heading,
         tuple(findings),
         (verdict,),
-        (Table(f"{found.n_images} images; `*`: significantly different from dga.", heads, tuple(rows)),),
+        (Table(f"{results.n_images} images; `*`: significantly different from dga.", heads, tuple(rows)),),
         (Picture("run/leaderboard.png", "Means and 95 % intervals."),),
-        leaderboard_record(found.board),
-        found.n_images,
+        leaderboard_record(results.board),
+        results.n_images,
     )

@@ -1,4 +1,4 @@
-"""Images of which it is known where their object is: four in one, one alone of the target class."""
+"""Mosaics of four images, whose object's place is known: one alone is of the target class."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch.nn import functional
 
 
 def mosaics(inputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Four images in one, of which one alone is of the target class: where an object is is known there.
+    """Return mosaics of four images, of which one alone is of the target class, and that one's place.
 
-    Each image with the next three of other classes, halved in size; they take its place in turn.
+    Each image comes with the next three of other classes, halved in size; they take its place in turn.
 
     Args:
         inputs: ``(B, C, H, W)``.

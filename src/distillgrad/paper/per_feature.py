@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from distillgrad.methods import find_method
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
-from distillgrad.paper.measuring import asked_for, measured, omissions
-from distillgrad.paper.variants import KNOWN
+from distillgrad.paper.measuring import measure, methods_of, omissions
+from distillgrad.paper.registry import EXHIBITS
 from distillgrad.paper.verdicts import in_words
 from distillgrad.views.leaderboard import leaderboard_record, leaderboard_rows
 
@@ -14,26 +15,26 @@ N_IMAGES = 30
 
 
 def make(setting: Setting) -> Exhibit:
-    """Evaluates twice on the same images. Cost: twice ``distillgrad evaluate``."""
+    """Evaluate twice on the same images. Cost: twice ``distillgrad evaluate``."""
     images = setting.images(N_IMAGES)
     methods = {
         label: each
-        for label, each in asked_for(setting, DEFAULT).items()
-        if KNOWN[each[0]].result == "features"
+        for label, each in methods_of(setting, DEFAULT).items()
+        if find_method(each[0]).result == "features"
     }
     both = {
-        words: measured(setting, "per-feature", methods, METRICS, images=images, element=element, run=words)
+        words: measure(setting, "per-feature", methods, METRICS, images=images, element=element, run=words)
         for words, element in (("pixels", False), ("features", True))
     }
     tables = []
-    for words, found in both.items():
-        heads, rows = leaderboard_rows(found.board)
+    for words, results in both.items():
+        heads, rows = leaderboard_rows(results.board)
         caption = (
-            f"{words.capitalize()} removed, {found.n_images} images; `*`: significantly different from dga."
+            f"{words.capitalize()} removed, {results.n_images} images; `*`: significantly different from dga."
         )
         tables.append(Table(caption, heads, tuple(rows)))
     subject = both["pixels"].subject
-    means = {words: found.board.comparisons["area_between"].means for words, found in both.items()}
+    means = {words: results.board.comparisons["area_between"].means for words, results in both.items()}
     findings = [
         f"Area between of {subject}: {in_words(means['pixels'][subject])} where pixels go, "
         f"{in_words(means['features'][subject])} where single features go. Best by pixels: "
@@ -42,13 +43,11 @@ def make(setting: Setting) -> Exhibit:
         *omissions(both["pixels"].left_out),
     ]
     return Exhibit(
-        "per-feature",
-        "Single features removed instead of pixels",
-        "",
+        *EXHIBITS["per-feature"].heading,
         tuple(findings),
         (),
         tuple(tables),
         (Picture("features/leaderboard.png", "Single features removed: means and 95 % intervals."),),
-        {words: leaderboard_record(found.board) for words, found in both.items()},
+        {words: leaderboard_record(results.board) for words, results in both.items()},
         both["pixels"].n_images,
     )

@@ -17,17 +17,18 @@ WEIGHTS: tuple[tuple[list[list[float]], list[float]], ...] = (
     ([[1, 0.5, 0.5, -0.5], [-0.5, 1, 1, 0.5], [1, 1, -0.5, 0.5]], [0.5, -0.25, -0.5]),
     ([[1, 1, -1]], [-1]),
 )
-"""Of two hidden layers, of four and three units, and the output. Its value at the origin is 0, so that in the
-origin's region it is linear without a constant. Sums of quarters: all of it is exact in float64."""
+"""Weights and biases of two hidden layers, of four and three units, and of the output. The network's value at
+the origin is 0, so that it is linear without a constant in the origin's region. They are sums of quarters, so
+that all of it is exact in float64."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """Where no unit changes its state, within the window.
+    """A polygon in which no unit changes its state, within the window.
 
     Attributes:
-        pattern: Which hidden units are active.
-        corners: Of the convex polygon, ``(V, 2)``.
+        pattern: The states of the hidden units, ``True`` for active.
+        corners: The convex polygon's, ``(V, 2)``.
         gradient, intercept: The network is ``gradient·x + intercept`` here.
     """
 
@@ -38,7 +39,7 @@ class Region:
 
 
 def network() -> nn.Sequential:
-    """``(N, 2)`` to ``(N, 1)``, float64."""
+    """Return the network, from ``(N, 2)`` to ``(N, 1)``, float64."""
     layers: list[nn.Module] = []
     for weights, biases in WEIGHTS:
         linear = nn.Linear(len(weights[0]), len(biases), dtype=torch.float64)
@@ -50,17 +51,17 @@ def network() -> nn.Sequential:
 
 
 def patterns(points: Tensor) -> Tensor:
-    """Which hidden units are active at each point, bool ``(N, units)``."""
-    found, values = [], points
+    """Return the states of the hidden units at each point, bool ``(N, units)``."""
+    states, values = [], points
     for layer in network():
         values = layer(values)
         if isinstance(layer, nn.ReLU):
-            found.append(values > 0)
-    return torch.cat(found, 1)
+            states.append(values > 0)
+    return torch.cat(states, 1)
 
 
 def linear_regions(half: float = 3.0) -> list[Region]:
-    """All linear regions in the square ``[−half, half]²``, which they partition.
+    """Return all linear regions in the square ``[−half, half]²``, which they partition.
 
     Layer by layer: within a region a unit's input is affine, so it cuts the polygon along a line.
     """
@@ -89,7 +90,7 @@ def _regions(
 
 
 def _cut(corners: Points, slope: Points, offset: float) -> Iterator[tuple[bool, Points]]:
-    """The parts of a convex polygon where ``slope·x + offset`` is positive, and where it is not."""
+    """Yield the parts of a convex polygon where ``slope·x + offset`` is positive, and where it is not."""
     heights = corners @ slope + offset
     for active, sides in ((True, heights), (False, -heights)):
         kept = []
@@ -106,6 +107,6 @@ def _cut(corners: Points, slope: Points, offset: float) -> Iterator[tuple[bool, 
 
 
 def area(corners: Points) -> float:
-    """Of a polygon ``(V, 2)``."""
+    """Return the area of a polygon ``(V, 2)``."""
     x, y = corners.T
     return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2

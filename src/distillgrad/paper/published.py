@@ -1,4 +1,4 @@
-"""What the paper measured: the numbers of its tables and its settings, typed once, here."""
+"""The paper's own numbers: its tables and its settings, typed once, here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CITATION = (
 )
 
 N_STEPS, EPC_QUANTILE = 30, 0.9
-"""§4: found by a simple grid search."""
+"""The result of a simple grid search (§4)."""
 
 METHODS: Mapping[str, str] = {
     "gradient_x_input": "G*I",
@@ -57,25 +57,25 @@ TABLE_2: Mapping[str, tuple[float, ...]] = {
 """Table 2, ResNet-18: sensitivity-n by the share of the cells, ``FRACTIONS``."""
 
 ROAR_EPOCHS, ROAR_TRIALS = 100, 10
-"""§4.3: CIFAR-10, six convolutions and three linear layers, Adam at 3e-4."""
+"""The training of §4.3: CIFAR-10, six convolutions and three linear layers, Adam at 3e-4."""
 
 
 def network_of(model: str) -> str | None:
-    """Torchvision's name of a model as it is spelled for ``load_model``, if the paper measured it."""
+    """Return torchvision's name of a model that ``load_model`` takes, if the paper measured it."""
     kind, _, rest = model.partition(":")
     name = rest.partition("@")[0]
     return name if kind == "torchvision" and name in NETWORKS else None
 
 
 def table_1(metric: str, network: str | None) -> dict[str, float]:
-    """By method, Table 1's number for ``network``, or for another the mean of its three networks."""
+    """Return, by method, Table 1's number for ``network``, or for another the mean of its three networks."""
     rows = TABLE_1[metric]
     columns = zip(*([rows[network]] if network else rows.values()), strict=True)
     return {name: mean(column) for name, column in zip(METHODS, columns, strict=True)}
 
 
 def table_1_cell(metric: str, method: str, network: str | None) -> str:
-    """Table 1's number in words; for a network that it does not have, those of its three."""
+    """Return Table 1's number in words; for a network that it does not have, those of its three."""
     if method not in METHODS:
         return ""
     place = tuple(METHODS).index(method)

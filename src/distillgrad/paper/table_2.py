@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from distillgrad.metrics.sensitivity_n import default_grid
+from distillgrad.metrics.removal_correlation import default_grid
 from distillgrad.metrics.statistics import SIGNIFICANCE, compare, holm
 from distillgrad.paper import published
 from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
-from distillgrad.paper.measuring import PAPERS, Measured, asked_for, measured, omissions, papers_labels
-from distillgrad.paper.verdicts import Verdict, in_words, order_agreement
+from distillgrad.paper.measuring import PAPERS, Measurement, measure, methods_of, omissions, papers_labels
+from distillgrad.paper.registry import EXHIBITS
+from distillgrad.paper.verdicts import Verdict, in_words, pairs_in_order
 from distillgrad.views.leaderboard import leaderboard_record
 
 METRIC = "sensitivity_n"
@@ -16,67 +17,65 @@ N_IMAGES = 30
 
 
 def make(setting: Setting) -> Exhibit:
-    """Evaluates; all methods share the masked passes. Cost: 9·n_masks forward passes and the explanations."""
-    found = measured(
+    """Evaluate; all methods share the masked passes. Cost: 9·n_masks forward passes and the explanations."""
+    results = measure(
         setting,
         "table-2",
-        asked_for(setting, f"{PAPERS},random"),
+        methods_of(setting, f"{PAPERS},random"),
         (METRIC,),
         images=setting.images(N_IMAGES),
     )
-    along, axis = found.board.along[METRIC], found.evaluation.axes[METRIC]
+    along, axis = results.board.along[METRIC], results.evaluation.axes[METRIC]
     shares = tuple(f"{float(each):.0%}" for each in axis)
     cells = default_grid(min(setting.loaded.input_size[1:]))
     table = Table(
-        f"Mean correlation over {found.n_images} images with its 95 % bootstrap interval, {setting.n_masks} "
-        f"masks of {cells}×{cells} cells, by the share of the cells removed; below each of the paper's "
-        "methods its numbers (ResNet-18).",
+        f"Mean correlation over {results.n_images} images with its 95 % bootstrap interval, "
+        f"{setting.n_masks} masks of {cells}×{cells} cells, by the share of the cells removed; below each of "
+        "the paper's methods its numbers (ResNet-18).",
         ("method", *shares),
-        tuple(row for label in found.board.methods for row in _rows(found, label)),
+        tuple(row for label in results.board.methods for row in _rows(results, label)),
     )
-    verdicts = (_highest(found), _order(found))
-    means = found.board.comparisons[METRIC].means
+    verdicts = (_highest(results), _order(results))
+    means = results.board.comparisons[METRIC].means
     findings = [finding(each) for each in verdicts]
     findings.append(
         "Mean over all shares: "
-        + "; ".join(f"{label} {in_words(means[label])}" for label in found.board.methods)
+        + "; ".join(f"{label} {in_words(means[label])}" for label in results.board.methods)
         + "."
     )
-    findings += omissions(found.left_out)
+    findings += omissions(results.left_out)
     return Exhibit(
-        "table-2",
-        "Sensitivity-n",
-        "Table 2, §4.2",
+        *EXHIBITS["table-2"].heading,
         tuple(findings),
         verdicts,
         (table,),
         (Picture("run/curves.png", "Correlation by the share removed; bands: 95 % intervals."),),
         {
-            **leaderboard_record(found.board),
+            **leaderboard_record(results.board),
             "along": {label: [each.mean for each in along[label]] for label in along},
         },
-        found.n_images,
+        results.n_images,
     )
 
 
-def _rows(found: Measured, label: str) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [(label, *(in_words(each) for each in found.board.along[METRIC][label]))]
-    numbers = published.TABLE_2.get(found.methods[label][0])
+def _rows(results: Measurement, label: str) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [(label, *(in_words(each) for each in results.board.along[METRIC][label]))]
+    numbers = published.TABLE_2.get(results.methods[label][0])
     if numbers:
         rows.append(("paper", *(f"{each:.3f}" for each in numbers)))
     return rows
 
 
-def _highest(found: Measured) -> Verdict:
-    rivals = [label for label in papers_labels(found.methods).values() if label != found.subject]
+def _highest(results: Measurement) -> Verdict:
+    rivals = [label for label in papers_labels(results.methods).values() if label != results.subject]
     if not rivals:
         return Verdict("sensitivity-n", "not testable here", "", "nothing to compare with was measured")
-    values, axis = found.evaluation.values[METRIC], found.evaluation.axes[METRIC]
+    values, axis = results.evaluation.values[METRIC], results.evaluation.axes[METRIC]
     by_share = {
         f"{float(share):.0%}": compare(
-            {label: values[label][:, place] for label in (found.subject, *rivals)},
+            {label: values[label][:, place] for label in (results.subject, *rivals)},
             better="higher",
-            reference=found.subject,
+            reference=results.subject,
         )
         for place, share in enumerate(axis)
     }
@@ -97,11 +96,11 @@ def _highest(found: Measured) -> Verdict:
             if adjusted[f"{said} {label}"] < SIGNIFICANCE and sign * differences[label].interval.mean > 0
         ]
 
-    highest = [said for said, each in by_share.items() if each.best == found.subject]
+    highest = [said for said, each in by_share.items() if each.best == results.subject]
     significantly = [said for said in by_share if len(decided(said, -1)) == len(rivals)]
     beaten = {said: ahead for said in by_share if (ahead := decided(said, 1))}
     numbers = (
-        f"{found.subject} is highest at {len(highest)} of {len(axis)} shares, significantly at "
+        f"{results.subject} is highest at {len(highest)} of {len(axis)} shares, significantly at "
         f"{len(significantly)}"
     )
     if beaten:
@@ -117,17 +116,20 @@ def _highest(found: Measured) -> Verdict:
             "sensitivity-n", "holds", numbers, f"significantly above all {len(rivals)} others everywhere"
         )
     return Verdict(
-        "sensitivity-n", "undecided", numbers, f"{found.n_images} images do not separate them everywhere"
+        "sensitivity-n",
+        "undecided",
+        numbers,
+        f"{results.n_images} images do not separate them everywhere",
     )
 
 
-def _order(found: Measured) -> Verdict:
-    six = papers_labels(found.methods)
+def _order(results: Measurement) -> Verdict:
+    six = papers_labels(results.methods)
     same, pairs = 0, 0
     for place in range(len(published.FRACTIONS)):
-        ours = {name: found.board.along[METRIC][label][place].mean for name, label in six.items()}
+        ours = {name: results.board.along[METRIC][label][place].mean for name, label in six.items()}
         theirs = {name: numbers[place] for name, numbers in published.TABLE_2.items()}
-        agreed, compared = order_agreement(ours, theirs)
+        agreed, compared = pairs_in_order(ours, theirs)
         same, pairs = same + agreed, pairs + compared
     return Verdict(
         "table-2-order",

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from distillgrad.core.batch import Batch
 from distillgrad.core.forward import Model
-from distillgrad.methods import METHODS, create_method
+from distillgrad.methods import create_method, find_method
 from distillgrad.methods.base import Method, whole_number
-from distillgrad.methods.dga import DistilledGradientAggregation
+from distillgrad.methods.dga import DistilledGradientAggregation, aggregated
 
 PASSES = {"integrated_gradients": "n_steps", "smoothgrad": "n_samples"}
 """Local attributions by name, and the parameter that counts their gradients."""
@@ -25,12 +24,9 @@ class FromFirstAnchor(DistilledGradientAggregation):
     """
 
     def _attribute(self, batch: Batch) -> Tensor:
-        steps = self._sequence(batch)
-        next(steps)  # x̃(0) only leads to the others
-        total = torch.zeros_like(batch.difference)
-        for step in steps:
-            total.add_(self._rectified(step.attribution))
-        return total.div_(self.n_steps)
+        anchors = self._sequence(batch)
+        next(anchors)  # x̃(0) only leads to the others
+        return aggregated(anchors, self.negative_scale)
 
 
 class WithLocal(DistilledGradientAggregation):
@@ -46,20 +42,24 @@ class WithLocal(DistilledGradientAggregation):
         settings = {PASSES[local]: n_local}
 
         def attribution(explained: Model, inputs: Tensor, target: Any) -> Tensor:
-            found: Tensor = create_method(local, explained, **settings).attribute(inputs, target)
-            return found
+            attributions: Tensor = create_method(local, explained, **settings).attribute(inputs, target)
+            return attributions
 
         super().__init__(model, n_steps, local_attribution=attribution)
 
     @property
     def n_passes(self) -> int:
-        """``n_local`` for each anchor."""
+        """The passes for one image: ``n_local`` for each anchor."""
         return (self.n_steps + 1) * self.n_local
 
 
-KNOWN: Mapping[str, type[Method]] = {
-    **METHODS,
+VARIANTS: Mapping[str, type[Method]] = {
     "dga_from_first_anchor": FromFirstAnchor,
     "dga_with_local": WithLocal,
 }
-"""What the exhibits' evaluations know."""
+"""The methods that exhibits know beside the library's, by name."""
+
+
+def class_of(name: str) -> type[Method]:
+    """Return the class of a variant or of one of the library's methods."""
+    return VARIANTS[name] if name in VARIANTS else find_method(name)

@@ -1,4 +1,4 @@
-"""What becomes of a claim: the outcome, our numbers with their intervals, and why."""
+"""The verdict on a claim: the outcome, our numbers with their intervals, and the reason."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Outcome: TypeAlias = Literal["holds", "does not hold", "undecided", "not testabl
 
 @dataclass(frozen=True)
 class Verdict:
-    """One claim, tested.
+    """The result of testing one claim.
 
     Attributes:
         claim: Its name in ``CLAIMS``.
         outcome: ``"undecided"``: the samples are too few to tell.
-        numbers: What was measured.
-        why: What the outcome rests on.
+        numbers: Our measurements in words.
+        why: The reason for the outcome.
     """
 
     claim: str
@@ -33,19 +33,19 @@ class Verdict:
 
 
 def in_words(interval: Interval, *, signed: bool = False) -> str:
-    """A mean with its interval: ``0.562 [0.532, 0.592]``."""
+    """Return a mean with its interval: ``0.562 [0.532, 0.592]``."""
     mean, low, high = (decimal(each, signed=signed) for each in (interval.mean, interval.low, interval.high))
     return mean if math.isnan(interval.low) else f"{mean} [{low}, {high}]"
 
 
 def area_between(difference: Difference, name: str, other: str) -> str:
-    """By how much a method's area is wider than another's: ``area between LeRF and MoRF, a minus b: …``."""
+    """Return the difference of two methods' areas in words: ``area between LeRF and MoRF, a minus b: …``."""
     wider = in_words(difference.interval, signed=True)
     return f"{AREA}, {name} minus {other}: {wider}, {p_in_words(difference)}"
 
 
 def p_in_words(difference: Difference) -> str:
-    """The adjusted p-value: ``p = 0.012``."""
+    """Return the adjusted p-value in words: ``p = 0.012``."""
     p = difference.p_adjusted
     if math.isnan(p):
         return "p undefined"
@@ -55,9 +55,9 @@ def p_in_words(difference: Difference) -> str:
 def best_of_all(
     claim: str, comparison: Comparison, better: Better, *, measure: str, unit: str = "images"
 ) -> Verdict:
-    """Whether the comparison's reference is better than every other method, significantly.
+    """Return the verdict that the comparison's reference is better than every other method.
 
-    Holds, if each is significantly worse; does not, if one is significantly better; else it is undecided.
+    It holds if each is significantly worse, does not if one is significantly better, and else is undecided.
     """
     subject = comparison.reference
     sign = 1 if better == "higher" else -1
@@ -67,12 +67,12 @@ def best_of_all(
     differences = comparison.differences
 
     def lead(name: str) -> float:
-        """How much better the rival is."""
+        """Return the rival's lead over the subject."""
         mean = differences[name].interval.mean
         return -math.inf if math.isnan(mean) else sign * mean
 
-    ahead = [name for name in rivals if differences[name].significant and lead(name) > 0]
-    behind = [name for name in rivals if differences[name].significant and lead(name) < 0]
+    winners = [name for name in rivals if differences[name].significant and lead(name) > 0]
+    losers = [name for name in rivals if differences[name].significant and lead(name) < 0]
     closest = max(rivals, key=lead)
     numbers = (
         f"{measure}: {subject} {in_words(comparison.means[subject])}; {closest} "
@@ -80,11 +80,11 @@ def best_of_all(
         f"{in_words(differences[closest].interval, signed=True)}, {p_in_words(differences[closest])}"
     )
     n = comparison.means[subject].n
-    if ahead:
-        return Verdict(claim, "does not hold", numbers, f"significantly better: {', '.join(ahead)}")
-    if len(behind) == len(rivals):
+    if winners:
+        return Verdict(claim, "does not hold", numbers, f"significantly better: {', '.join(winners)}")
+    if len(losers) == len(rivals):
         return Verdict(claim, "holds", numbers, f"all {len(rivals)} others are significantly worse")
-    open_ones = [name for name in rivals if name not in behind]
+    open_ones = [name for name in rivals if name not in losers]
     return Verdict(
         claim,
         "undecided",
@@ -94,24 +94,24 @@ def best_of_all(
 
 
 def worst_of_all(claim: str, comparison: Comparison, better: Better, *, measure: str) -> Verdict:
-    """Whether the comparison's reference is worse than every other method, significantly."""
+    """Return the verdict that the comparison's reference is worse than every other method."""
     other: Better = "lower" if better == "higher" else "higher"
-    found = best_of_all(claim, comparison, other, measure=measure)
+    opposite = best_of_all(claim, comparison, other, measure=measure)
     # Said of the reference, "better" at being worse would be read the wrong way round.
     return Verdict(
         claim,
-        found.outcome,
-        found.numbers,
-        found.why.replace("significantly better:", "significantly worse than it:").replace(
+        opposite.outcome,
+        opposite.numbers,
+        opposite.why.replace("significantly better:", "significantly worse than it:").replace(
             "others are significantly worse", "others are significantly better"
         ),
     )
 
 
-def order_agreement(
+def pairs_in_order(
     ours: Mapping[str, float], published: Mapping[str, float], *, tie: float = 0.0
 ) -> tuple[int, int]:
-    """Of the pairs of methods in both, how many are in the same order, and how many there are.
+    """Return the number of pairs of methods that are in the same order in both, and the number of pairs.
 
     Args:
         tie: Published values that differ by no more are in no order, and left out.
@@ -129,14 +129,14 @@ def order_agreement(
 
 
 def _some(names: Sequence[str], n_named: int = 6) -> str:
-    """The first of them, and how many others."""
+    """Return the first names, and the number of the others."""
     if len(names) <= n_named:
         return ", ".join(names)
     return f"{', '.join(names[: n_named - 1])} and {len(names) - n_named + 1} others"
 
 
 def listed(names: Sequence[str]) -> str:
-    """``a, b and c``."""
+    """Return the names as ``a, b and c``."""
     if len(names) < 2:
         return "".join(names)
     return f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,1 +1,1 @@
-"""What work leaves on disk."""
+"""Runs over whole data sets, which leave their work on disk and go on where they ended."""

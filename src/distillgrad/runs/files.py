@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""The writing of files that are there whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.part")
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to that takes the name ``path`` only when all of it is on the disk.
+    """Yield a file to write to that takes the name ``path`` only when all of it is on the disk.
 
     Raises:
         SourceError: the file cannot be written; what stood there before still does.
@@ -53,12 +53,12 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether the file is one that :func:`written_whole` has not given its name yet."""
+    """Return whether the file is one that :func:`written_whole` has not given its name yet."""
     return TEMPORARY.fullmatch(path.name) is not None
 
 
 def file_name_of(label: str) -> str:
-    """The label, where it can name a file; otherwise its letters and a few digits of what it is."""
+    """Return the label, where it can name a file; otherwise its letters and digits of its checksum."""
     plain = "".join(each if each.isalnum() or each in "-_=.," else "_" for each in label)
     if plain == label and len(label) < 100:
         return label

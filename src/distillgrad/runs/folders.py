@@ -1,4 +1,4 @@
-"""Where a run is kept: a folder on this machine, or one that fsspec reaches (``s3://…``, ``memory://…``)."""
+"""The folders that runs are kept in: on this machine, or wherever fsspec reaches (``s3://…``, ``memory://…``)."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ LOCK = ".lock"
 
 
 class RunFolder(Protocol):
-    """Named contents, each there whole or not at all; a name is a path with slashes below the folder."""
+    """A folder of named contents, each there whole or not at all; names are paths with slashes."""
 
     @property
     def url(self) -> str:
-        """What :func:`folder_at` finds it by."""
+        """The path or URL by which :func:`folder_at` finds it."""
 
     def put(self, name: str, content: bytes) -> None:
-        """Writes ``content``, or replaces what has the name."""
+        """Write ``content``, or replace what has the name."""
 
     def get(self, name: str) -> bytes:
-        """What has the name; a SourceError if nothing has."""
+        """Return what has the name; a SourceError if nothing has."""
 
     def has(self, name: str) -> bool:
-        """Whether anything has the name."""
+        """Return whether anything has the name."""
 
     def names(self, under: str = "") -> list[str]:
-        """All names below ``under``, sorted; hidden ones and unfinished ones are left out."""
+        """Return all names below ``under``, sorted; hidden ones and unfinished ones are left out."""
 
     def zarr_store(self) -> Any:
-        """The folder as Zarr reads it."""
+        """Return the folder as Zarr reads it."""
 
 
 def folder_at(place: str | Path) -> RunFolder:
-    """The folder at a path or URL, which need not be there yet.
+    """Return the folder at a path or URL, which need not be there yet.
 
     Raises:
         ParameterError: a URL of a kind that fsspec does not know, or whose package is not installed.
@@ -91,16 +91,16 @@ class LocalFolder:
         return (self.root / name).is_file()
 
     def names(self, under: str = "") -> list[str]:
-        found = (each for each in (self.root / under).rglob("*") if each.is_file())
+        files = (each for each in (self.root / under).rglob("*") if each.is_file())
         return sorted(
-            each.relative_to(self.root).as_posix() for each in found if not each.name.startswith(".")
+            each.relative_to(self.root).as_posix() for each in files if not each.name.startswith(".")
         )
 
     def zarr_store(self) -> Any:
         return optional("zarr", "scale").storage.LocalStore(self.root, read_only=True)
 
     def sweep(self, inside: Iterable[str]) -> None:
-        """Removes what a killed writer left half written in the folder and in these ones inside it.
+        """Remove what a killed writer left half written in the folder and in these ones inside it.
 
         Only for who holds the lock, and knows that a run is there.
         """
@@ -147,10 +147,10 @@ class RemoteFolder:
         file_system.invalidate_cache()
         prefix = path.lstrip("/") + "/"
         try:
-            found = [each.lstrip("/").removeprefix(prefix) for each in file_system.find(f"{path}/{under}")]
+            names = [each.lstrip("/").removeprefix(prefix) for each in file_system.find(f"{path}/{under}")]
         except FileNotFoundError:
             return []
-        return sorted(each for each in found if not each.rpartition("/")[2].startswith("."))
+        return sorted(each for each in names if not each.rpartition("/")[2].startswith("."))
 
     def zarr_store(self) -> Any:
         return optional("zarr", "scale").storage.FsspecStore.from_url(self.url, read_only=True)
@@ -158,7 +158,7 @@ class RemoteFolder:
 
 @contextmanager
 def alone_in(folder: RunFolder) -> Iterator[None]:
-    """Keeps a second process from working on the same run; a killed process lets go by itself.
+    """Keep a second process from working on the same run; a killed process lets go by itself.
 
     Behind a URL, and where the file system has no locks, nothing is held: there two processes would do the
     same work twice, to the same bytes.
@@ -192,7 +192,7 @@ def alone_in(folder: RunFolder) -> Iterator[None]:
 
 @contextmanager
 def swept(folder: RunFolder, inside: Sequence[str]) -> Iterator[None]:
-    """Leaves nothing half written, neither of a killed writer before nor of this one; see ``sweep``."""
+    """Leave nothing half written, neither of a killed writer before nor of this one; see ``sweep``."""
     if not isinstance(folder, LocalFolder):
         yield
         return

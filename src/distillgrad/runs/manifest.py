@@ -1,4 +1,4 @@
-"""What a run was asked for, so that the same request goes on and another one is refused."""
+"""The manifest of a run, by which the same request goes on and another one is refused."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Any
 
 from distillgrad.errors import ParameterError, SourceError
 from distillgrad.runs.files import is_temporary, written_whole
+from distillgrad.runs.request import with_defaults
 
 MANIFEST = "manifest.json"
-UNSAID = {"precision": "float32"}
-"""What holds for runs that were begun before it could be asked for."""
-SHOWN = 40
+QUOTED = 40
 """Characters of a value that a message quotes."""
 
 
-def begin(out: Path, manifest: dict[str, Any]) -> None:
-    """Writes the manifest, or finds the same one there.
+def begin(out: Path, manifest: dict[str, Any], request: type[Any]) -> None:
+    """Write the manifest, unless the same one is there.
 
+    Args:
+        request: The class of the run's request, whose defaults hold for what an older manifest does not say.
     Raises:
         ParameterError: ``out`` holds a run of another request, and says what differs; or no run but something
             else.
@@ -27,7 +28,7 @@ def begin(out: Path, manifest: dict[str, Any]) -> None:
     """
     path = out / MANIFEST
     if path.is_file():
-        refuse_another(str(out), read_json(path), manifest)
+        refuse_another(str(out), read_json(path), manifest, request)
         return
     refuse_foreign(
         str(out), (each.name for each in out.iterdir() if not is_temporary(each)) if out.is_dir() else ()
@@ -37,10 +38,10 @@ def begin(out: Path, manifest: dict[str, Any]) -> None:
 
 
 def refuse_foreign(out: str, names: Iterable[str]) -> None:
-    """Returns if a folder without a run holds nothing else, either.
+    """Check that a folder without a run holds nothing else, either.
 
     Args:
-        names: Of what is there, but for what a run that was killed at its start leaves.
+        names: All names there, but for those that a run leaves that was killed at its start.
     Raises:
         ParameterError: it holds something.
     """
@@ -51,20 +52,21 @@ def refuse_foreign(out: str, names: Iterable[str]) -> None:
         )
 
 
-def refuse_another(out: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Returns if both requests are the same.
+def refuse_another(out: str, before: Mapping[str, Any], now: Mapping[str, Any], request: type[Any]) -> None:
+    """Check that both manifests are of the same request.
 
+    Args:
+        request: Its class, whose defaults hold for what ``before`` does not say.
     Raises:
         ParameterError: they are not; says what differs, and how.
     """
-    unsaid = {key: value for key, value in UNSAID.items() if key in now}
-    different = list(_differences({**unsaid, **before}, now))
+    different = list(_differences(with_defaults(request, before), now))
     if different:
-        shown = "; ".join(f"{name}: {was} there, {wanted} asked for" for name, was, wanted in different[:3])
+        quoted = "; ".join(f"{name}: {was} there, {wanted} asked for" for name, was, wanted in different[:3])
         names = sorted({name.partition(".")[0] for name, _, _ in different})
         raise ParameterError(
             f"{out} holds a run of another request: its {' and '.join(names)} "
-            f"differ{'s' if len(names) == 1 else ''} ({shown}); give another folder, or remove this one"
+            f"differ{'s' if len(names) == 1 else ''} ({quoted}); give another folder, or remove this one"
         )
 
 
@@ -76,31 +78,31 @@ def _differences(
         if isinstance(one, Mapping) and isinstance(other, Mapping):
             yield from _differences(one, other, f"{inside}{key}.")
         elif one != other:
-            yield f"{inside}{key}", _shown(one), _shown(other)
+            yield f"{inside}{key}", _quoted(one), _quoted(other)
 
 
-def _shown(value: Any) -> str:
+def _quoted(value: Any) -> str:
     words = json.dumps(value, ensure_ascii=False)
-    return words if len(words) <= SHOWN else f"{words[: SHOWN - 1]}…"
+    return words if len(words) <= QUOTED else f"{words[: QUOTED - 1]}…"
 
 
 def parsed_json(content: bytes, name: str) -> dict[str, Any]:
-    """The object that a file holds.
+    """Return the object that a file holds.
 
     Raises:
         SourceError: it holds something else.
     """
     try:
-        found = json.loads(content)
+        value = json.loads(content)
     except ValueError as error:
         raise SourceError(f"cannot read {name}: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise SourceError(f"cannot read {name}: it holds no JSON object")
-    return found
+    return value
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """An object that a run has written.
+    """Return an object that a run has written.
 
     Raises:
         SourceError: it cannot be read.

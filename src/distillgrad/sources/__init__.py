@@ -1,1 +1,1 @@
-"""Where models and images come from."""
+"""The places that models and images come from."""

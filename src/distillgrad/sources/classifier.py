@@ -39,11 +39,11 @@ class LoadedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device that the model is on."""
         return next((each.device for each in self.model.parameters()), torch.device("cpu"))
 
     def class_index(self, wanted: str) -> int:
-        """The number of the class that is named, or numbered, ``wanted``.
+        """Return the number of the class that is named, or numbered, ``wanted``.
 
         Raises:
             UnknownNameError: no such class; names the nearest.
@@ -57,14 +57,14 @@ class LoadedModel:
                     "numbered from 0"
                 )
             return index
-        found = [index for index, name in enumerate(self.classes) if name.lower() == wanted.lower()]
-        if len(found) > 1:
-            raise TargetError(f"several classes are named {wanted!r}; give a number of {found}")
-        if not found:
+        matching = [index for index, name in enumerate(self.classes) if name.lower() == wanted.lower()]
+        if len(matching) > 1:
+            raise TargetError(f"several classes are named {wanted!r}; give a number of {matching}")
+        if not matching:
             raise UnknownNameError("class", wanted, self.classes)
-        return found[0]
+        return matching[0]
 
     def displayable(self, inputs: Tensor) -> Tensor:
-        """Inputs ``(…, C, H, W)`` with the normalisation undone, clipped to [0, 1]."""
+        """Return inputs ``(…, C, H, W)`` with the normalisation undone, clipped to [0, 1]."""
         mean, std = (inputs.new_tensor(each).view(-1, 1, 1) for each in (self.mean, self.std))
         return (inputs * std + mean).clamp(0, 1)

@@ -16,13 +16,13 @@ LEVELS = 16
 
 
 def normalised_digits(digits: LabelledImages) -> tuple[Tensor, Tensor]:
-    """The images as a network's inputs, ``(N, 1, 8, 8)`` float32, and their labels ``(N,)``."""
+    """Return the images as a network's inputs, ``(N, 1, 8, 8)`` float32, and their labels ``(N,)``."""
     images = torch.from_numpy(digits.images).permute(0, 3, 1, 2).float().div_(255)
     return images.sub_(MEAN).div_(STD).contiguous(), torch.from_numpy(digits.labels)
 
 
 def read_digits(*, test_share: float = 0.2, seed: int = 0) -> tuple[LabelledImages, LabelledImages]:
-    """The digits to train on and to test on, split class by class.
+    """Return the digits to train on and to test on, split class by class.
 
     Images are ``(N, 8, 8, 1)`` uint8, their 17 levels of grey stretched to 0–255; both parts keep the
     order of the whole. Each class gives ``round(test_share·n)`` of its n images to the test: by default

@@ -19,18 +19,18 @@ OFFLINE = "the bundled --model cifar10-cnn needs no download"
 
 
 def torchvision_names() -> list[str]:
-    """``torchvision:NAME`` of each classifier there."""
+    """Return ``torchvision:NAME`` of each classifier there."""
     models = optional("torchvision.models", "vision")
     return [f"torchvision:{name}" for name in models.list_models(module=models)]
 
 
 def timm_names() -> list[str]:
-    """``timm:NAME`` of each classifier there."""
+    """Return ``timm:NAME`` of each classifier there."""
     return [f"timm:{name}" for name in optional("timm", "vision").list_models()]
 
 
 def torchvision_model(name: str, weights_file: str, pretrained: bool) -> LoadedModel:
-    """A torchvision classifier.
+    """Return a torchvision classifier.
 
     With a file the head has as many classes as the file's, and the preprocessing is that of torchvision's
     first weights for the architecture; otherwise the weights are torchvision's default, from its cache or
@@ -72,7 +72,7 @@ def torchvision_model(name: str, weights_file: str, pretrained: bool) -> LoadedM
 
 
 def timm_model(name: str, weights_file: str, pretrained: bool) -> LoadedModel:
-    """A timm classifier, with timm's own weights from its cache or the hub, or with a file's."""
+    """Return a timm classifier, with timm's own weights from its cache or the hub, or with a file's."""
     timm = optional("timm", "vision")
     data = optional("timm.data", "vision")
     if name.partition(".")[0] not in timm.list_models():
@@ -104,7 +104,7 @@ def timm_model(name: str, weights_file: str, pretrained: bool) -> LoadedModel:
 
 
 def huggingface_model(name: str, pretrained: bool) -> LoadedModel:
-    """An image classifier of the Hugging Face hub, or of a folder; only safetensors, never remote code."""
+    """Return a classifier of the Hugging Face hub, or of a folder: only safetensors, no remote code."""
     transformers = optional("transformers", "huggingface")
     try:
         if pretrained:
@@ -157,7 +157,7 @@ def _expect_all_weights(spec: str, loading: Mapping[str, Any]) -> None:
 
 
 def _downloaded(url: str) -> dict[str, Tensor]:
-    """Torchvision's weights from torch's cache, downloaded with a progress bar if they are not there."""
+    """Return torchvision's weights from torch's cache, downloaded if they are not there."""
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     path = folder / url.rpartition("/")[2]
     if not path.is_file():
@@ -182,7 +182,7 @@ def _out_of_reach(spec: str, error: Exception) -> SourceError:
 
 
 def _head_size(model: nn.Module, state: dict[str, Tensor]) -> int:
-    """The number of classes in a file: the length of the model's last bias or weight there."""
+    """Return the number of classes in a file: the length of the model's last bias or weight there."""
     last = list(model.state_dict())[-1]
     if last not in state:
         raise SourceError(f"the weights do not fit {type(model).__name__}: they have no {last!r}")

@@ -1,4 +1,4 @@
-"""Images to look at one by one: what they are called, how they are labelled, how they are decoded."""
+"""Images one by one: their names, their labels, and how they are decoded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ESCAPE = re.compile(r"\\x[0-9a-f]{2}")
 
 @dataclass(frozen=True)
 class Sample:
-    """One image: what it is called, its upright RGB pixels, its class and the box around its object.
+    """An image: its name, its upright RGB pixels, its class and the box around its object.
 
     Attributes:
         label: The class's number or name, as the data has it; see :func:`label_index`.
@@ -71,7 +71,7 @@ class ImageData:
         return Sample(self.ids[place], image, self.labels[place], self.boxes[place])
 
     def part(self, places: range) -> ImageData:
-        """Some neighbours among the images, which travel to another process without the rest."""
+        """Return some neighbours among the images, which travel to another process without the rest."""
         cut = slice(places.start, places.stop)
         part_of = getattr(self.decode, "part", None)
         decode = part_of(places) if part_of else partial(_shifted, self.decode, places.start)
@@ -83,7 +83,7 @@ class ImageData:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Reads the file of a place, or says why there is none to read."""
+    """A decoder that reads the file of a place, or says why there is none to read."""
 
     root: Path
     names: Names
@@ -95,12 +95,12 @@ class ImageFiles:
         return read_image(self.root / self.names[place])
 
     def part(self, places: range) -> ImageFiles:
-        """Some of them, also for a process that works in another folder."""
+        """Return some of them, also for a process that works in another folder."""
         faults = {place - places.start: self.faults[place] for place in places if place in self.faults}
         return ImageFiles(self.root.absolute(), self.names[places.start : places.stop], faults)
 
     def fingerprint(self) -> Iterator[int]:
-        """The files' sizes in bytes, -1 where there is none."""
+        """Yield the files' sizes in bytes, -1 where there is none."""
         for name in self.names:
             try:  # no path objects, which would take as long as the rest
                 yield os.stat(os.path.join(self.root, name)).st_size
@@ -109,6 +109,7 @@ class ImageFiles:
 
 
 def image_files(
+    name: str,
     root: Path,
     names: Iterable[str],
     ids: Iterable[str] | None = None,
@@ -117,17 +118,21 @@ def image_files(
     classes: tuple[str, ...] = (),
     faults: Mapping[int, str] | None = None,
 ) -> ImageData:
-    """The files as data, whose name is not known here.
+    """Return files as data.
 
     Args:
-        names: Of the files, below ``root``; ``ids``: what to call them, if not that.
+        name: Where they come from, in words.
+        root: The folder that they lie in.
+        names: The files' names below it.
+        ids: What to call them, if not by these names.
+        labels, boxes, classes: As :class:`ImageData` has them.
         faults: By place, why there is no image to read.
     """
     names = Names(names)
     called = Names(map(distinct, names if ids is None else ids))
     unknown = (None,) * len(names)
     return ImageData(
-        name="",
+        name=name,
         ids=names if called == names else called,  # where it can be, one copy of both
         labels=shared(distinct(each) if isinstance(each, str) else each for each in labels) or unknown,
         boxes=tuple(boxes) or unknown,
@@ -137,18 +142,18 @@ def image_files(
 
 
 def shared(labels: Iterable[Label]) -> tuple[Label, ...]:
-    """The labels, of equal ones a single object: a class has many images."""
+    """Return the labels, of equal ones a single object: a class has many images."""
     known: dict[Label, Label] = {}
     return tuple(known.setdefault(each, each) for each in labels)
 
 
 def readable(text: str) -> str:
-    """The text, with escapes for the bytes of a file's name that are no UTF-8, which no table could keep."""
+    """Return the text, with escapes for bytes of a file's name that no table could keep, being no UTF-8."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def distinct(name: str) -> str:
-    """The name of a file as an id: as it is, if it is text; otherwise escaped as no other name is."""
+    """Return the name of a file as an id: as it is, if it is text; otherwise escaped as no other name is."""
     if readable(name) == name and not ESCAPE.search(name):
         return name
     return readable(name.replace("\\", "\\\\"))

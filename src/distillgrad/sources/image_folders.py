@@ -9,20 +9,32 @@ from itertools import chain, repeat
 from pathlib import Path
 
 from distillgrad.errors import SourceError
+from distillgrad.sources.ground_truth import labels_by_ground_truth
 from distillgrad.sources.image_data import ImageData, image_files
 from distillgrad.sources.images import FORMATS
 from distillgrad.sources.names import Names
-from distillgrad.sources.published_data import labels_by_ground_truth
 
 IMAGE_FILE = re.compile(r".+\.(jpe?g|png|webp|gif|bmp|tiff?|p[bgnp]m|jp2|j2k|avif)", re.IGNORECASE)
 
 
-def in_folder(root: Path, limit: int | None, keep_broken: bool) -> ImageData:
-    """The images in a folder; if there are folders of them, these are their classes.
+def recognises(where: str) -> bool:
+    """Return whether something is there: a folder, or what should be an image file."""
+    return Path(where).expanduser().exists()
 
+
+def open_at(where: str, limit: int | None, keep_broken: bool) -> ImageData:
+    """Return the image of a file, or those in a folder; if there are folders of them, these are classes.
+
+    Args:
+        where: The file or folder.
+        limit: At most so many images; of class folders as many of each as of the others.
+        keep_broken: As for :func:`~distillgrad.sources.open_data.open_data`.
     Raises:
         SourceError: no image is there, or images are beside folders of them.
     """
+    root = Path(where).expanduser()
+    if not root.is_dir():
+        return image_files(str(root), root.parent, [root.name])
     names, folders = _visible(root)
     inside = {
         each: Names(_images_below(root, each, {root.resolve()}, keep_broken))
@@ -45,9 +57,10 @@ def in_folder(root: Path, limit: int | None, keep_broken: bool) -> ImageData:
         raise SourceError(f"no images ({', '.join(FORMATS)}) in {root}, {has}")
     if images:
         images = images[:limit]
-        return image_files(root, images, labels=labels_by_ground_truth(root, images))
+        return image_files(str(root), root, images, labels=labels_by_ground_truth(root, images))
     shares = _shares([len(each) for each in by_class.values()], limit)
     return image_files(
+        str(root),
         root,
         chain.from_iterable(each[:share] for each, share in zip(by_class.values(), shares, strict=True)),
         labels=list(chain.from_iterable(map(repeat, by_class, shares))),
@@ -56,7 +69,7 @@ def in_folder(root: Path, limit: int | None, keep_broken: bool) -> ImageData:
 
 
 def _shares(sizes: Sequence[int], limit: int | None) -> list[int]:
-    """How many of each: the first of every class, then the second, until there are enough of them."""
+    """Return how many of each: the first of every class, then the second, until there are enough of them."""
     if limit is None:
         return list(sizes)
     shares = [0] * len(sizes)
@@ -70,10 +83,10 @@ def _shares(sizes: Sequence[int], limit: int | None) -> list[int]:
 
 
 def _visible(folder: Path) -> tuple[Names, set[str]]:
-    """What a folder holds, in natural order: the runs of digits in names compare as numbers; its folders."""
+    """Return what a folder holds, in natural order (digits in names compare as numbers); its folders."""
     keys, folders = [], set()
-    with os.scandir(folder) as found:
-        for each in found:
+    with os.scandir(folder) as entries:
+        for each in entries:
             if each.name.startswith("."):
                 continue
             keys.append(_order(each.name))
@@ -84,7 +97,7 @@ def _visible(folder: Path) -> tuple[Names, set[str]]:
 
 
 def _order(name: str) -> str:
-    """What sorts a name by the value of its numbers, and then by itself, which stands behind its last NUL.
+    """Return what sorts a name by the value of its numbers, then by itself, which follows its last NUL.
 
     A number is a NUL, which no name has and which goes before all others, how many digits it has, and they.
     """
@@ -101,7 +114,7 @@ def _is_image(folder: Path, name: str, keep_broken: bool) -> bool:
 
 
 def _images_below(root: Path, folder: str, visited: set[Path], keep_broken: bool) -> Iterator[str]:
-    """The images in a folder below ``root`` and in those inside it, each of which is entered once."""
+    """Yield the images in a folder below ``root`` and in those inside it, each of which is entered once."""
     place = root / folder
     if place.resolve() in visited:
         return

@@ -17,12 +17,28 @@ INDEX_LABELS = ("class_index", "label", "class_name", "class")
 INDEX_BOX = ("x0", "y0", "x1", "y1")
 
 
-def in_index(path: Path, limit: int | None, keep_broken: bool) -> ImageData:
-    """The images that the rows of an index name.
+def recognises(where: str) -> bool:
+    """Return whether a folder has an index, or a file is one."""
+    path = Path(where).expanduser()
+    return (path / INDEX).is_file() if path.is_dir() else path.suffix.lower() == ".csv" and path.exists()
 
+
+def open_at(where: str, limit: int | None, keep_broken: bool) -> ImageData:
+    """Return the images that the rows of an index name.
+
+    Its columns are ``file``, relative to it, the first of ``class_index``, ``label``, ``class_name`` and
+    ``class``, and perhaps a box, ``x0 y0 x1 y1``.
+
+    Args:
+        where: The index, or the folder with it.
+        limit: At most so many rows, the first.
+        keep_broken: As for :func:`~distillgrad.sources.open_data.open_data`.
     Raises:
-        SourceError: it is not as :func:`~distillgrad.sources.open_data.open_data` says.
+        SourceError: it has no rows, lacks a column, names files that are not there or twice, or has a wrong
+            label or box.
     """
+    name = Path(where).expanduser()
+    path = name / INDEX if name.is_dir() else name
     first = next(_rows(path), None)
     if first is None:
         raise SourceError(f"{path} has no rows")
@@ -34,11 +50,11 @@ def in_index(path: Path, limit: int | None, keep_broken: bool) -> ImageData:
     names = Names(map(_name, _rows(path)))
     if not keep_broken:
         _refuse_missing_or_repeated(path, names)
-    return _indexed_rows(path, names[:limit], label_column, keep_broken)
+    return _indexed_rows(str(name), path, names[:limit], label_column, keep_broken)
 
 
 def _rows(path: Path) -> Iterator[Mapping[str, str | None]]:
-    """One by one: all of them would take a thousand bytes each."""
+    """Yield the rows one by one: all of them would take a thousand bytes each."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             yield from csv.DictReader(file)
@@ -60,7 +76,9 @@ def _refuse_missing_or_repeated(path: Path, names: Names) -> None:
         raise SourceError(f"{path} names {often} in {count} rows; give each image one row")
 
 
-def _indexed_rows(path: Path, names: Names, label_column: str, keep_broken: bool) -> ImageData:
+def _indexed_rows(
+    name_of_data: str, path: Path, names: Names, label_column: str, keep_broken: bool
+) -> ImageData:
     labels: list[Label] = []
     boxes: list[Box | None] = []
     faults: dict[int, str] = {}
@@ -81,7 +99,7 @@ def _indexed_rows(path: Path, names: Names, label_column: str, keep_broken: bool
             faults[place] = str(error)
         labels.append(label)
         boxes.append(box)
-    return image_files(path.parent, names, ids, labels, boxes, faults=faults)
+    return image_files(name_of_data, path.parent, names, ids, labels, boxes, faults=faults)
 
 
 def _index_label(row: Mapping[str, str | None], column: str, where: str) -> Label:

@@ -27,7 +27,7 @@ MAX_ASPECT = 200
 
 
 class _WithoutWarnings:
-    """No warnings while any thread is inside; then the filters are those that the first one found.
+    """A block without warnings while any thread is inside; then the filters are what the first one met.
 
     The filters belong to the whole process: were each thread to put back what it found on its own, the
     last one might put back what another had set, and warnings would be off for good.
@@ -58,7 +58,7 @@ _without_warnings = _WithoutWarnings()
 
 
 def read_image(path: str | os.PathLike[str]) -> Image.Image:
-    """The image in a file: mode RGB, turned as its EXIF data says, the first frame of an animation.
+    """Return the image in a file: mode RGB, turned as its EXIF data says, the first frame of an animation.
 
     16-bit greyscale is scaled to 8 bits, transparency is laid over white, palettes and CMYK are converted.
     A 16-bit file whose values would fit 8, 10, 12 or 14 bits, as scanners and cameras write them, is taken
@@ -90,7 +90,7 @@ def read_image(path: str | os.PathLike[str]) -> Image.Image:
 
 
 def decode_image(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The image in ``content``, as :func:`read_image` says; ``name`` is what errors call it."""
+    """Return the image in ``content``, as :func:`read_image` says; ``name`` is what errors call it."""
     if not content:
         raise SourceError(f"{name} is empty")
     try:
@@ -123,7 +123,7 @@ def decode_image(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> 
 
 
 def sample_photograph() -> Path:
-    """The photograph of a cat, Chelsea, that scikit-image ships (451×300; CC0, Stéfan van der Walt).
+    """Return the photograph of a cat, Chelsea, that scikit-image ships (451×300; CC0, Stéfan van der Walt).
 
     Raises:
         MissingExtraError: scikit-image is not installed.

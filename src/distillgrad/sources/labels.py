@@ -12,7 +12,7 @@ WORDNET_ID = re.compile(r"n\d{8}")
 
 
 def label_index(label: str | int, loaded: LoadedModel, classes: Sequence[str] = ()) -> int:
-    """The number of a label's class among those of a model.
+    """Return the number of a label's class among those of a model.
 
     A number stands for itself. A name is one of the model's, with blanks or underscores, or up to its first
     comma. Where the data has as many classes as the model, a class's place decides between several of one
@@ -44,7 +44,7 @@ def label_index(label: str | int, loaded: LoadedModel, classes: Sequence[str] = 
 
 
 def _imagenet_ids(classes: Sequence[str]) -> list[str]:
-    """The WordNet ids of ImageNet's classes, which are in their order: the data's own where it has all."""
+    """Return the WordNet ids of ImageNet's classes, which are in their order: the data's own if all."""
     if len(classes) == 1000 and all(map(WORDNET_ID.fullmatch, classes)):
         return sorted(classes)
     return list(optional("timm.data", "vision").ImageNetInfo("imagenet-1k").label_names())

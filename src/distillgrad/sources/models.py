@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 from inspect import signature
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from distillgrad.core.forward import failures_named, logits_of
+from distillgrad.core.registry import imported, is_import_path
 from distillgrad.errors import (
     MissingExtraError,
     ModelError,
@@ -45,7 +45,7 @@ KINDS = {
 
 
 def load_model(spec: str, *, pretrained: bool = True) -> LoadedModel:
-    """The classifier that ``spec`` names, on the CPU, in eval mode.
+    """Return the classifier that ``spec`` names, on the CPU, in eval mode.
 
     Args:
         spec: One of ``KINDS``; WEIGHTS is a ``.safetensors`` or a torch file, of which no code is run.
@@ -70,7 +70,7 @@ def load_model(spec: str, *, pretrained: bool = True) -> LoadedModel:
         loaded = timm_model(name, weights, pretrained)
     elif kind == "hf" and rest:
         loaded = huggingface_model(rest, pretrained)
-    elif rest.isidentifier() and all(part.isidentifier() for part in kind.split(".")):
+    elif is_import_path(spec):
         loaded = _from_factory(kind, rest)
     else:
         raise UnknownNameError("model", spec, KINDS)
@@ -79,7 +79,7 @@ def load_model(spec: str, *, pretrained: bool = True) -> LoadedModel:
 
 
 def portable_spec(spec: str) -> str:
-    """The spec as another process reads it, which works in another folder: files by absolute paths."""
+    """Return the spec as another process reads it, which works in another folder: files by absolute paths."""
     kind, _, rest = spec.partition(":")
     if kind == "hf" and Path(rest).is_dir():
         return f"hf:{Path(rest).absolute()}"
@@ -90,14 +90,14 @@ def portable_spec(spec: str) -> str:
 
 
 def known_models(pattern: str) -> list[str]:
-    """The model names that contain ``pattern``, of whichever libraries are installed."""
-    found = ["cifar10-cnn"]
+    """Return the model names that contain ``pattern``, of whichever libraries are installed."""
+    names = ["cifar10-cnn"]
     for library in (torchvision_names, timm_names):
         try:
-            found += library()
+            names += library()
         except MissingExtraError as error:
             _log.info("not listed: %s", error)
-    return [name for name in found if pattern.lower() in name.lower()]
+    return [name for name in names if pattern.lower() in name.lower()]
 
 
 def _bundled(pretrained: bool) -> LoadedModel:
@@ -116,12 +116,9 @@ def _bundled(pretrained: bool) -> LoadedModel:
 
 
 def _from_factory(module: str, factory: str) -> LoadedModel:
-    """Imports and calls the user's own function: their code, run because they named it."""
+    """Import and call the user's own function: their code, run because they named it."""
     spec = f"{module}:{factory}"
-    try:
-        function = getattr(importlib.import_module(module), factory)
-    except (ImportError, AttributeError) as error:
-        raise SourceError(f"cannot import {factory} from {module}: {error}") from error
+    function = imported(spec)
     try:
         signature(function).bind()
     except (TypeError, ValueError) as error:

@@ -10,7 +10,7 @@ from typing import overload
 
 
 class Names(Sequence[str]):
-    """Names as a tuple would hold them, but end to end as bytes; equal to a tuple of the same ones.
+    """A sequence of names, end to end as bytes; equal to a tuple of the same ones.
 
     Memory: a name's bytes and eight more, where a string takes fifty more and a path three hundred.
     """

@@ -17,7 +17,9 @@ from PIL import Image
 
 from distillgrad.core.optional import optional
 from distillgrad.errors import SourceError
+from distillgrad.sources.image_data import ImageData, shared
 from distillgrad.sources.images import decode_image, read_image
+from distillgrad.sources.names import Names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +33,7 @@ LABELS = ("label", "fine_label")
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images that share one size: ``images`` ``(N, H, W, 3)`` uint8, ``labels`` ``(N,)``, class names."""
+    """The images of one size: ``images`` ``(N, H, W, 3)`` uint8, ``labels`` ``(N,)``, class names."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -39,7 +41,7 @@ class LabelledImages:
 
 
 def open_parquet(path: str | Path) -> Any:
-    """The ``pyarrow.parquet.ParquetFile`` at ``path``, of which only the metadata is read.
+    """Return the ``pyarrow.parquet.ParquetFile`` at ``path``, of which only the metadata is read.
 
     Raises:
         SourceError: a file that is missing, unreadable or no Parquet.
@@ -53,7 +55,7 @@ def open_parquet(path: str | Path) -> Any:
 
 
 def class_names(schema: Any, label: str) -> tuple[str, ...]:
-    """The names of the classes that a Parquet file numbers in its column ``label``; () if it has none.
+    """Return the names of the classes that a Parquet file numbers in its column ``label``; () if it has none.
 
     They stand in the schema's metadata: separated by commas under ``classes``, or under ``huggingface`` as
     the column's ClassLabel feature.
@@ -69,7 +71,7 @@ def class_names(schema: Any, label: str) -> tuple[str, ...]:
 
 
 def class_labels(table: Any, path: Path) -> tuple[list[str | int | None], tuple[str, ...]]:
-    """The label of each row, ``None`` for a row without one, and the names of the classes.
+    """Return the label of each row, ``None`` for a row without one, and the names of the classes.
 
     A label is the class's name, where the file names its classes, or else what is written there. A number
     below 0 is no label: so Hugging Face marks test sets whose labels are kept back.
@@ -102,8 +104,41 @@ def class_labels(table: Any, path: Path) -> tuple[list[str | int | None], tuple[
     return labels, classes
 
 
+def recognises(where: str) -> bool:
+    """Return whether a file has Parquet's suffix."""
+    path = Path(where).expanduser()
+    return path.suffix.lower() == ".parquet" and path.exists() and not path.is_dir()
+
+
+def open_at(where: str, limit: int | None, keep_broken: bool) -> ImageData:
+    """Return the encoded images of a Parquet file; one row group at a time is in memory.
+
+    Args:
+        where: The file.
+        limit: At most so many rows, the first.
+        keep_broken: Makes no difference: every row is an image, or says why it is none.
+    Raises:
+        SourceError: a file that is unreadable, no Parquet, without rows or images, or with wrong labels.
+        MissingExtraError: pyarrow is not installed.
+    """
+    path = Path(where).expanduser()
+    table = open_parquet(path)
+    n_rows = min(table.metadata.num_rows, limit or table.metadata.num_rows)
+    if not n_rows:
+        raise SourceError(f"{path} has no rows")
+    labels, classes = class_labels(table, path)
+    return ImageData(
+        name=str(path),
+        ids=Names(f"{path.stem}-{row}" for row in range(n_rows)),
+        labels=shared(labels[:n_rows]),
+        boxes=(None,) * n_rows,
+        classes=classes,
+        decode=EncodedImages(table, path),
+    )
+
+
 class EncodedImages:
-    """A file's encoded images, bytes or Hugging Face's struct of bytes and path; one row group in memory.
+    """The encoded images of a file, bytes or a struct of bytes and path; one row group in memory.
 
     Raises:
         SourceError: the file has no column of images.
@@ -125,11 +160,11 @@ class EncodedImages:
         return _images_in, (self._path,)  # another process opens the file anew
 
     def fingerprint(self) -> list[int]:
-        """The file's size in bytes."""
+        """Return the file's size in bytes."""
         return [self._path.stat().st_size]
 
     def _group_of(self, index: int) -> Any:
-        """A row group's images; threads that decode share the one that was read last."""
+        """Return a row group's images; threads that decode share the one that was read last."""
         with self._reading:
             if self._group[0] != index:
                 try:
@@ -140,7 +175,7 @@ class EncodedImages:
             return self._group[1]
 
     def __call__(self, row: int) -> Image.Image:
-        """The image in a row.
+        """Return the image in a row.
 
         Raises:
             SourceError: the row holds none, or a broken one.
@@ -165,7 +200,7 @@ def _images_in(path: Path) -> EncodedImages:
 
 
 def read_cifar10(folder: str | Path, split: str, *, limit: int | None = None) -> LabelledImages:
-    """One split of CIFAR-10, decoded into memory (50,000 images: 150 MB, some 6 seconds).
+    """Return one split of CIFAR-10, decoded into memory (50,000 images: 150 MB, some 6 seconds).
 
     Args:
         folder: Holds ``train.parquet`` and ``test.parquet``: a column ``image`` of encoded 32×32 RGB

@@ -27,7 +27,7 @@ VIEWS: dict[str, tuple[float, float, float, bool]] = {
 
 
 def photographs(*, limit: int | None = None) -> ImageData:
-    """Six views of five photographs: first every photograph whole, then mirrored, then closer.
+    """Return six views of five photographs: first every photograph whole, then mirrored, then closer.
 
     Views of one photograph are alike, so statistics over them say little of other photographs. They have
     no labels: what a classifier of other things makes of them is its own.

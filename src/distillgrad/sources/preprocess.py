@@ -1,4 +1,4 @@
-"""From a photograph to the tensor that a classifier was trained on."""
+"""Preprocessing: a photograph becomes the tensor that a classifier was trained on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class ResizeAndCrop:
-    """Shorter side to ``resize``, centre crop of ``crop``, scale to [0, 1], normalise by channel.
+    """A preprocessing: shorter side to ``resize``, centre crop of ``crop``, scale to [0, 1], normalise.
 
     Calling it with an RGB image returns ``(3, crop, crop)`` float32, the same numbers as torchvision's
     ``ImageClassification`` preset.

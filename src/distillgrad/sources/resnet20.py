@@ -15,7 +15,7 @@ NAME = "cifar10-resnet20"
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions beside a shortcut without parameters (option A).
+    """A block of two 3×3 convolutions beside a shortcut without parameters (option A).
 
     Where the shape changes the shortcut takes every second pixel and fills the new channels with zeros, as
     many before as after. Each ReLU is a module of its own: methods that follow single activations
@@ -75,7 +75,7 @@ def _stage(n_inputs: int, n_channels: int, stride: int) -> nn.Sequential:
 
 
 def resnet20_model(weights: str, pretrained: bool) -> LoadedModel:
-    """CIFAR-10's ResNet-20 with the weights of a file, which distillgrad does not ship.
+    """Return CIFAR-10's ResNet-20 with the weights of a file, which distillgrad does not ship.
 
     Args:
         weights: A ``.safetensors`` or a torch file; read only if ``pretrained``.

@@ -27,7 +27,7 @@ FORMS = {
 
 @dataclass(frozen=True)
 class Subject:
-    """What is learned, and by what.
+    """The data that are learned, and the networks that learn them.
 
     Attributes:
         train, test: Images ``(N, C, H, W)`` float32, normalised, and classes ``(N,)``.
@@ -45,7 +45,7 @@ class Subject:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of all images and labels."""
+        """The SHA-256 of all images and labels."""
         digest = hashlib.sha256()
         for values in (*self.train, *self.test):
             digest.update(values.contiguous().numpy().tobytes())
@@ -53,7 +53,7 @@ class Subject:
 
 
 def subject_of(spec: str, *, limit: int | None = None) -> Subject:
-    """The data that ``spec`` names, one of ``FORMS``.
+    """Return the data that ``spec`` names, one of ``FORMS``.
 
     Args:
         limit: Only so many train images, and at most so many test images.
@@ -96,7 +96,7 @@ def subject_of(spec: str, *, limit: int | None = None) -> Subject:
 
 
 def portable_data(spec: str) -> str:
-    """The spec as another process reads it, which works in another folder."""
+    """Return the spec as another process reads it, which works in another folder."""
     kind, _, rest = spec.partition(":")
     if spec == "digits":
         return spec

@@ -1,23 +1,24 @@
-"""What an evaluation says: a leaderboard with honest statistics, as tables, files and figures."""
+"""The leaderboard of an evaluation as tables, files and figures."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from distillgrad.metrics.registry import METRICS
-from distillgrad.runs.evaluation.leaderboard import ARROWS, Leaderboard
+from distillgrad.metrics.registry import find_metric
+from distillgrad.runs.evaluation.leaderboard import Leaderboard
 from distillgrad.runs.evaluation.record import Evaluation
 from distillgrad.runs.files import written_whole
 from distillgrad.views.figures.explanation_figures import save_figure
 from distillgrad.views.figures.leaderboard_figures import curves_figure, intervals_figure
+from distillgrad.views.markdown import markdown_table
 from distillgrad.views.numbers import decimal
 
 LEADERBOARD_HEADS = (
@@ -30,11 +31,11 @@ LEADERBOARD_HEADS = (
 def leaderboard_rows(
     board: Leaderboard, *, brief: bool = False
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Heads and rows for people: mean and interval, or if ``brief`` the mean and half the interval's width.
+    """Return heads and rows for people: mean and interval, or if ``brief`` mean and half its width.
 
-    ``*`` marks what is significantly worse (or with a reference: different) than what it is compared to.
+    ``*`` marks a method that is significantly worse (or with a reference: different) than its comparison.
     """
-    heads = [f"{metric} {ARROWS[METRICS[metric].better]}" for metric in board.comparisons]
+    heads = [f"{metric} {find_metric(metric).arrow}" for metric in board.comparisons]
     rows = []
     for method in board.methods:
         cells = []
@@ -50,7 +51,7 @@ def leaderboard_rows(
 
 
 def leaderboard_record(board: Leaderboard) -> dict[str, Any]:
-    """All of it for machines; what is undefined is ``None``."""
+    """Return all of the leaderboard for machines; undefined values are ``None``."""
     evaluation = board.evaluation
     content = {
         "n_samples": len(evaluation.ids),
@@ -58,7 +59,7 @@ def leaderboard_record(board: Leaderboard) -> dict[str, Any]:
         "request": dict(evaluation.manifest),
         "metrics": {
             metric: {
-                "better": METRICS[metric].better,
+                "better": find_metric(metric).better,
                 "ranking": list(comparison.ranking),
                 "compared_to": comparison.reference,
                 "methods": {
@@ -97,7 +98,7 @@ def _defined(value: Any) -> Any:
 
 
 def leaderboard_markdown(board: Leaderboard) -> str:
-    """The tables as a page: the leaderboard, and a table by each metric that has several values."""
+    """Return the tables as a page: the leaderboard, and one along the axis of each metric that has one."""
     evaluation = board.evaluation
     manifest = evaluation.manifest
     left_out = f"; {len(evaluation.skipped)} left out" if evaluation.skipped else ""
@@ -111,12 +112,12 @@ def leaderboard_markdown(board: Leaderboard) -> str:
         "",
     ]
     heads, rows = leaderboard_rows(board)
-    lines += _table(heads, rows)
+    lines += markdown_table(heads, rows)
     for metric in board.comparisons:
         if metric in board.along:
             axis = [f"{each:g}" if isinstance(each, float) else str(each) for each in evaluation.axes[metric]]
             lines += ["", f"{metric}, along its axis:", ""]
-            lines += _table(
+            lines += markdown_table(
                 ("method", *axis),
                 [
                     (method, *(decimal(each.mean) for each in board.along[metric][method]))
@@ -126,15 +127,11 @@ def leaderboard_markdown(board: Leaderboard) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(each) + " |" for each in (heads, ["---"] * len(heads), *rows)]
-
-
 def save_leaderboard(board: Leaderboard, folder: Path) -> dict[str, str]:
-    """Writes what an evaluation says beside what it measured; returns the files by what they are.
+    """Write the leaderboard beside the evaluation's values; return the files by name.
 
     ``leaderboard.json``, ``.csv`` and ``.md``, ``samples.csv`` with every value of every sample,
-    ``leaderboard.png`` and, of metrics with several values per sample, ``curves.png``.
+    ``leaderboard.png`` and, for metrics with several values per sample, ``curves.png``.
     """
     texts = {
         "leaderboard.json": json.dumps(leaderboard_record(board), indent=2),
@@ -172,7 +169,7 @@ def _leaderboard_csv(board: Leaderboard) -> str:
 
 
 def _samples_csv(evaluation: Evaluation) -> str:
-    """One line per sample, method and value: long, so that any tool can pivot it."""
+    """Return one line per sample, method and value: long, so that any tool can pivot it."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("id", "label", "target", "method", "metric", "at", "value"))

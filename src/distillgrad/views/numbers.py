@@ -1,10 +1,10 @@
-"""Numbers as people read them."""
+"""Numbers in the form that people read."""
 
 from __future__ import annotations
 
 
 def decimal(value: float, *, signed: bool = False) -> str:
-    """With three decimal places; what rounds to zero is not negative.
+    """Return a number with three decimal places; one that rounds to zero is not negative.
 
     >>> decimal(0.6264), decimal(-0.0001), decimal(0.25, signed=True)
     ('0.626', '0.000', '+0.250')

@@ -1,4 +1,4 @@
-"""The Python and the command line that give the arrays that are shown."""
+"""The Python and the command line that give the arrays of an explanation."""
 
 from __future__ import annotations
 
@@ -7,49 +7,48 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distillgrad.explanations.explanation import Explanation
+from distillgrad.methods import find_method
 
 SAMPLE = "chelsea.png"
-_SAMPLE_IN_PYTHON = "sample_photograph()"
-_SAMPLE_IN_SHELL = (
-    "\"$(python -c 'from distillgrad.sources.images import sample_photograph as s; print(s())')\""
-)
+_SAMPLE_IN_PYTHON = "dg.sample_photograph()"
+_SAMPLE_IN_SHELL = "\"$(python -c 'import distillgrad as dg; print(dg.sample_photograph())')\""
 
 
 def python_for(
     explanation: Explanation, image: str | None, model: str, sides: Sequence[Explanation] = ()
 ) -> str:
-    """A script that leaves the attributions in ``maps``; ``image`` of ``None`` is the sample photograph.
+    """Return a script that leaves the attributions in ``maps``.
 
     Args:
+        image: The file's name; ``None`` for the sample photograph.
         sides: Explanations of single classes, which it leaves in ``alone``, by class and method.
     """
     named = _SAMPLE_IN_PYTHON if image is None else repr(image)
-    imports = ["import distillgrad as dg"]
     target, name = str(explanation.target), explanation.target_name
     if explanation.versus is not None:
-        imports.append("from distillgrad.core.forward import logit_difference")
-        target = f"logit_difference({explanation.target}, {explanation.versus})"
+        target = f"dg.logit_difference({explanation.target}, {explanation.versus})"
         name = f"{name} rather than {explanation.versus_name}"
-    if image is None:
-        imports.append("from distillgrad.sources.images import sample_photograph")
     name = " ".join(name.split())  # a comment ends where its line does
     lines = [
-        *imports,
+        "import distillgrad as dg",
         "",
         f"loaded = dg.load_model({model!r})",
         f"inputs = loaded.preprocess(dg.read_image({named}))[None]",
         f"target = {target}  # {name}",
-        "maps = {}",
     ]
+    if explanation.acceleration:
+        settings = "".join(f", {key}={value!r}" for key, value in explanation.acceleration.items())
+        lines.append(f"fast = dg.accelerate(loaded.model, inputs{settings})")
+    lines.append("maps = {}")
     lines += [
         f"maps[{method!r}] = {_call(explanation, method)}.attribute(inputs, target)"
-        for method in explanation.parameters
+        for method in explanation.methods
     ]
     if sides:
         lines += ["alone = {}", f"for each in {tuple(side.target for side in sides)}:"]
         lines += [
             f"    alone[each, {method!r}] = {_call(explanation, method)}.attribute(inputs, each)"
-            for method in explanation.parameters
+            for method in explanation.methods
         ]
     return "\n".join(lines) + "\n"
 
@@ -57,29 +56,35 @@ def python_for(
 def commands_for(
     explanation: Explanation, image: str | None, model: str, sides: Sequence[Explanation] = ()
 ) -> str:
-    """The commands that write the same arrays, those of ``sides`` into folders of their own."""
+    """Return the commands that write the same arrays, those of ``sides`` into folders of their own."""
     lines = [command_for(explanation, image, model)]
     lines += [f"{command_for(side, image, model)} --out explanations/class-{side.target}" for side in sides]
     return "\n".join(lines)
 
 
 def command_for(explanation: Explanation, image: str | None, model: str) -> str:
-    """The command that writes the same arrays into the folder ``explanations``."""
-    first, *others = explanation.parameters
+    """Return the command that writes the same arrays into the folder ``explanations``."""
     if image is not None and image.startswith("-"):
         image = f"./{image}"  # it would be taken for an option
     words = ["distillgrad explain", _SAMPLE_IN_SHELL if image is None else shlex.quote(image)]
-    words += [f"--model {shlex.quote(model)}", f"--target {explanation.target}", f"--method {first}"]
+    methods = ",".join(_named(*each) for each in explanation.methods.values())
+    words += [f"--model {shlex.quote(model)}", f"--target {explanation.target}"]
+    words.append(f"--methods {shlex.quote(methods)}")
     if explanation.versus is not None:
         words.append(f"--versus {explanation.versus}")
-    if others:
-        words.append(f"--compare {','.join(others)}")
-    dga: Mapping[str, Any] = explanation.parameters.get("dga", {})
-    options = {"n_steps": "steps", "epc_quantile": "epc-quantile", "negative_scale": "negative-scale"}
-    words += [f"--{option} {dga[name]}" for name, option in options.items() if name in dga]
+    if explanation.acceleration:
+        words += ["--accelerate", f"--precision {explanation.acceleration['precision']}"]
     return " ".join(words)
 
 
+def _named(method: str, parameters: Mapping[str, Any]) -> str:
+    """Return the method with its parameters, as ``--methods`` takes them."""
+    settings = ",".join(f"{key}={value!r}" for key, value in parameters.items())
+    return f"{method}({settings})" if settings else method
+
+
 def _call(explanation: Explanation, method: str) -> str:
-    words = "".join(f", {key}={value!r}" for key, value in explanation.parameters[method].items())
-    return f"dg.create_method({method!r}, loaded.model{words})"
+    name, parameters = explanation.methods[method]
+    words = "".join(f", {key}={value!r}" for key, value in parameters.items())
+    model = "fast" if explanation.acceleration and not find_method(name).layerwise else "loaded.model"
+    return f"dg.create_method({name!r}, {model}{words})"

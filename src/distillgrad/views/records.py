@@ -1,4 +1,4 @@
-"""What an explanation leaves on disk: a figure, the raw arrays, and a record of how they were made."""
+"""The files of an explanation: a figure, the raw arrays, and a record of how they were made."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ import numpy as np
 import distillgrad
 from distillgrad.explanations.distillation import Distilled
 from distillgrad.explanations.explanation import Explanation
-from distillgrad.runs.files import written_whole
+from distillgrad.runs.files import file_name_of, written_whole
 from distillgrad.views.figures.explanation_figures import distillation_figure, explanation_figure, save_figure
 
 
 def save_explanation(
     explanation: Explanation, folder: Path, name: str, request: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Writes ``NAME.png``, ``NAME.METHOD.npy`` and ``NAME.json`` into ``folder``; returns the record.
+    """Write ``NAME.png``, ``NAME.METHOD.npy`` and ``NAME.json`` into ``folder``; return the record.
+
+    A method's file has its label where that can name a file, or else its letters and a digest of it.
 
     Args:
-        request: What was asked for, kept in the record (image, model, seed, device).
+        request: The image, model, seed and device, kept in the record.
     """
-    arrays = {method: folder / f"{name}.{method}.npy" for method in explanation.attributions}
+    arrays = {method: folder / f"{name}.{file_name_of(method)}.npy" for method in explanation.attributions}
     figure = folder / f"{name}.png"
     for method, attribution in explanation.attributions.items():
         with written_whole(arrays[method]) as file:
@@ -49,7 +51,7 @@ def save_explanation(
         "versus": None
         if explanation.versus is None
         else {"class": explanation.versus, "name": explanation.versus_name},
-        "methods": {method: dict(used) for method, used in explanation.parameters.items()},
+        "methods": {method: dict(used) for method, (_, used) in explanation.methods.items()},
         "seconds": {method: dict(profiles.seconds) for method, profiles in explanation.profiles.items()},
         "files": {
             "figure": str(figure),
@@ -64,7 +66,7 @@ def save_explanation(
 def save_distillation(
     distilled: Distilled, folder: Path, name: str, request: Mapping[str, Any], columns: int
 ) -> dict[str, Any]:
-    """Writes ``NAME.distillation.png`` and ``.json`` into ``folder``; returns the record."""
+    """Write ``NAME.distillation.png`` and ``.json`` into ``folder``; return the record."""
     base = f"{name}.distillation"
     figure = folder / f"{base}.png"
     settings = ", ".join(f"{key}={value}" for key, value in distilled.parameters.items())
@@ -90,12 +92,12 @@ def save_distillation(
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    found = {name: version(name) for name in ("torch", "captum", "numpy", "pillow")}
+    """Return the versions of the packages that the numbers depend on."""
+    packages = {name: version(name) for name in ("torch", "captum", "numpy", "pillow")}
     return {
         "distillgrad": distillgrad.__version__,
         "python": platform.python_version(),
-        **found,
+        **packages,
     }
 
 

@@ -1,4 +1,4 @@
-"""One HTML file to send: a photograph's explanation, or a run with its images; nothing from outside."""
+"""The report: one HTML file of a photograph's explanation, or of a run; it loads nothing from outside."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from distillgrad.errors import UnknownNameError
 from distillgrad.explanations.explanation import Explanation
 from distillgrad.methods.dga import Distillation
-from distillgrad.metrics.pixel_perturbation import MorfAndLerf
+from distillgrad.metrics.perturbation_curves import MorfAndLerf
 from distillgrad.runs.files import written_whole
 from distillgrad.views.html.comparison_cards import comparison_panel
 from distillgrad.views.html.map_cards import curves_panel, map_panel, prediction_list, sequence_panel
@@ -22,7 +22,7 @@ from distillgrad.views.records import versions
 
 DIRECTIONS = {"disagreement": "down", "faithfulness": "down", "wrong": "down", "position": "up"}
 PICTURES = 4_000_000
-"""Characters that the pictures of a run may take together, of the report's 5 MB."""
+"""Characters that the pictures of a run may take together, in a report of 5 MB."""
 HOW_TO_READ = (
     "Colour says how much each pixel contributed to the explained class's score, as a share of the map's own "
     "strongest: red for the class, blue against it; or from black to yellow, where none of the maps beside it has "
@@ -38,15 +38,15 @@ def image_report(
     *,
     sides: Sequence[Explanation] = (),
     steps: Distillation | None = None,
-    display: Callable[[Tensor], Tensor] = lambda shown: shown,
+    display: Callable[[Tensor], Tensor] = lambda inputs: inputs,
     curves: Mapping[str, MorfAndLerf] | None = None,
 ) -> str:
-    """The page of one explained photograph: maps, sequence and curves where they are given, how it was made.
+    """Return the page of one explained photograph: maps, sequence and curves if given, how it was made.
 
     Args:
         name: The file's; ``None`` for the sample.
-        sides: Where two classes are compared, the explanation of each alone.
-        display: From the model's inputs ``(C, H, W)`` to what is shown of them, in [0, 1].
+        sides: The explanation of each class alone, where two classes are compared.
+        display: Turns the model's inputs ``(C, H, W)`` into a picture in [0, 1].
     """
     maps = comparison_panel(explanation, sides, "maps") if sides else map_panel(explanation, "maps")
     body = (
@@ -74,14 +74,14 @@ def run_report(
     order: str | None = None,
     on_image: Callable[[], None] = lambda: None,
 ) -> str:
-    """The page of a run: what was found, its most instructive images with their maps, how it was made.
+    """Return the page of a run: its results, its most instructive images with their maps, how it was made.
 
     Args:
-        order: Of the images, one of the run's; by default its first.
-        on_image: Called for each image that is shown, and before that for each that is compared.
+        order: One of the run's orders of images; by default its first.
+        on_image: Called for each image on the page, and before that for each that is compared.
     Raises:
         UnknownNameError: no such order.
-    Cost: the maps of each image shown; to find where they disagree, those of ``COMPARED`` images as well.
+    Cost: the maps of each image on the page; to order by disagreement, those of ``COMPARED`` images as well.
         The pictures share ``PICTURES`` characters.
     """
     order = view.orders[0] if order is None else order
@@ -110,6 +110,6 @@ def run_report(
 
 
 def save_report(page: str, path: Path) -> None:
-    """Writes the page, whole or not at all."""
+    """Write the page, whole or not at all."""
     with written_whole(path) as file:
         file.write(page.encode())

@@ -1,4 +1,4 @@
-"""Agreements on disk: every image's values, method by method, so that a killed measurement goes on."""
+"""Stabilities on disk: every image's values, method by method, so that a killed measurement goes on."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from distillgrad.errors import ParameterError, SourceError
-from distillgrad.metrics.stability import Stability
-from distillgrad.runs.evaluation.record import listed
+from distillgrad.metrics.self_stability import Stability
 from distillgrad.runs.files import written_whole
 from distillgrad.runs.manifest import read_json
+from distillgrad.runs.request import json_list
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.weights import fingerprint
 from distillgrad.views.stability import MEASURES, PREFACE, stability_markdown
@@ -25,16 +25,23 @@ FORMAT = "distillgrad stability 1"
 
 
 @dataclass
-class Subject:
-    """A network, its inputs, and what is known of methods on them, by label."""
+class StabilityTable:
+    """The content of one table: a network, its inputs, and the stability of methods on them, by label.
+
+    Attributes:
+        stabilities: By label; for a method that refused, the reason.
+        fast, precision: The faster equivalent that is explained, and its precision; "" without one.
+    """
 
     loaded: LoadedModel
     inputs: Tensor
-    found: dict[str, Stability | str]
+    stabilities: dict[str, Stability | str]
+    fast: nn.Module | None = None
+    precision: str = ""
 
 
 class StabilityRecord:
-    """The JSON file beside a page of tables; what it holds need not be measured again.
+    """The JSON file beside a page of tables, whose values need not be measured again.
 
     Values belong to a network's weights and its inputs, to the bit, and to a method with its parameters.
 
@@ -58,7 +65,7 @@ class StabilityRecord:
             self._tables = content["tables"]
 
     def known(self, key: str) -> dict[str, Stability | str]:
-        """What was measured of a network on these inputs, by label.
+        """Return the values of a network on these inputs, by label.
 
         Raises:
             SourceError: the file holds it in another layout.
@@ -70,48 +77,53 @@ class StabilityRecord:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SourceError(f"{self.path} is in another layout ({error!r}); remove it") from error
 
-    def keep(self, subject: Subject, label: str) -> None:
-        """Adds a method's agreement; on return it is on the disk.
+    def keep(self, table: StabilityTable, label: str) -> None:
+        """Add a method's stability; on return it is on the disk.
 
         Raises:
             SourceError: the file cannot be written.
         """
-        empty: dict[str, Any] = {"model": subject.loaded.name, "methods": {}}
-        table = self._tables.setdefault(key_of(subject.loaded, subject.inputs), empty)
-        table["methods"][label] = _written(subject.found[label])
+        empty: dict[str, Any] = {"model": table.loaded.name, "methods": {}}
+        stored = self._tables.setdefault(key_of(table.loaded, table.inputs, table.precision), empty)
+        stored["methods"][label] = _json(table.stabilities[label])
         with written_whole(self.path) as file:
             file.write(json.dumps({"format": FORMAT, "tables": self._tables}, ensure_ascii=False).encode())
 
 
-def write_page(page: Path, subjects: Sequence[Subject], methods: Iterable[str]) -> None:
-    """A table for each network, of the methods that are known by now, in this order.
+def write_page(page: Path, tables: Sequence[StabilityTable], methods: Iterable[str]) -> None:
+    """Write a table for each network, with the methods that are known by now, in this order.
 
     Raises:
         SourceError: the file cannot be written.
     """
     parts = [PREFACE]
-    for each in subjects:
-        found = {label: each.found[label] for label in methods if label in each.found}
-        missing = [f"`{label}`" for label in methods if label not in each.found]
+    for each in tables:
+        stabilities = {label: each.stabilities[label] for label in methods if label in each.stabilities}
+        missing = [f"`{label}`" for label in methods if label not in each.stabilities]
         note = f"\nNot measured: {', '.join(missing)}.\n" if missing else ""
-        parts.append(f"## {each.loaded.name}, {len(each.inputs)} images\n\n{stability_markdown(found)}{note}")
+        heading = f"## {each.loaded.name}, {len(each.inputs)} images"
+        parts.append(f"{heading}\n\n{stability_markdown(stabilities)}{note}")
     with written_whole(page) as file:
         file.write("\n".join(parts).encode())
 
 
-def key_of(loaded: LoadedModel, inputs: Tensor) -> str:
-    """What an agreement depends on beside the method: the weights and the inputs."""
+def key_of(loaded: LoadedModel, inputs: Tensor, precision: str = "") -> str:
+    """Return a digest of the weights and the inputs, on which a stability depends beside the method.
+
+    Args:
+        precision: That of the faster equivalent that is explained; "" without one.
+    """
     digest = hashlib.sha256(fingerprint(loaded.model).encode())
-    digest.update(f"{loaded.name} {tuple(inputs.shape)}".encode())
+    digest.update(f"{loaded.name} {tuple(inputs.shape)}{precision and f' accelerated {precision}'}".encode())
     digest.update(inputs.contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
-def _written(found: Stability | str) -> dict[str, Any]:
-    if isinstance(found, str):
-        return {"refused": found}
-    values = {measure: listed(getattr(found, measure)) for measure in MEASURES}
-    return {"conditions": list(found.conditions), **values}
+def _json(stability: Stability | str) -> dict[str, Any]:
+    if isinstance(stability, str):
+        return {"refused": stability}
+    values = {measure: json_list(getattr(stability, measure)) for measure in MEASURES}
+    return {"conditions": list(stability.conditions), **values}
 
 
 def _read(values: Mapping[str, Any]) -> Stability | str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from typing import Literal, TypeAlias
 
 import torch
@@ -29,6 +28,7 @@ from distillgrad.core.equivalence import (
 )
 from distillgrad.core.forward import Model
 from distillgrad.core.intercept import evaluating
+from distillgrad.core.profiling import elapsed
 from distillgrad.core.wrappers import unwrapped
 from distillgrad.errors import InputError, ModelError, ParameterError, UnknownNameError
 
@@ -48,7 +48,7 @@ def accelerate(
     compile: bool = False,
     channels_last: bool | None = None,
 ) -> Accelerated:
-    """A frozen copy in eval mode that computes the same, faster; the model itself stays as it is.
+    """Return a frozen copy in eval mode that computes the same, faster; the model itself stays as it is.
 
     Batch norms become part of the layer before where the data flow shows that this alone feeds them and
     logits and gradients in float64 stay the same to 1e-9; on CPUs convolutions compute the ReLU that follows
@@ -94,8 +94,8 @@ def accelerate(
             n_rectified, wrong = fuse_relus_if_exact(network, flow, probe)
             applied += [f"ReLUs within convolutions: {n_rectified}"] * bool(n_rectified)
             skipped += [wrong] * bool(wrong)
-            n_packed = prepack(network, in_bfloat16=precision == "bfloat16")
-            applied += [f"weights laid out once: {n_packed}"] * bool(n_packed)
+            n_prepacked = prepack(network, in_bfloat16=precision == "bfloat16")
+            applied += [f"weights laid out once: {n_prepacked}"] * bool(n_prepacked)
         autocast = precision == "bfloat16"
         if autocast:
             _cast_once(network)
@@ -146,7 +146,7 @@ def _copied(model: nn.Module) -> nn.Module:
 
 
 def _folded(network: nn.Module, flow: DataFlow, probe: Batch) -> tuple[list[str], list[str]]:
-    """Folds, in place, what is shown to be exact; what was done and what was not, as words."""
+    """Fold, in place, what provably is exact; return what was done and what was not, as words."""
     pairs, kept = foldable(flow)
     wrong = _wrong_when_folded(network, pairs, probe) if pairs else ""
     if wrong:
@@ -163,7 +163,7 @@ def _folded(network: nn.Module, flow: DataFlow, probe: Batch) -> tuple[list[str]
 
 
 def _wrong_when_folded(network: nn.Module, pairs: list[Pair], probe: Batch) -> str:
-    """What folding changes beyond the rounding of float64, as words; empty if nothing."""
+    """Return what folding changes beyond the rounding of float64, as words; empty if nothing."""
     try:
         original = copy.deepcopy(network).double()
         folded = copy.deepcopy(original)
@@ -177,7 +177,7 @@ def _wrong_when_folded(network: nn.Module, pairs: list[Pair], probe: Batch) -> s
 
 
 def _cast_once(network: nn.Module) -> None:
-    """Casts what autocast would cast in every pass: weights and biases of convolutions and linear layers."""
+    """Cast what autocast would cast in every pass: weights and biases of convolutions and linear layers."""
     for module in network.modules():
         # Other subclasses may compute with their weights in float32.
         if type(module) not in LINEAR and not isinstance(module, PrepackedLayer):
@@ -189,7 +189,7 @@ def _cast_once(network: nn.Module) -> None:
 
 
 def _expect_same(accelerated: Accelerated, expected: Response, probe: Batch) -> None:
-    """Nothing, if both compute the same up to rounding.
+    """Check that both compute the same up to rounding.
 
     Gradients are held to gross errors only: rounding switches ReLUs near their kinks.
 
@@ -200,10 +200,10 @@ def _expect_same(accelerated: Accelerated, expected: Response, probe: Batch) -> 
     eps = torch.finfo(torch.bfloat16).eps if rough else rounding(probe.inputs)
     how = ", ".join(accelerated.applied) or "only copied"
     try:
-        found = response(accelerated, probe, expected.chosen)
+        actual = response(accelerated, probe, expected.chosen)
     except RuntimeError as error:
         raise ModelError(f"the model fails when accelerated ({how}); use the original: {error}") from error
-    apart = difference(found, expected)
+    apart = difference(actual, expected)
     if not apart.within(eps**0.5, 0.5 if rough else 0.1):
         raise ModelError(
             f"accelerated ({how}), the model computes something else: {apart}; use the original"
@@ -212,7 +212,7 @@ def _expect_same(accelerated: Accelerated, expected: Response, probe: Batch) -> 
 
 
 def _faster_in_channels_last(network: nn.Module, batch: Batch, autocast: bool) -> tuple[bool, str]:
-    """Whether channels_last pays for a forward and backward pass of the examples, and how much."""
+    """Return whether channels_last pays for a forward and backward pass of the examples, and how much."""
     convolutions = [each for each in network.modules() if isinstance(each, nn.Conv2d | nn.ConvTranspose2d)]
     if batch.inputs.ndim != 4 or len(convolutions) < 2:
         return False, "channels_last: fewer than two 2-d convolutions"
@@ -241,8 +241,4 @@ def _pays(plain: float, last: float) -> bool:
 
 
 def _seconds(model: nn.Module, batch: Batch) -> float:
-    began = time.perf_counter()
-    response(model, batch)
-    if batch.inputs.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return elapsed(lambda: response(model, batch), batch.inputs.device)

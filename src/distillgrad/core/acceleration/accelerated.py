@@ -13,7 +13,7 @@ from distillgrad.errors import InputError
 
 
 class Accelerated(nn.Module):
-    """What ``dg.accelerate`` returns: called as the original is, frozen, always in eval mode.
+    """The model that ``dg.accelerate`` returns: called as the original is, frozen, always in eval mode.
 
     Attributes:
         network: The changed copy of the original, whose layers keep their names.
@@ -39,12 +39,17 @@ class Accelerated(nn.Module):
         self.applied, self.skipped = tuple(applied), tuple(skipped)
         super().train(False)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments of ``dg.accelerate`` that make it anew."""
+        return {"precision": "bfloat16" if self.autocast else "float32", "channels_last": self.channels_last}
+
     def train(self, mode: bool = True) -> Accelerated:
-        """Stays in eval mode: what is folded cannot be trained as the original can."""
+        """Stay in eval mode: what is folded cannot be trained as the original can."""
         return super().train(False)
 
     def forward(self, inputs: Tensor, *extra: Tensor) -> Any:
-        """The original's output; with bfloat16 only its logits, in float32."""
+        """Return the original's output; with bfloat16 only its logits, in float32."""
         if len(extra) != self.n_extra:  # another branch of forward() may use the layers in another way
             raise InputError(
                 f"the model was accelerated for {self.n_extra} further argument(s), not {len(extra)}; "
@@ -60,7 +65,7 @@ class Accelerated(nn.Module):
 
 
 def _as_channels_last(inputs: Tensor) -> Tensor:
-    """The same values in another layout, whose gradient comes back in the caller's."""
+    """Return the same values in another layout, whose gradient comes back in the caller's."""
     if inputs.is_contiguous():
         inputs = inputs.view_as(inputs)
         if inputs.requires_grad:

@@ -20,7 +20,7 @@ LINEAR = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED, nn.Linear)
 
 
 def foldable(flow: DataFlow) -> tuple[list[Pair], dict[str, list[str]]]:
-    """What can be folded in a network in eval mode; and by reason, the batch norms that cannot."""
+    """Return what can be folded in a network in eval mode; and by reason, the batch norms that cannot."""
     norms = {each: name for name, each in flow.network.named_modules() if isinstance(each, NORMS)}
     if not norms:
         return [], {}
@@ -56,7 +56,7 @@ def foldable(flow: DataFlow) -> tuple[list[Pair], dict[str, list[str]]]:
 
 
 def fold(network: nn.Module, pairs: Iterable[Pair]) -> None:
-    """Makes of each pair, in place, the one layer ``(γ/√(σ²+ε))(Wx + b − μ) + β`` and an identity.
+    """Make of each pair, in place, the one layer ``(γ/√(σ²+ε))(Wx + b − μ) + β`` and an identity.
 
     Computed in float64 and rounded once, for convolutions of every kind: transposed, grouped.
     Source: Jacob et al. 2018, "Quantization and training of neural networks", §3.2.

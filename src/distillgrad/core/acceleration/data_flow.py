@@ -15,7 +15,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 @dataclass(frozen=True)
 class DataFlow:
-    """What ``network(inputs, *extra)`` calls, in eval mode, by ``torch.fx``.
+    """The calls that ``network(inputs, *extra)`` makes, in eval mode, by ``torch.fx``.
 
     Necessary, not sufficient: fx believes what ``forward`` asks of its stand-ins for tensors
     (``isinstance``), so a network that is changed by it has to be compared with the one before.
@@ -30,18 +30,18 @@ class DataFlow:
     untraceable: str = ""
 
     def called(self) -> dict[fx.Node, nn.Module]:
-        """By node, the module that it calls, as it now is; in order."""
+        """Return by node the module that it calls, as it now is; in order."""
         nodes = (node for node in self.graph.nodes if node.op == "call_module")
         return {node: self.network.get_submodule(str(node.target)) for node in nodes}
 
     def touched(self) -> set[nn.Module]:
-        """The modules whose parameters or attributes are used otherwise than by calling them."""
+        """Return the modules whose parameters or attributes are used otherwise than by calling them."""
         read = {str(node.target).rpartition(".")[0] for node in self.graph.nodes if node.op == "get_attr"}
         return {self.network.get_submodule(name) for name in read if name}
 
 
 def data_flow(network: nn.Module, n_extra: int = 0) -> DataFlow:
-    """Of a network that is called with so many further arguments.
+    """Return the data flow of a network that is called with so many further arguments.
 
     A forward pass that depends on the inputs' values or shapes cannot be traced.
     """
@@ -61,5 +61,5 @@ def data_flow(network: nn.Module, n_extra: int = 0) -> DataFlow:
 
 
 def plain(module: nn.Module, *kinds: type[nn.Module]) -> bool:
-    """Whether the module does what its class says: it is no subclass (parametrised), and not hooked."""
+    """Return whether the module does what its class says: no subclass (parametrised), and not hooked."""
     return type(module) in kinds and not any(getattr(module, hooks) for hooks in HOOKS)

@@ -27,7 +27,7 @@ OPERATIONS = (
 
 
 def prepackable(module: nn.Module) -> TypeGuard[nn.Conv2d]:
-    """Whether a :class:`PrepackedConv2d` can stand in its place."""
+    """Return whether a :class:`PrepackedConv2d` can stand in its place."""
     if type(module) is not nn.Conv2d:  # a subclass, such as a parametrised one, may do something else
         return False
     plain = module.padding_mode == "zeros" and not isinstance(module.padding, str) and module.groups == 1
@@ -35,12 +35,12 @@ def prepackable(module: nn.Module) -> TypeGuard[nn.Conv2d]:
 
 
 def heavy(layer: nn.Conv2d) -> bool:
-    """Whether it pays also for any single row: many weights to lay out, or a slow gradient by the inputs."""
+    """Return whether it pays also for any single row: many weights, or a slow gradient by the inputs."""
     return layer.weight.numel() >= HEAVY or _has_phases(layer)
 
 
 def _has_phases(layer: nn.Conv2d) -> bool:
-    """Whether the gradient by few inputs, strides apart, is faster as the convolution that it is."""
+    """Return whether the gradient by few inputs, strides apart, is faster as the convolution that it is."""
     coarse = layer.stride[0] > 1 and layer.kernel_size[0] >= 4 and layer.dilation == (1, 1)
     if layer.in_channels > THIN or not coarse:
         return False
@@ -68,7 +68,7 @@ class PrepackedConv2d(PrepackedLayer, nn.Conv2d):
 
     @classmethod
     def made_of(cls, layer: nn.Conv2d) -> PrepackedConv2d:
-        """The layer itself, turned into one."""
+        """Return the layer itself, turned into one."""
         if isinstance(layer, cls):
             return layer
         layer.__class__ = cls
@@ -77,7 +77,7 @@ class PrepackedConv2d(PrepackedLayer, nn.Conv2d):
         return made
 
     def forward(self, input: Tensor) -> Tensor:
-        """As ``nn.Conv2d``, in the type of autocast where that is on."""
+        """Return what ``nn.Conv2d`` does, in the type of autocast where that is on."""
         if torch.compiler.is_compiling():
             return super().forward(input)
         dtype = self.type_for(input)
@@ -101,15 +101,15 @@ class PrepackedConv2d(PrepackedLayer, nn.Conv2d):
         return output
 
     def convolve(self, input: Tensor) -> Tensor:
-        """The output, in the type of ``input``."""
+        """Return the output, in the type of ``input``."""
         bias = None if self.bias is None else self.bias.to(input.dtype)
         if not input.is_contiguous(memory_format=torch.channels_last):
             plain: Tensor = self._conv_forward(input, self.weight.to(input.dtype), bias)
             return plain.relu_() if self.fuses_relu else plain
         geometry = self.padding, self.stride, self.dilation, self.groups
-        lay_out = torch.ops.mkldnn._reorder_convolution_weight
+        prepack = torch.ops.mkldnn._reorder_convolution_weight
         weight = self.weights_for(
-            "output", input.dtype, input.shape, lambda weight: lay_out(weight, *geometry, input.shape)
+            "output", input.dtype, input.shape, lambda weight: prepack(weight, *geometry, input.shape)
         )
         convolve = torch.ops.mkldnn._convolution_pointwise.default
         then = "relu" if self.fuses_relu else "none"
@@ -117,7 +117,7 @@ class PrepackedConv2d(PrepackedLayer, nn.Conv2d):
         return output
 
     def gradient(self, upstream: Tensor, size: torch.Size) -> Tensor:
-        """By inputs of ``size``, from the gradient by the output; itself without a graph."""
+        """Return the gradient by inputs of ``size`` from that by the output; itself without a graph."""
         if _has_phases(self):
             return self._gradient_by_phases(upstream, size)
         if not upstream.is_contiguous(memory_format=torch.channels_last):
@@ -126,19 +126,19 @@ class PrepackedConv2d(PrepackedLayer, nn.Conv2d):
         # The last rows and columns that no stride reaches.
         rest = tuple((n + 2 * p - d * (k - 1) - 1) % s for n, k, s, p, d in places)
         geometry = self.padding, rest, self.stride, self.dilation, self.groups
-        lay_out = torch.ops.mkldnn._reorder_convolution_transpose_weight
+        prepack = torch.ops.mkldnn._reorder_convolution_transpose_weight
         weight = self.weights_for(
             "gradient",
             upstream.dtype,
             upstream.shape,
-            lambda weight: lay_out(weight, *geometry, upstream.shape),
+            lambda weight: prepack(weight, *geometry, upstream.shape),
         )
         convolve = torch.ops.mkldnn._convolution_transpose_pointwise.default
         gradient: Tensor = convolve(upstream, weight, None, *geometry, "none", [], "")
         return gradient
 
     def differentiable_gradient(self, upstream: Tensor, size: torch.Size) -> Tensor:
-        """The same, as torch has it."""
+        """Return the same gradient as torch has it, with a graph."""
         weight = self.weight.to(upstream.dtype)
         geometry = self.stride, self.padding, self.dilation, self.groups
         gradient: Tensor = conv2d_input(size, weight, upstream, *geometry)  # type: ignore[no-untyped-call]
@@ -171,7 +171,7 @@ class FusedReLU(nn.ReLU):
     torch_layer = nn.ReLU
 
     def forward(self, input: Tensor) -> Tensor:
-        """As ``nn.ReLU``."""
+        """Return what ``nn.ReLU`` does."""
         if getattr(input, "rectified", False):
             del input.rectified  # type: ignore[attr-defined]  # what is now written into it is to be seen
             return input
@@ -179,7 +179,7 @@ class FusedReLU(nn.ReLU):
 
 
 def phases(weight: Tensor, stride: int) -> Tensor:
-    """The kernel ``(in·stride², out, t, t)`` of the gradient by the inputs, for weights ``(out, in, k, k)``.
+    """Return the kernel ``(in·stride², out, t, t)`` of the gradient by the inputs, from ``(out, in, k, k)``.
 
     An input meets every ``stride``-th of the weights, beginning with the one at its place between strides: so
     all inputs at one place see one small kernel, ``t = ⌈k/stride⌉`` wide, and the gradient is a convolution
@@ -194,7 +194,7 @@ def phases(weight: Tensor, stride: int) -> Tensor:
 
 
 class _Convolution(torch.autograd.Function):
-    """With a gradient by its input alone, for which the input need not be kept; a rectified output is."""
+    """A convolution with a gradient by its input alone, of which only a rectified output need be kept."""
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, layer: PrepackedConv2d) -> Tensor:

@@ -16,7 +16,7 @@ State: TypeAlias = tuple[Tensor, int, int]
 
 
 class PrepackedLayer(nn.Module):
-    """What such layers share: when theirs is the way to compute, and the weights that they keep.
+    """A layer that keeps its weights as oneDNN lays them out, for whenever oneDNN is the way to compute.
 
     torch's own layer computes where a torch-function mode watches, under ``torch.func`` and
     ``torch.compile``, with weights to train, and away from CPUs.
@@ -34,11 +34,11 @@ class PrepackedLayer(nn.Module):
     bias: Any
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is laid out, which can be neither copied nor stored."""
+        """Return the state without what is laid out, which can be neither copied nor stored."""
         return self.__dict__ | {"prepacked": {}, "prepacked_from": None}
 
     def type_for(self, input: Tensor) -> torch.dtype | None:
-        """The type in which to compute with weights laid out; none where torch's own layer must."""
+        """Return the type in which to compute with weights laid out; none where torch's own layer must."""
         watched = has_torch_function_unary(input) or torch._C._are_functorch_transforms_active()
         trains = self.weight.requires_grad or (self.bias is not None and self.bias.requires_grad)
         if watched or trains or not input.is_cpu:
@@ -49,18 +49,18 @@ class PrepackedLayer(nn.Module):
         return dtype if known and (input.dtype == dtype or autocast) else None
 
     def weights_for(
-        self, use: str, dtype: torch.dtype, shape: torch.Size | None, lay_out: Callable[[Tensor], Tensor]
+        self, use: str, dtype: torch.dtype, shape: torch.Size | None, prepack: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """The weights as ``lay_out`` lays them out; when first asked for, and when they have changed.
+        """Return the weights as ``prepack`` lays them out, done at first use and when they have changed.
 
         How oneDNN lays out a convolution depends on the shape of its inputs: what it does for three rows may
         take twenty times as long with one. The few layouts that differ are kept.
         """
         kept = self._up_to_date()
-        found = kept.get((use, dtype, shape))
-        if found is not None:
-            return found
-        result = lay_out(self.weight.detach().to(dtype))
+        weights = kept.get((use, dtype, shape))
+        if weights is not None:
+            return weights
+        result = prepack(self.weight.detach().to(dtype))
         for (its_use, its_dtype, _), other in list(kept.items()):
             if (its_use, its_dtype) == (use, dtype) and _alike(result, other):
                 result = other
@@ -68,7 +68,7 @@ class PrepackedLayer(nn.Module):
         return result
 
     def _up_to_date(self) -> dict[Use, Tensor]:
-        """What is laid out; nothing, if the weights have changed since."""
+        """Return what is laid out; nothing, if the weights have changed since."""
         weight = self.weight
         place, version = weight.data_ptr(), weight._version
         source = self.prepacked_from
@@ -78,24 +78,24 @@ class PrepackedLayer(nn.Module):
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:
-    """Whether oneDNN lays both out in the same way."""
+    """Return whether oneDNN lays both out in the same way."""
     describe = torch.ops.mkldnn._get_mkldnn_serialized_md
     return torch.equal(describe(one), describe(other))
 
 
 def has(*operations: str) -> bool:
-    """Whether this torch has oneDNN, and these operations of it."""
+    """Return whether this torch has oneDNN, and these operations of it."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     return all(hasattr(torch.ops.mkldnn, each) for each in operations)  # else another version of torch
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether oneDNN lays weights out in bfloat16 on this processor, which takes AVX-512 or its like."""
+    """Return whether oneDNN lays out bfloat16 on this processor, which takes AVX-512 or its like."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def frozen_on_a_cpu(layer: nn.Conv2d | nn.Linear) -> bool:
-    """Whether weights of this kind can be laid out."""
+    """Return whether weights of this kind can be laid out."""
     weight = layer.weight
     return weight.device.type == "cpu" and weight.dtype == torch.float32 and not weight.requires_grad

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-import time
-from collections.abc import Callable
 from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from distillgrad.core.acceleration.prepacked_layer import PrepackedLayer, frozen_on_a_cpu, has
 
 OPERATIONS = ("_reorder_linear_weight", "_linear_pointwise")
 WORTHWHILE = 2**22
 """Fewer multiplications of weights take no longer than the calls of Python around them."""
-PAYS = 0.9
-"""In float32 oneDNN is to take at most so much of the time of torch's own product."""
 
 
 def prepackable(module: nn.Module) -> TypeGuard[nn.Linear]:
-    """Whether a :class:`PrepackedLinear` can stand in its place."""
+    """Return whether a :class:`PrepackedLinear` can stand in its place."""
     return type(module) is nn.Linear and frozen_on_a_cpu(module) and has(*OPERATIONS)
 
 
@@ -36,14 +30,14 @@ class PrepackedLinear(PrepackedLayer, nn.Linear):
 
     @classmethod
     def made_of(cls, layer: nn.Linear) -> PrepackedLinear:
-        """The layer itself, turned into one."""
+        """Return the layer itself, turned into one."""
         layer.__class__ = cls
         made = cast("PrepackedLinear", layer)
         made.prepacked, made.prepacked_from = {}, None
         return made
 
     def forward(self, input: Tensor) -> Tensor:
-        """As ``nn.Linear``, in the type of autocast where that is on."""
+        """Return what ``nn.Linear`` does, in the type of autocast where that is on."""
         if torch.compiler.is_compiling() or input.ndim < 2 or input.shape[-1] != self.in_features:
             return super().forward(input)
         dtype = self.type_for(input)
@@ -55,15 +49,15 @@ class PrepackedLinear(PrepackedLayer, nn.Linear):
         return self.multiply(input.to(dtype))
 
     def multiply(self, input: Tensor) -> Tensor:
-        """The output, in the type of ``input``."""
+        """Return the output, in the type of ``input``."""
         weight = self.weights_for("output", input.dtype, None, torch.ops.mkldnn._reorder_linear_weight)
         return _multiplied(input, weight, None if self.bias is None else self.bias.to(input.dtype))
 
     def gradient(self, upstream: Tensor) -> Tensor:
-        """By the inputs, from the gradient by the output; itself without a graph."""
-        lay_out = torch.ops.mkldnn._reorder_linear_weight
+        """Return the gradient by the inputs from that by the output; itself without a graph."""
+        prepack = torch.ops.mkldnn._reorder_linear_weight
         weight = self.weights_for(
-            "gradient", upstream.dtype, None, lambda weight: lay_out(weight.t().contiguous())
+            "gradient", upstream.dtype, None, lambda weight: prepack(weight.t().contiguous())
         )
         return _multiplied(upstream, weight, None)
 
@@ -74,7 +68,7 @@ def _multiplied(input: Tensor, prepacked: Tensor, bias: Tensor | None) -> Tensor
 
 
 class _Product(torch.autograd.Function):
-    """With a gradient by its input alone, for which nothing need be kept."""
+    """A matrix product with a gradient by its input alone, for which nothing need be kept."""
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, layer: PrepackedLinear) -> Tensor:
@@ -89,23 +83,9 @@ class _Product(torch.autograd.Function):
         return ctx.layer.gradient(upstream), None
 
 
-@functools.cache
 def faster_in_float32() -> bool:
-    """Whether oneDNN multiplies float32 faster than what torch takes: on this machine, measured once."""
-    rows, layer = torch.ones(256, 512), nn.Linear(512, 1024).requires_grad_(False)
-    weight = torch.ops.mkldnn._reorder_linear_weight(layer.weight)
-    turns = [
-        (
-            _seconds(lambda: linear(rows, layer.weight, layer.bias)),
-            _seconds(lambda: _multiplied(rows, weight, layer.bias)),
-        )
-        for _ in range(10)
-    ]
-    usual, ours = map(min, zip(*turns, strict=True))
-    return bool(ours <= PAYS * usual)
+    """Check that oneDNN is to multiply float32: where it has AVX-512, which MKL uses on some processors only.
 
-
-def _seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+    Not timed: it decides the last bits of every map, and runs should repeat.
+    """
+    return torch.backends.cpu.get_cpu_capability() == "AVX512"

@@ -11,7 +11,7 @@ from distillgrad.core.acceleration.prepacked_linear import PrepackedLinear
 
 
 def prepack(network: nn.Module, *, in_bfloat16: bool = False) -> int:
-    """Lets the layers of ``network`` keep their weights laid out; how many do.
+    """Let the layers of ``network`` keep their weights laid out; return how many do.
 
     In place; only plain, frozen, ungrouped convolutions and linear layers on a CPU, which become
     :class:`PrepackedConv2d` and :class:`PrepackedLinear`; the latter in float32 only where that multiplies

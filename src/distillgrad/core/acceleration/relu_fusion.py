@@ -17,7 +17,7 @@ from distillgrad.core.equivalence import EXACT, logits_apart, row_logits
 
 
 def fuse_relus_if_exact(network: nn.Module, flow: DataFlow, probe: Batch) -> tuple[int, str]:
-    """Lets convolutions compute the ReLUs after them, in place, if that is exact; how many, or why none.
+    """Let convolutions compute the ReLUs after them if that is exact; return how many, or why none.
 
     Cost: two forward passes of the probe, where there is something to change.
     """
@@ -35,7 +35,7 @@ def fuse_relus_if_exact(network: nn.Module, flow: DataFlow, probe: Batch) -> tup
 
 
 def fusable_relus(flow: DataFlow) -> list[Pair]:
-    """The convolutions whose output only a ReLU takes, each with that ReLU; to be laid out on a CPU."""
+    """Return the convolutions whose output only a ReLU takes, each with it; to be laid out on a CPU."""
     called = flow.called()
     n_calls = Counter(called.values())
     pairs = []
@@ -52,13 +52,13 @@ def fusable_relus(flow: DataFlow) -> list[Pair]:
 
 
 def _before(node: fx.Node) -> fx.Node | None:
-    """What the node takes, if it takes nothing else, and nothing else takes that."""
+    """Return the node that this one takes, if it takes nothing else and nothing else takes that."""
     taken = node.args[0] if len(node.args) == 1 and not node.kwargs else None
     return taken if isinstance(taken, fx.Node) and len(taken.users) == 1 else None
 
 
 def fuse_relus(network: nn.Module, pairs: Iterable[Pair], does: bool = True) -> None:
-    """Lets the convolution of each pair compute the ReLU, too, in place; or no longer."""
+    """Let the convolution of each pair compute the ReLU, too, in place; or no longer."""
     for layer_name, activation_name in pairs:
         layer: Any = network.get_submodule(layer_name)
         PrepackedConv2d.made_of(layer).fuses_relu = does

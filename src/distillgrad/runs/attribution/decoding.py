@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from distillgrad.errors import DistillgradError, InputError, MissingExtraError, SourceError
-from distillgrad.runs.attribution.job import Job, Shard
+from distillgrad.errors import MissingExtraError
+from distillgrad.runs.attribution.job import AttributionJob, Shard
 from distillgrad.runs.attribution.store import Entry
 from distillgrad.sources.classifier import LoadedModel
-from distillgrad.sources.open_data import ImageData, label_index, readable
+from distillgrad.sources.model_inputs import model_input
+from distillgrad.sources.open_data import ImageData, readable
 
 DECODERS = 2
 """Threads that decode ahead. Pillow lets go of the interpreter's lock while it decodes and resizes, so that
@@ -25,31 +26,31 @@ ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image that can be explained, or one that cannot, without inputs."""
+    """An image's entry and its inputs; no inputs where it cannot be explained."""
 
     entry: Entry
     inputs: Tensor | None
 
 
 def failed(entry: Entry, stage: str, reason: object) -> Entry:
-    """The entry of an image with which a stage failed; the reason says the same wherever it is computed."""
-    return replace(entry, stage=stage, reason=readable(ADDRESS.sub("", str(reason))))
+    """Return the entry of an image that failed at a stage; its reason reads the same on any machine."""
+    return replace(entry, failed_at=stage, reason=readable(ADDRESS.sub("", str(reason))))
 
 
 class Decoder:
-    """Decodes images, and looks their labels up; holds its threads until it is closed."""
+    """A pool of threads that decode images and look their labels up, until it is closed."""
 
-    def __init__(self, job: Job, loaded: LoadedModel) -> None:
+    def __init__(self, job: AttributionJob, loaded: LoadedModel) -> None:
         self._job, self._loaded = job, loaded
         self._threads = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
         self._ahead: dict[int, deque[Future[Decoded]]] = {}
 
     def close(self) -> None:
-        """Lets the threads go."""
+        """Let the threads go."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def shard(self, shard: Shard, then: Shard | None) -> Iterator[Decoded]:
-        """A shard's images in their order, decoded ahead of their use, but never more than two batches.
+        """Yield a shard's images in their order, decoded ahead of their use, but never more than two batches.
 
         Args:
             then: The next shard, whose beginning is decoded meanwhile.
@@ -58,12 +59,12 @@ class Decoder:
         most = 2 * self._job.batch_size
         start, n_images = self._job.layout.places(shard.number).start, len(shard.data)
         following: deque[Future[Decoded]] = deque()
-        asked = len(waiting)
+        n_submitted = len(waiting)
         for _ in range(n_images):
-            while asked < n_images and len(waiting) < most:
-                waiting.append(self._threads.submit(self.image, shard.data, asked, start + asked))
-                asked += 1
-            if then is not None and asked == n_images:
+            while n_submitted < n_images and len(waiting) < most:
+                waiting.append(self._threads.submit(self.image, shard.data, n_submitted, start + n_submitted))
+                n_submitted += 1
+            if then is not None and n_submitted == n_images:
                 after = self._job.layout.places(then.number).start
                 while len(waiting) + len(following) < most and len(following) < len(then.data):
                     place = len(following)
@@ -73,35 +74,22 @@ class Decoder:
             self._ahead = {then.number: following}
 
     def image(self, data: ImageData, place: int, index: int) -> Decoded:
-        """The image at a place of ``data``, which is ``index`` in the run.
+        """Return the image at a place of ``data``, which is ``index`` in the run.
 
         Raises:
             MissingExtraError: a package that every image, or every label, needs.
         """
         label = data.labels[place]
         entry = Entry(index, data.ids[place], None if label is None else str(label))
-        try:
-            image = data[place].image
-        except SourceError as error:
-            return Decoded(failed(entry, "decode", error), None)
-        entry = replace(entry, pixels=hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest())
-        try:
-            if label is None:
-                raise InputError("it has no label")
-            entry = replace(entry, label_index=label_index(label, self._loaded, data.classes))
-        except MissingExtraError:
-            if self._job.target == "label":
-                raise
-        except (DistillgradError, ValueError) as error:
-            if self._job.target == "label":
-                return Decoded(failed(entry, "label", error), None)
-        try:
-            inputs = self._loaded.preprocess(image)
-        except MissingExtraError:
-            raise
-        except Exception as error:  # noqa: BLE001  # the model's own code
-            return Decoded(failed(entry, "decode", f"cannot be preprocessed: {error}"), None)
-        if tuple(inputs.shape) != tuple(self._loaded.input_size):
-            reason = f"preprocessed to {tuple(inputs.shape)}, the model takes {self._loaded.input_size}"
-            return Decoded(failed(entry, "decode", reason), None)
-        return Decoded(entry, inputs)
+        taken = model_input(self._loaded, data, place)
+        if taken.image is None:
+            return Decoded(failed(entry, "decode", taken.error), None)
+        pixels = hashlib.blake2b(taken.image.tobytes(), digest_size=16).hexdigest()
+        entry = replace(entry, pixels=pixels, label_index=taken.label_index)
+        if taken.label_error is not None and self._job.request.target == "label":
+            if isinstance(taken.label_error, MissingExtraError):
+                raise taken.label_error
+            return Decoded(failed(entry, "label", taken.label_error), None)
+        if taken.inputs is None:
+            return Decoded(failed(entry, "decode", taken.error), None)
+        return Decoded(entry, taken.inputs)

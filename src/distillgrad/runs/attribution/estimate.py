@@ -1,18 +1,18 @@
-"""How long a run would take and how large it would get, from a few batches of it."""
+"""The estimate of a run's time and size, from a few batches of it."""
 
 from __future__ import annotations
 
 import tempfile
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from torch import nn
 
+from distillgrad.core.profiling import stopwatch
 from distillgrad.errors import InputError
-from distillgrad.runs.attribution.job import Shard
-from distillgrad.runs.attribution.request import AttributionRequest, job_of, layout_of, manifest_of
+from distillgrad.runs.attribution.job import Shard, job_of
+from distillgrad.runs.attribution.request import AttributionRequest, attribution_manifest, layout_of
 from distillgrad.runs.attribution.store import prepare
 from distillgrad.runs.attribution.worker import ShardWorker
 from distillgrad.runs.folders import folder_at
@@ -24,13 +24,13 @@ BATCHES = 3
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of a whole run, by one worker.
+    """The time and the size of a whole run, by one worker.
 
     Attributes:
-        n_images: Of the whole data.
-        n_timed: Images that were explained for it.
-        seconds_per_image: Decoding, explaining by all methods and writing.
-        total_bytes: Of arrays and tables, compressed as far as those images' are.
+        n_images: The images of the whole data.
+        n_timed: The images that were explained for it.
+        seconds_per_image: For decoding, explaining by all methods and writing.
+        total_bytes: The size of arrays and tables, compressed as far as those images' are.
     """
 
     n_images: int
@@ -43,10 +43,11 @@ class Estimate:
 
     @property
     def hours(self) -> float:
+        """The time of the whole run."""
         return self.n_images * self.seconds_per_image / 3600
 
     def record(self) -> Mapping[str, float]:
-        """For machines."""
+        """Return the values as JSON has them."""
         return {**vars(self), "hours": self.hours}
 
 
@@ -58,12 +59,12 @@ def estimate(
     *,
     fast: nn.Module | None = None,
 ) -> Estimate:
-    """Explains a few batches as the run would, into a folder that is thrown away.
+    """Explain a few batches as the run would, into a folder that is thrown away.
 
     Raises:
         InputError: none of those images can be explained.
     """
-    manifest = manifest_of(loaded, data, request, fast or loaded.model, default_threads)
+    manifest = attribution_manifest(loaded, data, request, fast or loaded.model, default_threads)
     size = manifest["batch_size"]
     n_timed = min(len(data), BATCHES * size)
     with tempfile.TemporaryDirectory() as out:
@@ -72,9 +73,8 @@ def estimate(
         shards = [Shard(number, data.part(layout.places(number))) for number in range(layout.n_shards)]
         with ShardWorker(replace(job_of(manifest, out, False), layout=layout), loaded, fast) as worker:
             worker.compute(shards[0])  # what libraries set up once is not to be counted
-            began = time.perf_counter()
-            reports = list(worker.compute_all(shards, threading.Event()))
-            seconds = time.perf_counter() - began
+            with stopwatch() as watch:
+                reports = list(worker.compute_all(shards, threading.Event()))
         folder = folder_at(out)
         n_bytes = sum(len(folder.get(name)) for name in folder.names())
     n_explained = sum(report.n_explained for report in reports)
@@ -87,6 +87,6 @@ def estimate(
         batch_size=size,
         shard_size=manifest["shard_size"],
         threads=manifest["threads"],
-        seconds_per_image=seconds / n_timed,
+        seconds_per_image=watch.seconds / n_timed,
         total_bytes=round(n_bytes / n_timed * len(data)),
     )

@@ -1,4 +1,4 @@
-"""What travels to whatever computes a shard of a data set, and what comes back."""
+"""The work that is sent to whatever computes shards of a data set, and the report that comes back."""
 
 from __future__ import annotations
 
@@ -6,43 +6,51 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
-from distillgrad.core.acceleration.accelerate import Precision
+from distillgrad.runs.attribution.request import AttributionRequest, layout_of
 from distillgrad.runs.attribution.store import Entry, Layout
+from distillgrad.runs.request import from_manifest
+from distillgrad.sources.models import portable_spec
 from distillgrad.sources.open_data import ImageData
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a worker must know to compute any shard.
+class AttributionJob:
+    """All that a worker must know to compute any shard.
 
     Attributes:
-        model: What :func:`~distillgrad.sources.models.load_model` takes; ``weights``: their SHA-256.
-        methods: By label, the method's name and parameters.
-        target: ``"predicted"``, ``"label"``, or a class's name or number.
-        precision: Of the faster model, if ``accelerated``.
-        threads: That a shard is computed with: sums of floats depend on how they are cut.
-        out: Of the run, as :func:`~distillgrad.runs.folders.folder_at` takes it.
-        strict: Whether an image that fails ends the run.
+        request: The run's, read from its manifest, its model by an absolute path.
+        weights: The SHA-256 of the model's weights.
+        threads: Those that a shard is computed with: sums of floats depend on how they are cut.
+        out: The run's place, as :func:`~distillgrad.runs.folders.folder_at` takes it.
+        strict: End the run at the first image that fails.
     """
 
-    model: str
+    request: AttributionRequest
     weights: str
-    methods: Mapping[str, tuple[str, Mapping[str, Any]]]
-    target: str
     layout: Layout
     batch_size: int
     threads: int
-    seed: int
-    accelerated: bool
-    precision: Precision
-    device: str
     out: str
     strict: bool = False
 
 
+def job_of(manifest: Mapping[str, Any], out: str, strict: bool) -> AttributionJob:
+    """Return what workers need of a run's manifest."""
+    request = from_manifest(AttributionRequest, manifest)
+    return AttributionJob(
+        request=replace(request, model=portable_spec(request.model)),
+        weights=manifest["model"]["weights"],
+        layout=layout_of(manifest),
+        batch_size=manifest["batch_size"],
+        threads=manifest["threads"],
+        out=out,
+        strict=strict,
+    )
+
+
 @dataclass(frozen=True)
 class Shard:
-    """Its number, and its images; ``first``: whether the run has nothing yet."""
+    """A shard's number and images; ``first``: whether the run has nothing yet."""
 
     number: int
     data: ImageData
@@ -75,7 +83,7 @@ class Shards(Sequence[Shard]):
 
 @dataclass(frozen=True)
 class ShardReport:
-    """What became of a shard that is now written."""
+    """The outcome of a shard that is now written."""
 
     number: int
     n_explained: int

@@ -1,4 +1,4 @@
-"""A run of attributions as Python reads it, finished or not."""
+"""Runs of attributions as Python reads them, finished or not."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from distillgrad.runs.folders import folder_at
 
 @dataclass(frozen=True)
 class AttributionRun:
-    """All of a run by image: place ``i`` of every attribute is the data's image ``i``.
+    """A run by image: place ``i`` of every attribute is the data's image ``i``.
 
     Attributes:
-        ids, labels: Of every image, also of those that failed; labels as the data has them.
+        ids, labels: Those of every image, also of those that failed; labels as the data has them.
         explained: ``(N,)`` bool: whether there are maps of it.
         predicted, targets: ``(N,)`` class with the highest logit, and explained class; -1 if not explained.
         scores, probabilities: ``(N,)`` the target's logit and softmax probability; NaN if not explained.
-        failures: What failed, with ``stage`` and ``reason``.
+        failures: The images that failed, with ``failed_at`` and ``reason``.
         attributions: By method's label, a Zarr array ``(N, C, H, W)`` that reads what it is asked for:
             ``run.attributions["dga"][3]``; NaN where not explained.
         classes: The model's.
-        complete: Whether nothing is missing.
+        complete: True where nothing is missing.
         manifest: The request and the circumstances.
     """
 
@@ -57,7 +57,7 @@ class AttributionRun:
     manifest: Mapping[str, Any]
 
     def attribution(self, method: str, image: str | int) -> NDArray[Any]:
-        """One map, ``(C, H, W)``, by the method's label and the image's id or place.
+        """Return one map, ``(C, H, W)``, by the method's label and the image's id or place.
 
         Raises:
             UnknownNameError: no such method or image; names the nearest.
@@ -68,12 +68,12 @@ class AttributionRun:
             if image not in self.ids:
                 raise UnknownNameError("image", image, self.ids)
             image = self.ids.index(image)
-        found: NDArray[Any] = self.attributions[method][range(len(self.ids))[image]]
-        return found
+        values: NDArray[Any] = self.attributions[method][range(len(self.ids))[image]]
+        return values
 
 
 def open_run(path: str | Path) -> AttributionRun:
-    """The run at a path or URL; of the maps nothing is read yet.
+    """Return the run at a path or URL; of the maps nothing is read yet.
 
     Raises:
         SourceError: no run of attributions is there, it is broken, or written by a newer distillgrad.
@@ -90,7 +90,7 @@ def open_run(path: str | Path) -> AttributionRun:
     failures = []
     for shard in sorted(finished_shards(folder)):
         for entry in read_part(folder, shard)[0]:
-            if entry.stage:
+            if entry.failed_at:
                 failures.append(entry)
                 continue
             explained[entry.index] = True

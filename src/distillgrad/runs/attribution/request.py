@@ -1,4 +1,4 @@
-"""What a run of attributions was asked for, and the manifest that says so."""
+"""The request of a run of attributions, and its manifest: the request resolved, and the circumstances."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from typing import Any, Literal
@@ -20,12 +20,12 @@ from distillgrad.core.batch_size import best_batch_size
 from distillgrad.core.forward import Model
 from distillgrad.errors import InputError, ParameterError, SourceError
 from distillgrad.methods import find_method
-from distillgrad.runs.attribution.job import Job
+from distillgrad.methods.parsing import MethodSpecs
 from distillgrad.runs.attribution.store import Layout
 from distillgrad.runs.folders import RunFolder
-from distillgrad.runs.manifest import MANIFEST, UNSAID, parsed_json
+from distillgrad.runs.manifest import MANIFEST, parsed_json
+from distillgrad.runs.request import as_read_back, kept_at, merged, methods_by_keys, to_manifest
 from distillgrad.sources.classifier import LoadedModel
-from distillgrad.sources.models import portable_spec
 from distillgrad.sources.open_data import ImageData
 from distillgrad.sources.weights import fingerprint
 
@@ -40,22 +40,23 @@ NUMERIC_PACKAGES = ("torch", "captum", "numpy", "pillow", "torchvision", "timm",
 
 @dataclass(frozen=True)
 class AttributionRequest:
-    """What is asked for; the same request goes on where an interrupted one ended.
+    """A request of attributions; the same one goes on where an interrupted run ended.
 
     Attributes:
         model, data: As :func:`~distillgrad.sources.models.load_model` and ``open_data`` take them.
         methods: By label, the method's name and parameters.
-        target: What is explained: ``"predicted"``, the image's ``"label"``, or a class's name or number.
-        dtype: Of the maps that are kept.
+        target: The explained class: ``"predicted"``, the image's ``"label"``, or a class's name or number.
+        dtype: The type of the maps that are kept.
         batch_size, shard_size, threads: Explained at once, written at once, used to compute; ``None``: as
             the run has them that is resumed, or else as suits the model and the machine.
-        precision: Of the faster model, if ``accelerated``; methods that look at layers have the model itself.
+        precision: That of the faster model, if ``accelerated``; methods that look at layers have the model
+            itself.
         device: ``cpu``, ``cuda`` or ``mps``.
     """
 
-    model: str
-    data: str
-    methods: Mapping[str, tuple[str, Mapping[str, Any]]]
+    model: str = field(metadata=kept_at("model", "from"))
+    data: str = field(metadata=kept_at("data", "from"))
+    methods: MethodSpecs = field(metadata=kept_at("methods", encode=methods_by_keys))
     target: str = "predicted"
     dtype: Literal["float32", "float16"] = "float32"
     batch_size: int | None = None
@@ -68,7 +69,7 @@ class AttributionRequest:
 
 
 def check_request(request: AttributionRequest, data: ImageData) -> None:
-    """Nothing, if the request can be met.
+    """Check that the request can be met.
 
     Raises:
         ParameterError, InputError: it cannot; says why.
@@ -89,7 +90,7 @@ def check_request(request: AttributionRequest, data: ImageData) -> None:
 
 
 def read_manifest(folder: RunFolder) -> dict[str, Any]:
-    """What a run was asked for.
+    """Return the manifest of a run of attributions.
 
     Raises:
         SourceError: no run is there, one of another kind, or of a newer format.
@@ -108,7 +109,7 @@ def read_manifest(folder: RunFolder) -> dict[str, Any]:
 
 
 def layout_of(manifest: Mapping[str, Any]) -> Layout:
-    """How a run's images are cut into shards."""
+    """Return how a run's images are cut into shards."""
     return Layout(
         n_entries=manifest["data"]["n_entries"],
         shard_size=manifest["shard_size"],
@@ -117,26 +118,7 @@ def layout_of(manifest: Mapping[str, Any]) -> Layout:
     )
 
 
-def job_of(manifest: Mapping[str, Any], out: str, strict: bool) -> Job:
-    """What workers need of a run's manifest."""
-    return Job(
-        model=portable_spec(manifest["model"]["from"]),
-        weights=manifest["model"]["weights"],
-        methods={label: (each["name"], each["parameters"]) for label, each in manifest["methods"].items()},
-        target=manifest["target"],
-        layout=layout_of(manifest),
-        batch_size=manifest["batch_size"],
-        threads=manifest["threads"],
-        seed=manifest["seed"],
-        accelerated=manifest["accelerated"],
-        precision=manifest.get("precision", UNSAID["precision"]),
-        device=manifest["device"],
-        out=out,
-        strict=strict,
-    )
-
-
-def manifest_of(
+def attribution_manifest(
     loaded: LoadedModel,
     data: ImageData,
     request: AttributionRequest,
@@ -144,11 +126,11 @@ def manifest_of(
     default_threads: int,
     before: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """All that a run's bytes depend on; what is not asked for is taken from the manifest ``before``.
+    """Return all that a run's bytes depend on; what the request leaves open is as in the manifest ``before``.
 
     Args:
-        model: Whose passes are timed, if nobody says how many images to explain at once.
-        default_threads: Of a new run, if nobody says how many.
+        model: The one whose passes are timed, if the request leaves the batch size open.
+        default_threads: The threads of a new run, if the request leaves them open.
     """
     before = before or {}
     shapes = {
@@ -157,29 +139,20 @@ def manifest_of(
     }
     batch_size = request.batch_size or before.get("batch_size") or suitable_batch_size(loaded, data, model)
     shard_size = request.shard_size or before.get("shard_size") or _suitable_shard(shapes, batch_size)
-    manifest = {
-        "kind": KIND,
-        "format": FORMAT,
+    resolved = replace(
+        request,
+        batch_size=batch_size,
+        shard_size=shard_size,
+        threads=request.threads or before.get("threads") or default_threads,
+    )
+    facts = {
         "model": {
-            "from": request.model,
             "weights": fingerprint(loaded.model),
             "classes": list(loaded.classes),
             "input_size": list(loaded.input_size),
         },
-        "data": {"from": request.data, "n_entries": len(data), "fingerprint": _data_fingerprint(data)},
-        "methods": {
-            label: {"name": name, "parameters": dict(parameters), "shape": list(shapes[label])}
-            for label, (name, parameters) in request.methods.items()
-        },
-        "target": request.target,
-        "dtype": request.dtype,
-        "batch_size": batch_size,
-        "shard_size": shard_size,
-        "threads": request.threads or before.get("threads") or default_threads,
-        "seed": request.seed,
-        "accelerated": request.accelerated,
-        "precision": request.precision,
-        "device": request.device,
+        "data": {"n_entries": len(data), "fingerprint": _data_fingerprint(data)},
+        "methods": {label: {"shape": list(shape)} for label, shape in shapes.items()},
         "versions": {"distillgrad": __version__, **_versions(NUMERIC_PACKAGES)},
         "written_with": {
             "python": platform.python_version(),
@@ -187,26 +160,25 @@ def manifest_of(
             **_versions(("zarr", "pyarrow", "numcodecs")),
         },
     }
-    same: dict[str, Any] = json.loads(json.dumps(manifest))
-    return same
+    return as_read_back(merged({"kind": KIND, "format": FORMAT}, to_manifest(resolved), facts))
 
 
 def suitable_batch_size(loaded: LoadedModel, data: ImageData, model: Model) -> int:
-    """The number of images at which one is explained in the least time, measured with zeros."""
+    """Return the number of images at which one is explained in the least time, measured with zeros."""
     most = min(len(data), 32 if loaded.device.type == "cpu" else 256)
     batch = checked_batch(torch.zeros(most, *loaded.input_size, device=loaded.device), 0)
     return best_batch_size(model, batch, gradients=True)
 
 
 def _suitable_shard(shapes: Mapping[str, Sequence[int]], batch_size: int) -> int:
-    """So many whole batches that a file of maps stays small, and that a kill costs little."""
+    """Return so many whole batches that a file of maps stays small, and that a kill costs little."""
     map_bytes = max(4 * int(torch.Size(shape).numel()) for shape in shapes.values())
     images = min(MOST_PER_SHARD, max(1, SHARD_BYTES // map_bytes))
     return max(1, images // batch_size) * batch_size
 
 
 def _data_fingerprint(data: ImageData) -> str:
-    """SHA-256 of ids, labels and, where images are files, of their sizes: not of what is in them."""
+    """Return the SHA-256 of ids, labels and, where images are files, their sizes: not of their contents."""
     sizes: Iterable[int] = getattr(data.decode, "fingerprint", tuple)()
     digest = hashlib.sha256(b"[")
     for place, values in enumerate((data.ids, data.labels, data.classes, sizes)):
@@ -218,7 +190,7 @@ def _data_fingerprint(data: ImageData) -> str:
 
 
 def _json_of(values: Iterable[Any]) -> Iterator[str]:
-    """A list as JSON in pieces, since all of it would be as long as the data."""
+    """Yield a list as JSON in pieces, since all of it would be as long as the data."""
     rest, between = iter(values), ""
     yield "["
     while some := list(islice(rest, PIECE)):
@@ -228,10 +200,10 @@ def _json_of(values: Iterable[Any]) -> Iterator[str]:
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in packages:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "absent"
-    return found
+            versions[name] = "absent"
+    return versions

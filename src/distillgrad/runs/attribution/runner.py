@@ -1,4 +1,4 @@
-"""Attributions of a whole data set: planned in shards, computed by an engine, resumed where they ended."""
+"""Runs of attributions over whole data sets: planned in shards, computed by an engine, resumed."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from torch import nn
 
+from distillgrad.core.acceleration.accelerate import Precision
 from distillgrad.errors import ParameterError, SourceError
-from distillgrad.runs.attribution.job import Job, Shards
+from distillgrad.methods.parsing import MethodSpecs, parse_methods
+from distillgrad.runs.attribution.job import AttributionJob, Shards, job_of
+from distillgrad.runs.attribution.reading import AttributionRun, open_run
 from distillgrad.runs.attribution.request import (
     AttributionRequest,
+    attribution_manifest,
     check_request,
-    job_of,
-    manifest_of,
     read_manifest,
 )
 from distillgrad.runs.attribution.store import (
@@ -35,20 +38,22 @@ from distillgrad.runs.attribution.store import (
 )
 from distillgrad.runs.attribution.worker import ShardWorker
 from distillgrad.runs.engines.engine import Engine
+from distillgrad.runs.engines.local import LocalEngine
 from distillgrad.runs.files import is_temporary
 from distillgrad.runs.folders import LOCK, LocalFolder, RunFolder, alone_in, folder_at, swept
 from distillgrad.runs.manifest import MANIFEST, refuse_another, refuse_foreign
+from distillgrad.runs.model import fast_model, model_on
 from distillgrad.sources.classifier import LoadedModel
-from distillgrad.sources.open_data import ImageData
+from distillgrad.sources.open_data import ImageData, open_data
 
 _log = logging.getLogger(__name__)
 
-SHOWN_FAILURES = 3
+NAMED_FAILURES = 3
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: images that are done, those among them that failed, and a shard's new failures."""
+    """The progress of a run: images that are done, those among them that failed, a shard's new failures."""
 
     n_done: int
     n_failed: int
@@ -57,7 +62,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run ended: complete, or stopped after a shard."""
+    """The end of a run: complete, or stopped after a shard."""
 
     out: str
     n_entries: int
@@ -66,8 +71,85 @@ class Summary:
     complete: bool
     first_failures: tuple[Entry, ...] = field(default=())
 
+    def record(self) -> dict[str, Any]:
+        """Return the values as JSON has them."""
+        return {**vars(self), "first_failures": [each.record() for each in self.first_failures]}
+
 
 def attribute_data(
+    model: LoadedModel | str,
+    data: ImageData | str | Path,
+    methods: MethodSpecs | str = "dga",
+    *,
+    out: str | Path = "run",
+    target: str = "predicted",
+    limit: int | None = None,
+    dtype: Literal["float32", "float16"] = "float32",
+    batch_size: int | None = None,
+    shard_size: int | None = None,
+    seed: int = 0,
+    accelerated: bool = True,
+    precision: Precision = "float32",
+    device: str | None = None,
+    engine: Engine | None = None,
+    threads: int | None = None,
+    strict: bool = False,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> AttributionRun:
+    """Return the attributions of every image of a data set, which are kept in ``out``.
+
+    The same call goes on where an interrupted one ended; ``distillgrad.open_run`` opens the run again.
+
+    Args:
+        model: A loaded classifier, or the name by which ``load_model`` finds one.
+        data: Images, or the place where ``open_data`` finds some; those that cannot be read are failures.
+        methods: As at the command line, ``"dga,smoothgrad(n_samples=31)"``; or by label, name and parameters.
+        out: A folder or an fsspec URL; new, empty, or a run of the same request.
+        target: The explained class: ``"predicted"``, the image's ``"label"``, or a class's name or number.
+        limit: The most images; by default all.
+        dtype: The type of the maps that are kept.
+        batch_size, shard_size: Images explained, and written, at a time; by default as suits the machine.
+        seed: Set before each batch, for models that draw.
+        accelerated: Use an equivalent, faster model, which rounds otherwise; ``precision``: that model's.
+        device: The model's, ``"cpu"`` or ``"cuda"``; by default where it is.
+        engine: Computes the shards; by default in this process.
+        threads: Those that a shard is computed with; by default as the engine has them.
+        strict, on_progress: As for :func:`run_attribution`.
+    Raises:
+        ParameterError: ``out`` holds a run of another request (says what differs), or something else.
+        UnknownNameError: no such model, method or class; names the nearest.
+        InputError: no image, or no labels to explain.
+        SourceError: the data or the weights are not to be had; the run cannot be written.
+        ModelError: not one image of the first batch could be explained.
+    Cost: each method's for every image.
+    """
+    loaded = model_on(model, device)
+    images = data if isinstance(data, ImageData) else open_data(data, limit=limit, keep_broken=True)
+    if limit is not None and limit < len(images):
+        images = images.part(range(limit))
+    request = AttributionRequest(
+        model=model if isinstance(model, str) else loaded.name,
+        data=images.name if isinstance(data, ImageData) else str(data),
+        methods=parse_methods(methods) if isinstance(methods, str) else methods,
+        target=target,
+        dtype=dtype,
+        batch_size=batch_size,
+        shard_size=shard_size,
+        threads=threads,
+        seed=seed,
+        accelerated=accelerated,
+        precision=precision,
+        device=loaded.device.type,
+    )
+    fast = fast_model(loaded, accelerated, precision)
+    run_attribution(
+        loaded, images, request, str(out), engine or LocalEngine(),
+        fast=fast, strict=strict, on_progress=on_progress,
+    )  # fmt: skip
+    return open_run(out)
+
+
+def run_attribution(
     loaded: LoadedModel,
     data: ImageData,
     request: AttributionRequest,
@@ -78,7 +160,7 @@ def attribute_data(
     strict: bool = False,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Summary:
-    """Explains every image of ``data`` into the run at ``out`` (:mod:`~distillgrad.runs.attribution.store`).
+    """Explain every image of ``data`` into the run at ``out`` (:mod:`~distillgrad.runs.attribution.store`).
 
     Shards are planned by the data's order alone, so whatever the engine, the order and the interruptions,
     the files end up the same, byte for byte. An image that fails goes to the failures with its reason.
@@ -89,7 +171,7 @@ def attribute_data(
         data: Opened with ``keep_broken``, so that nothing is left out in silence.
         out: A folder or an fsspec URL; new, empty, or a run of the same request.
         fast: Its equivalent, where the request is accelerated and it is made already.
-        strict: Whether an image that fails ends the run.
+        strict: End the run at the first image that fails.
     Raises:
         ParameterError: ``out`` holds something else, a run of another request (says what differs), or
             one that another process works on.
@@ -111,16 +193,16 @@ def attribute_data(
             finished.add(shard)
             n_done += len(job.layout.places(shard))
             n_failed += len(failed)
-            failures = [*failures, *failed][:SHOWN_FAILURES]
+            failures = [*failures, *failed][:NAMED_FAILURES]
         on_progress(Progress(n_done, n_failed))
         missing = tuple(number for number in range(job.layout.n_shards) if number not in finished)
         pending = Shards(missing, job.layout, data)
-        shown = n_done
+        n_reported = n_done
 
         def on_images(amount: int) -> None:
-            nonlocal shown
-            shown += amount
-            on_progress(Progress(shown, n_failed))
+            nonlocal n_reported
+            n_reported += amount
+            on_progress(Progress(n_reported, n_failed))
 
         if pending:
             here = partial(ShardWorker, job, loaded, fast, on_images)
@@ -130,16 +212,16 @@ def attribute_data(
                     finished.add(report.number)
                     n_failed += len(report.failures)
                     n_done += report.n_explained + len(report.failures)
-                    failures = [*failures, *report.failures][:SHOWN_FAILURES]
-                    on_progress(Progress(max(shown, n_done), n_failed, report.failures))
+                    failures = [*failures, *report.failures][:NAMED_FAILURES]
+                    on_progress(Progress(max(n_reported, n_done), n_failed, report.failures))
         complete = len(finished) == job.layout.n_shards
         if complete and (pending or not folder.has(COMPLETE)):
             assemble(folder, job.layout)
     return Summary(out, len(data), n_done - n_failed, n_failed, complete, tuple(failures))
 
 
-def _finished(folder: RunFolder, job: Job) -> Iterator[tuple[int, list[Entry]]]:
-    """The shards that are there and sound, each with its failures.
+def _finished(folder: RunFolder, job: AttributionJob) -> Iterator[tuple[int, list[Entry]]]:
+    """Yield the shards that are there and sound, each with its failures.
 
     Raises:
         SourceError: the job is strict, and an image failed.
@@ -154,7 +236,7 @@ def _finished(folder: RunFolder, job: Job) -> Iterator[tuple[int, list[Entry]]]:
         except SourceError as error:
             _log.warning("computed again: %s", error)
             continue
-        failed = [each for each in entries if each.stage]
+        failed = [each for each in entries if each.failed_at]
         if job.strict and failed:
             raise SourceError(f"{failed[0].id}: {failed[0].reason} (--strict)")
         yield shard, failed
@@ -170,16 +252,18 @@ def _begin(
 ) -> dict[str, Any]:
     before = _refuse_foreign(folder)
     if before is None:
-        manifest = manifest_of(loaded, data, request, model, default_threads)
+        manifest = attribution_manifest(loaded, data, request, model, default_threads)
         folder.put(MANIFEST, json.dumps(manifest, indent=2).encode())
         return manifest
-    now = manifest_of(loaded, data, request, model, default_threads, before)
-    refuse_another(folder.url, {**before, "written_with": None}, {**now, "written_with": None})
+    now = attribution_manifest(loaded, data, request, model, default_threads, before)
+    refuse_another(
+        folder.url, {**before, "written_with": None}, {**now, "written_with": None}, AttributionRequest
+    )
     return before
 
 
 def _refuse_foreign(folder: RunFolder) -> dict[str, Any] | None:
-    """The manifest of the run that is there, ``None`` where there is nothing.
+    """Return the manifest of the run that is there, ``None`` where there is nothing.
 
     Raises:
         ParameterError: something else is there.
@@ -194,9 +278,9 @@ def _refuse_foreign(folder: RunFolder) -> dict[str, Any] | None:
 
 
 def _visible_in(folder: LocalFolder) -> list[str]:
-    """What is there but the traces of a run that was killed before its manifest was written."""
-    found = folder.root.iterdir() if folder.root.is_dir() else ()
-    return [each.name for each in found if each.name != LOCK and not is_temporary(each)]
+    """Return all names but the traces of a run that was killed before its manifest was written."""
+    paths = folder.root.iterdir() if folder.root.is_dir() else ()
+    return [each.name for each in paths if each.name != LOCK and not is_temporary(each)]
 
 
 def _entries(data: ImageData) -> Iterator[Entry]:
@@ -206,7 +290,7 @@ def _entries(data: ImageData) -> Iterator[Entry]:
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets; the second one interrupts as usual."""
+    """Yield an event that the first Ctrl-C sets; the second one interrupts as usual."""
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopped

@@ -1,4 +1,4 @@
-"""Attributions of a whole data set on disk: Zarr arrays, Parquet tables, and what says that they are whole.
+"""Attributions of a whole data set on disk: Zarr arrays, Parquet tables, and the checksums of both.
 
 ::
 
@@ -40,12 +40,12 @@ ENTRIES, SAMPLES, FAILURES = "entries.parquet", "samples.parquet", "failures.par
 COMPLETE = "complete.json"
 CHECKSUMS = b"checksums"
 ROWS_PER_GROUP = 1_024
-"""Few: what is open of a table, as Python objects, in Arrow and in its writer, is as long as a group."""
+"""Few rows, for the open part of a table, as Python objects and in Arrow, is as long as a group."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the images of a run are cut into shards, and what an image's map looks like.
+    """The division of a run's images into shards, and the shape of each map.
 
     Attributes:
         shapes: By method's label, the shape of one map.
@@ -59,21 +59,22 @@ class Layout:
 
     @property
     def n_shards(self) -> int:
+        """The number of shards."""
         return -(-self.n_entries // self.shard_size)
 
     def places(self, shard: int) -> range:
-        """The indices of a shard's images."""
+        """Return the indices of a shard's images."""
         return range(shard * self.shard_size, min((shard + 1) * self.shard_size, self.n_entries))
 
     def chunk_name(self, label: str, shard: int) -> str:
-        """The file of a method's maps of a shard."""
+        """Return the file of a method's maps of a shard."""
         zeros = ".0" * len(self.shapes[label])
         return f"{ARRAYS}/{file_name_of(label)}/c.{shard}{zeros}"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What became of one image of the data.
+    """The outcome of one image of the data.
 
     Attributes:
         index: Its place in the data, and its row in the arrays.
@@ -81,7 +82,8 @@ class Entry:
         predicted, target: The class with the highest logit, and the explained one.
         score, probability: The target's logit and softmax probability.
         pixels: BLAKE2 of the decoded image.
-        stage: ``None``, or what failed: ``"decode"``, ``"label"`` or ``"attribute"``; then ``reason`` is why.
+        failed_at: ``None``, or the stage that failed: ``"decode"``, ``"label"`` or ``"attribute"``; then
+            ``reason`` is why. Tables and records call it ``stage``.
     """
 
     index: int
@@ -93,9 +95,16 @@ class Entry:
     score: float | None = None
     probability: float | None = None
     pixels: str | None = None
-    stage: str | None = None
+    failed_at: str | None = None
     reason: str | None = None
 
+    def record(self) -> dict[str, Any]:
+        """Return the values by the names of their columns."""
+        return {column: getattr(self, FIELDS.get(column, column)) for column in _TYPES}
+
+
+FIELDS = {"stage": "failed_at"}
+"""Columns that are called otherwise than the fields of an :class:`Entry`."""
 
 _TYPES = {
     "index": "int64",
@@ -110,32 +119,32 @@ _TYPES = {
     "stage": "string",
     "reason": "string",
 }
-_OF_SAMPLES = tuple(name for name in _TYPES if name not in ("stage", "reason"))
-_OF_FAILURES = ("index", "id", "label", "stage", "reason")
-_OF_ENTRIES = ("index", "id", "label")
+_SAMPLE_COLUMNS = tuple(name for name in _TYPES if name not in ("stage", "reason"))
+_FAILURE_COLUMNS = ("index", "id", "label", "stage", "reason")
+_ENTRY_COLUMNS = ("index", "id", "label")
 
 
 def sha256(content: bytes) -> str:
-    """The checksum that the run's files are known by."""
+    """Return the checksum that the run's files are known by."""
     return hashlib.sha256(content).hexdigest()
 
 
 def part_name(shard: int) -> str:
-    """The file that vouches for a shard."""
+    """Return the file that vouches for a shard."""
     return f"{SHARDS}/{shard:08d}.parquet"
 
 
 def finished_shards(folder: RunFolder) -> set[int]:
-    """The shards that are there."""
-    found = map(PART.fullmatch, folder.names(SHARDS))
-    return {int(each[1]) for each in found if each}
+    """Return the shards that are there."""
+    matches = map(PART.fullmatch, folder.names(SHARDS))
+    return {int(each[1]) for each in matches if each}
 
 
 def prepare(folder: RunFolder, layout: Layout, entries: Iterable[Entry]) -> None:
-    """Writes what the shards stand in: the table of entries and the arrays' descriptions."""
+    """Write the frame of the shards: the table of entries and the arrays' descriptions."""
     contents = _descriptions(layout)
     if not folder.has(ENTRIES):
-        contents[ENTRIES] = _parquet(_tables(entries, _OF_ENTRIES), _OF_ENTRIES)
+        contents[ENTRIES] = _parquet(_tables(entries, _ENTRY_COLUMNS), _ENTRY_COLUMNS)
     for name, content in contents.items():
         if not folder.has(name):
             folder.put(name, content)
@@ -148,7 +157,7 @@ def write_shard(
     entries: Sequence[Entry],
     maps: Mapping[str, NDArray[Any]],
 ) -> None:
-    """Writes a shard's maps, ``(n, …)`` by label, and last of all its part."""
+    """Write a shard's maps, ``(n, …)`` by label, and last of all its part."""
     checksums = {}
     for label, values in maps.items():
         name = layout.chunk_name(label, shard)
@@ -160,7 +169,7 @@ def write_shard(
 
 
 def read_part(folder: RunFolder, shard: int) -> tuple[list[Entry], dict[str, str]]:
-    """What became of a shard's images, and the checksums of its maps' files.
+    """Return the entries of a shard's images, and the checksums of its maps' files.
 
     Raises:
         SourceError: the part is not there, or broken.
@@ -168,13 +177,17 @@ def read_part(folder: RunFolder, shard: int) -> tuple[list[Entry], dict[str, str
     table = read_table(folder, part_name(shard))
     try:
         checksums: dict[str, str] = json.loads(table.schema.metadata[CHECKSUMS])
-        return [Entry(**row) for row in table.to_pylist()], checksums
+        return [_entry(row) for row in table.to_pylist()], checksums
     except (KeyError, TypeError, ValueError) as error:
         raise SourceError(f"{folder.url}/{part_name(shard)} is broken: {error!r}") from error
 
 
+def _entry(row: Mapping[str, Any]) -> Entry:
+    return Entry(**{FIELDS.get(column, column): value for column, value in row.items()})
+
+
 def read_table(folder: RunFolder, name: str) -> Any:
-    """A ``pyarrow.Table`` of the run.
+    """Return a table of the run as a ``pyarrow.Table``.
 
     Raises:
         SourceError: it is not there, or broken.
@@ -187,25 +200,25 @@ def read_table(folder: RunFolder, name: str) -> Any:
 
 
 def assemble(folder: RunFolder, layout: Layout) -> dict[str, Any]:
-    """Writes the tables of all shards, and what vouches for the whole; returns that.
+    """Write the tables of all shards, then the counts and checksums of the whole; return these.
 
     Cost: reads every part once; memory of one group of rows.
     """
     counts = {"n_entries": layout.n_entries, "n_explained": 0, "n_failed": 0}
     checksums: dict[str, str] = {}
 
-    def of(wanted: tuple[str, ...], failed: bool, count: str) -> Iterator[Any]:
+    def selected(wanted: tuple[str, ...], failed: bool, count: str) -> Iterator[Any]:
         compute = optional("pyarrow.compute", "scale")
         for shard in range(layout.n_shards):
             table = read_table(folder, part_name(shard))
             checksums.update(json.loads(table.schema.metadata[CHECKSUMS]))
             chosen = compute.is_valid(table["stage"]) if failed else compute.is_null(table["stage"])
-            found = table.filter(chosen).select(wanted)
-            counts[count] += len(found)
-            yield found
+            part = table.filter(chosen).select(wanted)
+            counts[count] += len(part)
+            yield part
 
-    folder.put(SAMPLES, _parquet(of(_OF_SAMPLES, False, "n_explained"), _OF_SAMPLES))
-    folder.put(FAILURES, _parquet(of(_OF_FAILURES, True, "n_failed"), _OF_FAILURES))
+    folder.put(SAMPLES, _parquet(selected(_SAMPLE_COLUMNS, False, "n_explained"), _SAMPLE_COLUMNS))
+    folder.put(FAILURES, _parquet(selected(_FAILURE_COLUMNS, True, "n_failed"), _FAILURE_COLUMNS))
     for name in folder.names():
         if name not in checksums and name != COMPLETE:
             checksums[name] = sha256(folder.get(name))
@@ -215,16 +228,16 @@ def assemble(folder: RunFolder, layout: Layout) -> dict[str, Any]:
 
 
 def _descriptions(layout: Layout) -> dict[str, bytes]:
-    """The files in which Zarr says what the arrays are."""
-    found: dict[str, bytes] = {}
+    """Return the files by which Zarr describes the arrays."""
+    descriptions: dict[str, bytes] = {}
     for label in layout.shapes:
         store = _array(layout, label)[0]
-        found |= {f"{ARRAYS}/{key}": each.to_bytes() for key, each in store.items()}
-    return found
+        descriptions |= {f"{ARRAYS}/{key}": each.to_bytes() for key, each in store.items()}
+    return descriptions
 
 
 def _chunk(layout: Layout, label: str, shard: int, values: NDArray[Any]) -> bytes:
-    """A shard of an array as Zarr keeps it in one file."""
+    """Return a shard of an array as Zarr keeps it in one file."""
     store, array = _array(layout, label)
     places = layout.places(shard)
     array[places.start : places.stop] = values
@@ -234,7 +247,7 @@ def _chunk(layout: Layout, label: str, shard: int, values: NDArray[Any]) -> byte
 
 
 def _array(layout: Layout, label: str) -> tuple[dict[str, Any], Any]:
-    """A method's whole array in memory, of which only what is written takes any."""
+    """Return a method's whole array in memory, of which only what is written takes any."""
     zarr = optional("zarr", "scale")
     shape = layout.shapes[label]
     store: dict[str, Any] = {}
@@ -268,14 +281,14 @@ def _tables(entries: Iterable[Entry], columns: Sequence[str]) -> Iterator[Any]:
 
 
 def _table(entries: Sequence[Entry], columns: Sequence[str]) -> Any:
-    values = {name: [getattr(each, name) for each in entries] for name in columns}
+    values = {name: [getattr(each, FIELDS.get(name, name)) for each in entries] for name in columns}
     return optional("pyarrow", "scale").Table.from_pydict(values, schema=_schema(columns))
 
 
 def _parquet(
     tables: Iterable[Any], columns: Sequence[str], metadata: Mapping[bytes, bytes] | None = None
 ) -> bytes:
-    """The tables end to end as a Parquet file, in row groups that do not depend on where they were cut."""
+    """Return the tables end to end as a Parquet file, in row groups that do not depend on their cuts."""
     arrow, parquet = optional("pyarrow", "scale"), optional("pyarrow.parquet", "scale")
     schema, file = _schema(columns, metadata), io.BytesIO()
     with parquet.ParquetWriter(file, schema, compression="zstd") as writer:

@@ -1,4 +1,4 @@
-"""Whether a run is what it says: nothing missing or twice, no byte changed, maps that come out again."""
+"""The verification of a run: no image missing or twice, no byte changed, maps that come out again."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillgrad.errors import SourceError
-from distillgrad.runs.attribution.job import Job, Shard
+from distillgrad.runs.attribution.job import AttributionJob, Shard, job_of
 from distillgrad.runs.attribution.reading import AttributionRun, open_run
-from distillgrad.runs.attribution.request import job_of, read_manifest
+from distillgrad.runs.attribution.request import read_manifest
 from distillgrad.runs.attribution.store import (
     COMPLETE,
     ENTRIES,
@@ -30,7 +30,7 @@ from distillgrad.runs.manifest import parsed_json
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.open_data import ImageData
 
-AGREEMENT = 0.8
+LEAST_CORRELATION = 0.8
 """Least correlation of a map with itself, computed anew: other machines round otherwise, DGA amplifies."""
 
 Part = tuple[list[int], dict[str, str]]
@@ -39,20 +39,20 @@ Part = tuple[list[int], dict[str, str]]
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found.
+    """The outcome of a verification.
 
     Attributes:
-        faults: In words; none means that all is well.
-        n_files: Whose checksums were recomputed.
+        faults: Said in words; none means that all is well.
+        n_files: The number of files whose checksums were recomputed.
         n_identical, n_maps: Maps that came out again byte for byte, of so many that were computed anew.
-        least_agreement: The lowest correlation among them; 1 if none was computed.
+        least_correlation: The lowest correlation among them; 1 if none was computed.
     """
 
     faults: tuple[str, ...]
     n_files: int
     n_identical: int
     n_maps: int
-    least_agreement: float
+    least_correlation: float
 
 
 def verify(
@@ -63,7 +63,7 @@ def verify(
     n_samples: int = 8,
     seed: int = 0,
 ) -> Verification:
-    """Recomputes the checksums of all files, and the maps of a random sample's batches.
+    """Recompute the checksums of all files, and the maps of a random sample's batches.
 
     Args:
         loaded, data: To explain anew; without them only the files are checked.
@@ -78,21 +78,21 @@ def verify(
     parts, faults = _parts(folder, job)
     damaged, n_files = _damaged(folder, parts)
     faults += damaged + _miscounted(folder, job, parts)
-    identical, agreements = 0, [1.0]
+    identical, correlations = 0, [1.0]
     if loaded is not None and data is not None and not faults:
         run = open_run(out)
         if data.ids != run.ids:
             pairs = zip_longest(run.ids, data.ids)
-            was, found = next((one, other) for one, other in pairs if one != other)
-            faults.append(f"{data.name} has other images than the run: {found}, where {was} was")
+            was, now = next((one, other) for one, other in pairs if one != other)
+            faults.append(f"{data.name} has other images than the run: {now}, where {was} was")
         else:
-            identical, agreements, differing = _again(folder, job, run, loaded, data, n_samples, seed)
+            identical, correlations, differing = _again(folder, job, run, loaded, data, n_samples, seed)
             faults += differing
-    return Verification(tuple(faults), n_files, identical, len(agreements) - 1, min(agreements))
+    return Verification(tuple(faults), n_files, identical, len(correlations) - 1, min(correlations))
 
 
-def _parts(folder: RunFolder, job: Job) -> tuple[dict[int, Part], list[str]]:
-    """The shards that are there; which of them are broken, and whether some are missing."""
+def _parts(folder: RunFolder, job: AttributionJob) -> tuple[dict[int, Part], list[str]]:
+    """Return the shards that are there, and as faults the broken and the missing ones."""
     parts, faults = {}, []
     shards = sorted(finished_shards(folder))
     for shard in shards:
@@ -111,7 +111,7 @@ def _parts(folder: RunFolder, job: Job) -> tuple[dict[int, Part], list[str]]:
 
 
 def _damaged(folder: RunFolder, parts: Mapping[int, Part]) -> tuple[list[str], int]:
-    """Files that are missing or are not what was written."""
+    """Return as faults the files that are missing or changed, and the number of files."""
     expected = {name: each for _, checksums in parts.values() for name, each in checksums.items()}
     faults = []
     if folder.has(COMPLETE):
@@ -130,8 +130,8 @@ def _damaged(folder: RunFolder, parts: Mapping[int, Part]) -> tuple[list[str], i
     return faults, len(expected)
 
 
-def _miscounted(folder: RunFolder, job: Job, parts: Mapping[int, Part]) -> list[str]:
-    """Images that are missing or twice in the shards that are there."""
+def _miscounted(folder: RunFolder, job: AttributionJob, parts: Mapping[int, Part]) -> list[str]:
+    """Return as faults the images that are missing or twice in the shards that are there."""
     try:
         ids = read_table(folder, ENTRIES)["id"].to_pylist()
     except (SourceError, KeyError) as error:
@@ -139,30 +139,30 @@ def _miscounted(folder: RunFolder, job: Job, parts: Mapping[int, Part]) -> list[
     if len(ids) != job.layout.n_entries:
         return [f"{ENTRIES} has {len(ids)} images, where {job.layout.n_entries} were asked for"]
     wanted = Counter(place for shard in parts for place in job.layout.places(shard))
-    found = Counter(index for indices, _ in parts.values() for index in indices)
-    faults = [f"image {ids[place]} is missing" for place in sorted(wanted - found)]
-    return faults + [f"image {place} is there more than once" for place in sorted(found - wanted)]
+    held = Counter(index for indices, _ in parts.values() for index in indices)
+    faults = [f"image {ids[place]} is missing" for place in sorted(wanted - held)]
+    return faults + [f"image {place} is there more than once" for place in sorted(held - wanted)]
 
 
 def _again(
     folder: RunFolder,
-    job: Job,
+    job: AttributionJob,
     run: AttributionRun,
     loaded: LoadedModel,
     data: ImageData,
     n_samples: int,
     seed: int,
 ) -> tuple[int, list[float], list[str]]:
-    """How many of a sample's maps come out again; how well all agree; what does not."""
+    """Return how many of a sample's maps come out again, the correlations of all, and the faults."""
     explained = np.flatnonzero(run.explained).tolist()
     drawn = sorted(random.Random(seed).sample(explained, min(n_samples, len(explained))))  # noqa: S311
-    identical, agreements, faults = 0, [1.0], []
+    identical, correlations, faults = 0, [1.0], []
     with ShardWorker(job, loaded) as worker:
         for index in drawn:
             number = index // job.layout.shard_size
             entries = {each.index: each for each in read_part(folder, number)[0]}
             # What was decoded is what was cut into batches, whether or not it could be explained then.
-            rows = [place for place, each in sorted(entries.items()) if each.stage in (None, "attribute")]
+            rows = [place for place, each in sorted(entries.items()) if each.failed_at in (None, "attribute")]
             start = rows.index(index) // job.batch_size * job.batch_size
             shard = Shard(number, data.part(job.layout.places(number)))
             batch = worker.decoded_at(shard, rows[start : start + job.batch_size])
@@ -179,15 +179,15 @@ def _again(
                     f"image {run.ids[index]}: class {entry.target}, where {entries[index].target} was"
                 )
                 continue
-            for label, found in maps.items():
+            for label, again in maps.items():
                 stored = run.attributions[label][index]
-                identical += stored.tobytes() == found.tobytes()
-                agreements.append(_correlation(stored, found))
-                if agreements[-1] < AGREEMENT:
+                identical += stored.tobytes() == again.tobytes()
+                correlations.append(_correlation(stored, again))
+                if correlations[-1] < LEAST_CORRELATION:
                     faults.append(
-                        f"{label} of {run.ids[index]} is another map ({agreements[-1]:.2f} correlated)"
+                        f"{label} of {run.ids[index]} is another map ({correlations[-1]:.2f} correlated)"
                     )
-    return identical, agreements, faults
+    return identical, correlations, faults
 
 
 def _correlation(one: NDArray[Any], other: NDArray[Any]) -> float:

@@ -1,4 +1,4 @@
-"""One shard of a data set: decoded, explained, written. Every engine computes it by this and nothing else."""
+"""The worker of a run of attributions: it decodes, explains and writes one shard after the other."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ from distillgrad.errors import (
 )
 from distillgrad.methods import create_method, find_method
 from distillgrad.runs.attribution.decoding import Decoded, Decoder, failed
-from distillgrad.runs.attribution.job import Job, Shard, ShardReport
+from distillgrad.runs.attribution.job import AttributionJob, Shard, ShardReport
 from distillgrad.runs.attribution.store import Entry, write_shard
 from distillgrad.runs.engines.engine import Worker
 from distillgrad.runs.folders import folder_at
 from distillgrad.runs.model import equivalent_or_itself, loaded_for
 from distillgrad.sources.classifier import LoadedModel
+from distillgrad.sources.model_inputs import logits_at
 
 MANY_PASSES = 10
-"""Of so many, each forward and backward, a forward pass more is at most a twenty-fifth."""
+"""So many passes, each forward and backward, that one forward pass more adds at most a twenty-fifth."""
 
 
 class ShardWorker(Worker[Shard, ShardReport]):
-    """Computes shards; holds the model, threads that decode and write, and torch's settings.
+    """The worker that computes shards; it holds the model, threads that decode and write, torch's settings.
 
     Args:
         loaded: The job's model, where it is loaded already.
@@ -49,28 +50,29 @@ class ShardWorker(Worker[Shard, ShardReport]):
 
     def __init__(
         self,
-        job: Job,
+        job: AttributionJob,
         loaded: LoadedModel | None = None,
         fast: nn.Module | None = None,
         on_images: Callable[[int], None] = lambda _: None,
     ) -> None:
-        loaded = loaded_for(job.model, job.weights, job.device, job.out, loaded)
-        self._job, self._device, self._on_images = job, torch.device(job.device), on_images
+        request = job.request
+        loaded = loaded_for(request.model, job.weights, request.device, job.out, loaded)
+        self._job, self._device, self._on_images = job, torch.device(request.device), on_images
         self._model = loaded.model
-        if job.accelerated:
-            self._model = fast or equivalent_or_itself(loaded, self._device, job.precision)
+        if request.accelerated:
+            self._model = fast or equivalent_or_itself(loaded, self._device, request.precision)
         self._methods = {
             label: create_method(
                 name, loaded.model if find_method(name).layerwise else self._model, **parameters
             )
-            for label, (name, parameters) in job.methods.items()
+            for label, (name, parameters) in request.methods.items()
         }
         self._first = next(
-            (label for label, (name, _) in job.methods.items() if not find_method(name).layerwise), None
+            (label for label, (name, _) in request.methods.items() if not find_method(name).layerwise), None
         )
         self._fixed = None
-        if job.target not in ("predicted", "label"):
-            self._fixed = loaded.class_index(job.target)
+        if request.target not in ("predicted", "label"):
+            self._fixed = loaded.class_index(request.target)
         self._folder = folder_at(job.out)
         self._decoder = Decoder(job, loaded)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="write")
@@ -79,14 +81,14 @@ class ShardWorker(Worker[Shard, ShardReport]):
         torch.backends.cudnn.deterministic = True
 
     def close(self) -> None:
-        """Writes what is in hand, lets the threads go, and gives torch its settings back."""
+        """Write what is in hand, let the threads go, and give torch its settings back."""
         self._writer.shutdown(wait=True)
         self._decoder.close()
         torch.backends.cudnn.deterministic = self._deterministic_before
         super().close()
 
     def compute(self, shard: Shard) -> ShardReport:
-        """Computes and writes a shard.
+        """Compute and write a shard.
 
         Raises:
             SourceError: the run cannot be written; ``strict``, and an image failed.
@@ -95,7 +97,7 @@ class ShardWorker(Worker[Shard, ShardReport]):
         return self._writing(shard, None).result()
 
     def compute_all(self, units: Sequence[Shard], stopped: threading.Event) -> Iterator[ShardReport]:
-        """As :meth:`compute`; while a shard is computed, the one before is written and the next one read."""
+        """Yield each shard's report; during one, the one before is written and the next one is read."""
         before: Future[ShardReport] | None = None
         for shard, then in zip_longest(units, units[1:]):
             if stopped.is_set():
@@ -108,7 +110,7 @@ class ShardWorker(Worker[Shard, ShardReport]):
             yield before.result()
 
     def _writing(self, shard: Shard, then: Shard | None) -> Future[ShardReport]:
-        """A shard that is computed, and is being written."""
+        """Return the report to come of a shard that is computed, and is being written."""
         layout, places = self._job.layout, self._job.layout.places(shard.number)
         entries: list[Entry] = []
         maps = {
@@ -142,20 +144,20 @@ class ShardWorker(Worker[Shard, ShardReport]):
 
         def write() -> ShardReport:
             write_shard(self._folder, layout, shard.number, entries, maps)
-            failures = tuple(each for each in entries if each.stage)
+            failures = tuple(each for each in entries if each.failed_at)
             return ShardReport(shard.number, len(entries) - len(failures), failures)
 
         return self._writer.submit(write)
 
     def decoded_at(self, shard: Shard, indices: Sequence[int]) -> list[Decoded]:
-        """The images of these indices, to be explained."""
+        """Return the images of these indices, to be explained."""
         start = self._job.layout.places(shard.number).start
         return [self._decoder.image(shard.data, index - start, index) for index in indices]
 
     def explained(
         self, batch: Sequence[Decoded], *, all_or_error: bool = False
     ) -> list[tuple[Entry, dict[str, NDArray[Any]]]]:
-        """Each image's entry and maps; where the batch fails, its images are tried one by one.
+        """Return each image's entry and maps; where the batch fails, its images are tried one by one.
 
         Raises:
             ModelError: ``all_or_error``, and all of them failed.
@@ -169,24 +171,24 @@ class ShardWorker(Worker[Shard, ShardReport]):
                 if all_or_error:
                     raise ModelError(f"image {batch[0].entry.id}: {error}") from error
                 return [(failed(batch[0].entry, "attribute", error), {})]
-        found = [self.explained([each])[0] for each in batch]
-        if all_or_error and all(entry.stage for entry, _ in found):
-            raise ModelError(f"none of the first {len(batch)} images can be explained: {found[0][0].reason}")
-        return found
+        singly = [self.explained([each])[0] for each in batch]
+        if all_or_error and all(entry.failed_at for entry, _ in singly):
+            raise ModelError(f"none of the first {len(batch)} images can be explained: {singly[0][0].reason}")
+        return singly
 
     def _explained_together(self, batch: Sequence[Decoded]) -> list[tuple[Entry, dict[str, NDArray[Any]]]]:
         inputs = torch.stack([each.inputs for each in batch if each.inputs is not None]).to(self._device)
-        torch.manual_seed(self._job.seed)  # for models that draw; methods have seeds of their own
+        torch.manual_seed(self._job.request.seed)  # for models that draw; methods have seeds of their own
         target = None
         if self._fixed is not None:
             target = torch.full((len(batch),), self._fixed, device=self._device)
-        elif self._job.target == "label":
+        elif self._job.request.target == "label":
             target = torch.tensor([each.entry.label_index for each in batch], device=self._device)
         maps: dict[str, NDArray[Any]] = {}
         logits = None
         watched = self._watched(inputs)
         if watched is not None:  # it calls the model on the inputs themselves, at least if untargeted
-            with _logits_at(self._model, inputs) as found_logits:
+            with _logits_at(self._model, inputs) as watched_logits:
                 try:
                     maps[watched] = self._map(watched, inputs, target)
                 except DistillgradError:
@@ -194,7 +196,7 @@ class ShardWorker(Worker[Shard, ShardReport]):
                 except Exception:
                     self._logits(inputs)  # raises what concerns these images, if it is the model that fails
                     raise
-            logits = found_logits[0] if found_logits else None
+            logits = watched_logits[0] if watched_logits else None
         logits = self._logits(inputs) if logits is None else logits
         if logits.ndim != 2 or not bool(logits.isfinite().all()):
             raise ModelError("the model's logits are not finite numbers of several classes")
@@ -204,7 +206,7 @@ class ShardWorker(Worker[Shard, ShardReport]):
         for label in self._methods:
             if label not in maps:
                 maps[label] = self._map(label, inputs, target)
-        found = []
+        outcomes = []
         for row, decoded in enumerate(batch):
             chosen = int(target[row])
             entry = replace(
@@ -214,11 +216,11 @@ class ShardWorker(Worker[Shard, ShardReport]):
                 score=float(logits[row, chosen]),
                 probability=float(probabilities[row, chosen]),
             )
-            found.append((entry, {label: values[row] for label, values in maps.items()}))
-        return found
+            outcomes.append((entry, {label: values[row] for label, values in maps.items()}))
+        return outcomes
 
     def _watched(self, inputs: Tensor) -> str | None:
-        """The method off whose passes the predictions are read, if they are to cost none of their own.
+        """Return the method off whose passes the predictions are read, if they are to cost none of their own.
 
         A hook keeps a method's rows in one thread (:mod:`~distillgrad.core.row_independence`): of many passes
         that costs more than the one it saves.
@@ -229,8 +231,7 @@ class ShardWorker(Worker[Shard, ShardReport]):
 
     def _logits(self, inputs: Tensor) -> Tensor:
         try:
-            with torch.no_grad():
-                return logits_of(self._model(inputs)).double()
+            return logits_at(self._model, inputs).double()
         except DistillgradError:
             raise
         except Exception as error:  # the model's own code
@@ -252,24 +253,24 @@ class ShardWorker(Worker[Shard, ShardReport]):
         return stored
 
     def _let_pass(self, entry: Entry) -> Entry:
-        if entry.stage and self._job.strict:
+        if entry.failed_at and self._job.strict:
             raise SourceError(f"{entry.id}: {entry.reason} (--strict)")
         return entry
 
 
 @contextmanager
 def _logits_at(model: nn.Module, inputs: Tensor) -> Iterator[list[Tensor]]:
-    """Collects the model's logits at ``inputs`` when something calls it there: no pass is made for them."""
-    found: list[Tensor] = []
+    """Collect the model's logits at ``inputs`` when something calls it there: no pass is made for them."""
+    logits: list[Tensor] = []
 
     def watch(_: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-        if found or not arguments or arguments[0].dtype != inputs.dtype:
+        if logits or not arguments or arguments[0].dtype != inputs.dtype:
             return
         if torch.equal(arguments[0], inputs):
-            found.append(logits_of(output).detach().double())
+            logits.append(logits_of(output).detach().double())
 
     handle = model.register_forward_hook(watch)
     try:
-        yield found
+        yield logits
     finally:
         handle.remove()

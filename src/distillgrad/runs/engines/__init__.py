@@ -1,1 +1,1 @@
-"""Where the units of a run are computed."""
+"""The engines that compute the units of a run."""

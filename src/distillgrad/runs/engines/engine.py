@@ -1,4 +1,4 @@
-"""What computes the units of a run, and where: every engine has workers, which all compute alike."""
+"""The contract of engines: each has workers, which compute the units of a run, and all compute alike."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ AWorker = TypeVar("AWorker", bound="Worker[Any, Any]")
 
 
 class Worker(ABC, Generic[Unit, Result]):
-    """Made where units are computed, of what they have in common; torch has its threads until it is closed.
+    """A worker, made where units are computed; torch has its number of threads until it is closed.
 
     Args:
-        threads: That a unit is computed with, which decides the last bits; ``None``: as torch has them.
+        threads: Those that a unit is computed with, which decides the last bits; ``None``: as torch has them.
     """
 
     def __init__(self, threads: int | None = None) -> None:
@@ -29,17 +29,17 @@ class Worker(ABC, Generic[Unit, Result]):
 
     @abstractmethod
     def compute(self, unit: Unit) -> Result:
-        """What becomes of a unit; its files, if any, are written then. Computing it twice does no harm."""
+        """Return the result of a unit, its files written, if any. Computing it twice does no harm."""
 
     def compute_all(self, units: Sequence[Unit], stopped: threading.Event) -> Iterator[Result]:
-        """The results of all of them in their order; once told to stop, no other one is begun."""
+        """Yield the results of all units in their order; once told to stop, no other one is begun."""
         for unit in units:
             if stopped.is_set():
                 return
             yield self.compute(unit)
 
     def close(self) -> None:
-        """Gives torch its threads back, and whatever else was taken."""
+        """Give torch its threads back, and whatever else was taken."""
         torch.set_num_threads(self._threads_before)
 
     def __enter__(self: AWorker) -> AWorker:
@@ -55,7 +55,7 @@ class Workers(Protocol):
     def map(
         self, units: Sequence[Unit], stopped: threading.Event | None = None
     ) -> Iterator[tuple[Unit, Any]]:
-        """Each unit and its result, in the order in which they are done.
+        """Yield each unit and its result, in the order in which they are done.
 
         Args:
             stopped: Once it is set, only what is in hand is waited for.
@@ -65,11 +65,11 @@ class Workers(Protocol):
 
 
 class Engine(Protocol):
-    """Where a run is computed."""
+    """A place where runs are computed."""
 
     @property
     def default_threads(self) -> int:
-        """That a worker computes with, if nobody says how many."""
+        """The threads of a worker, if the caller does not say how many."""
 
     def workers(
         self,
@@ -78,10 +78,10 @@ class Engine(Protocol):
         here: Callable[[], Worker[Any, Any]] | None = None,
         cpus: int = 1,
     ) -> AbstractContextManager[Workers]:
-        """Workers, until the context ends.
+        """Return a context that yields the workers, until it ends.
 
         Args:
-            make: Makes one wherever it is called, in another process or on another machine.
+            make: Makes a worker wherever it is called, in another process or on another machine.
             here: Makes the same one of what is in this process already, for engines that stay in it.
-            cpus: For each worker, where there are several.
+            cpus: The CPUs of each worker, where there are several.
         """

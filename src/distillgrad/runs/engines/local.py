@@ -27,7 +27,7 @@ class LocalWorkers:
 
 @dataclass(frozen=True)
 class LocalEngine:
-    """Computes with what is loaded already; afterwards torch has its threads back."""
+    """An engine that computes with what is loaded already; afterwards torch has its threads back."""
 
     @property
     def default_threads(self) -> int:

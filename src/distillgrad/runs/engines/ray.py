@@ -45,14 +45,14 @@ class _LostError(Exception):
 
 
 class _Actor:
-    """What runs in a worker's process: made once, then asked unit by unit."""
+    """An actor in a worker's process: made once, then given unit by unit."""
 
     def __init__(self, make: Callable[[], Worker[Any, Any]]) -> None:
         self._make = make
         self._worker: Worker[Any, Any] | None = None
 
     def ready(self) -> Any:
-        """Returns once the process is there, and the worker is made."""
+        """Return once the process is there, and the worker is made."""
         try:
             self._worker = self._make()
         except DistillgradError as error:
@@ -67,7 +67,7 @@ class _Actor:
 
 
 class RayWorkers:
-    """Actors that take units; one that is lost is replaced, and what it had in hand is computed again."""
+    """The actors that take units; one that is lost is replaced, and what it had in hand is computed again."""
 
     def __init__(self, ray: Any, start: Callable[[], Any], most: int) -> None:
         self._ray, self._start, self._most = ray, start, most
@@ -76,7 +76,7 @@ class RayWorkers:
         self._n_lost = 0
 
     def close(self) -> None:
-        """Ends all of them."""
+        """End all of them."""
         for each in (*self._actors, *self._starting.values()):
             self._ray.kill(each)
 
@@ -101,7 +101,7 @@ class RayWorkers:
                     continue
                 actor, number = in_hand.pop(reference)
                 try:
-                    found = self._answer(reference, f"unit {number}")
+                    answer = self._answer(reference, f"unit {number}")
                 except _LostError as error:
                     self._forget(actor)
                     waiting.appendleft(number)
@@ -111,16 +111,16 @@ class RayWorkers:
                             f"unit {number} lost its workers (out of memory?): {error}"
                         ) from error
                     continue
-                yield units[number], found
+                yield units[number], answer
 
     def _start_up_to(self, wanted: int) -> None:
-        """Starts what is missing; while the cluster has no room for one, it holds no units."""
+        """Start what is missing; while the cluster has no room for one, it holds no units."""
         while len(self._actors) + len(self._starting) < wanted:
             actor = self._start()
             self._starting[actor.ready.remote()] = actor
 
     def _welcome(self, reference: Any) -> None:
-        """Takes a worker among those that get units."""
+        """Take a worker among those that get units."""
         actor = self._starting.pop(reference)
         try:
             self._answer(reference, "a worker")
@@ -132,23 +132,23 @@ class RayWorkers:
         else:
             self._actors.append(actor)
 
-    def _answer(self, reference: Any, asked: str) -> Any:
-        """What an actor returned.
+    def _answer(self, reference: Any, work: str) -> Any:
+        """Return what an actor returned; errors name its ``work``.
 
         Raises:
             DistillgradError: it failed.
             _LostError: it is not there any more.
         """
         try:
-            found = self._ray.get(reference)
+            answer = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
-            raise ModelError(f"{asked} failed: {error}") from error
+            raise ModelError(f"{work} failed: {error}") from error
         except self._ray.exceptions.RayError as error:
             _log.info("a worker was lost: %s", error)
             raise _LostError(str(error)) from error
-        if isinstance(found, _Failure):
-            raise found.kind(found.words)
-        return found
+        if isinstance(answer, _Failure):
+            raise answer.kind(answer.words)
+        return answer
 
     def _forget(self, actor: Any) -> None:
         if actor in self._actors:
@@ -158,7 +158,7 @@ class RayWorkers:
     def _hand_out(
         self, units: Sequence[Any], waiting: deque[int], in_hand: dict[Any, tuple[Any, int]]
     ) -> None:
-        """Gives each actor what it computes and then what it takes next, and no more."""
+        """Give each actor what it computes and then what it takes next, and no more."""
         for most in range(1, IN_HAND + 1):
             for actor in self._actors:
                 held = sum(each is actor for each, _ in in_hand.values())
@@ -169,12 +169,12 @@ class RayWorkers:
 
 @dataclass(frozen=True)
 class RayEngine:
-    """Computes on a Ray cluster. Nothing of the project travels but what is asked: nodes have it installed.
+    """An engine that computes on a Ray cluster; only requests travel, and nodes have the project installed.
 
     Attributes:
-        address: Of the cluster; ``None``: one is started on this machine, and ended afterwards.
+        address: The cluster's; ``None``: one is started on this machine, and ended afterwards.
         n_workers: ``None``: as many as the cluster has room for.
-        gpus: For each worker, or a part of one; workers are told apart by Ray.
+        gpus: The GPUs of each worker, or a part of one; workers are told apart by Ray.
     """
 
     address: str | None = None
@@ -193,7 +193,7 @@ class RayEngine:
         here: Callable[[], Worker[Any, Any]] | None = None,
         cpus: int = 1,
     ) -> Iterator[Workers]:
-        """As :meth:`~distillgrad.runs.engines.engine.Engine.workers`.
+        """Yield workers, as :meth:`~distillgrad.runs.engines.engine.Engine.workers`.
 
         Raises:
             ParameterError: no cluster is there, or it has no room for a worker.
@@ -208,7 +208,7 @@ class RayEngine:
                 workers.close()
 
     def _room(self, ray: Any, cpus: int) -> int:
-        """For how many workers the cluster's living nodes have processors, and GPUs."""
+        """Return how many workers the cluster's living nodes have processors for, and GPUs."""
         room = 0
         for node in ray.nodes():
             if node["Alive"]:
@@ -223,7 +223,7 @@ class RayEngine:
 
 @contextmanager
 def _connected(address: str | None, n_cpus: int) -> Iterator[Any]:
-    """Ray, connected; what is begun here ends here, and a connection that was there stays."""
+    """Yield Ray, connected; what is begun here ends here, and a connection that was there stays."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray = optional("ray", "scale")
     if ray.is_initialized():

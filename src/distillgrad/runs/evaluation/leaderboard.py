@@ -1,4 +1,4 @@
-"""Methods compared by what an evaluation measured: means with intervals, and paired differences."""
+"""Leaderboards: methods compared by an evaluation, in means with intervals and in paired differences."""
 
 from __future__ import annotations
 
@@ -9,22 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillgrad.errors import UnknownNameError
-from distillgrad.metrics.registry import METRICS
+from distillgrad.metrics.registry import METRICS, find_metric
 from distillgrad.metrics.statistics import Comparison, Interval, bootstrap_mean, compare
 from distillgrad.runs.evaluation.record import Evaluation
-
-ARROWS = {"higher": "↑", "lower": "↓"}
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Methods compared by each metric, over the samples of an evaluation.
+    """A comparison of methods by each metric, over the samples of an evaluation.
 
     Attributes:
         methods: From the best to the worst by the first metric.
         comparisons: By metric; of a metric with several values per sample, of their mean.
         along: By metric with several values per sample and by method, an interval for each of them.
-        evaluation: What was measured.
+        evaluation: The measurements.
     """
 
     methods: tuple[str, ...]
@@ -34,21 +32,21 @@ class Leaderboard:
 
 
 def leaderboard_of(evaluation: Evaluation, *, reference: str | None = None) -> Leaderboard:
-    """Means with 95 % bootstrap intervals over samples, and paired differences to the best.
+    """Return means with 95 % bootstrap intervals over samples, and paired differences to the best.
 
     Args:
         reference: The method that the others are compared to, instead of each metric's best.
     Raises:
         UnknownNameError: no such method in the evaluation.
     """
-    metrics = [name for name in METRICS if name in evaluation.values]
+    metrics = metrics_in(evaluation)
     methods = tuple(next(iter(evaluation.values.values())))
     if reference is not None and reference not in methods:
         raise UnknownNameError("method", reference, methods)
     comparisons = {
         metric: compare(
             {name: per_sample(values) for name, values in evaluation.values[metric].items()},
-            better=METRICS[metric].better,
+            better=find_metric(metric).better,
             reference=reference,
         )
         for metric in metrics
@@ -65,8 +63,17 @@ def leaderboard_of(evaluation: Evaluation, *, reference: str | None = None) -> L
     return Leaderboard(ranking, comparisons, along, evaluation)
 
 
+def metrics_in(evaluation: Evaluation) -> list[str]:
+    """Return the metrics that were measured, the library's in its order, then others that are known here.
+
+    Unknown ones are of a newer version, or of a module that is not imported: a run may name any.
+    """
+    library = [name for name in METRICS if name in evaluation.values]
+    return library + [name for name in evaluation.values if name in METRICS and name not in library]
+
+
 def per_sample(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean over the axis that a metric may have; NaN only where nothing on it is defined."""
+    """Return the mean over the axis that a metric may have; NaN only where nothing on it is defined."""
     if values.ndim == 1:
         return values
     defined = np.isfinite(values)

@@ -1,23 +1,22 @@
-"""What an evaluation is on disk: its request, and each batch's values in a file of their own."""
+"""Evaluations on disk: the request in the manifest, and each batch's values in a file of their own."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from distillgrad.core.acceleration.accelerate import Precision
 from distillgrad.errors import InputError, SourceError
-from distillgrad.metrics.registry import Protocol
+from distillgrad.methods.parsing import MethodSpecs
+from distillgrad.metrics.base import Protocol
 from distillgrad.runs.manifest import MANIFEST, read_json
+from distillgrad.runs.request import as_read_back, kept_at, merged, to_manifest
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.open_data import ImageData
 from distillgrad.sources.weights import fingerprint
@@ -26,21 +25,21 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is asked for; the same request goes on where an interrupted one ended.
+class EvaluationRequest:
+    """A request of an evaluation; the same one goes on where an interrupted run ended.
 
     Attributes:
         methods: By label, the method's name and parameters.
         metrics: Names in ``METRICS``.
         only_correct: Leave out what the model gets wrong; needs labels.
         batch_size: Images that are explained together, and lost together when a run is killed.
-        accelerated: Whether an equivalent, faster model is used, which rounds otherwise.
-        precision: That model's; methods that look at layers have the model itself.
+        accelerated: Use an equivalent, faster model, which rounds otherwise.
+        precision: That of the faster model; methods that look at layers have the model itself.
     """
 
     model: str
-    data: str
-    methods: Mapping[str, tuple[str, Mapping[str, Any]]]
+    data: str = field(metadata=kept_at("data", "from"))
+    methods: MethodSpecs
     metrics: tuple[str, ...] = ("lerf", "morf", "area_between")
     protocol: Protocol = field(default_factory=Protocol)
     only_correct: bool = False
@@ -51,16 +50,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that was measured.
+    """The measurements of a run.
 
     Attributes:
-        ids: Of the samples, in the data's order.
+        ids: Those of the samples, in the data's order.
         targets: The explained (predicted) classes.
         labels: The true ones, ``None`` where unknown.
         skipped: Id and reason of each sample that was left out.
         values: By metric (or curve) and method, ``(B,)`` or ``(B, len(axis))``; NaN where undefined.
         axes: By metric, the fractions, strengths or stages along its values' second axis.
-        seconds: By method, of attribution per image on the machine that ran it.
+        seconds: By method, the time of attribution per image on the machine that ran it.
         manifest: The request and the circumstances.
     """
 
@@ -74,49 +73,37 @@ class Evaluation:
     manifest: Mapping[str, Any]
 
 
-def read_evaluation(run: Path) -> Evaluation:
-    """What a run has measured so far, from its folder.
+def read_evaluation(run: Path, manifest: Mapping[str, Any] | None = None) -> Evaluation:
+    """Return the measurements of a run so far, from its folder.
 
+    Args:
+        manifest: The run's, where it has been read already.
     Raises:
         SourceError: no run is there, or a part of it is broken.
     """
-    manifest = read_json(run / MANIFEST)
-    return assembled(sorted((run / "parts").glob("*.json")), manifest)
+    parts = sorted((run / "parts").glob("*.json"))
+    return assembled(parts, read_json(run / MANIFEST) if manifest is None else manifest)
 
 
 def part_of(out: Path, places: range) -> Path:
-    """The file of a batch's values."""
+    """Return the file of a batch's values."""
     return out / "parts" / f"{places.start:08d}-{places.stop:08d}.json"
 
 
-def manifest_of(loaded: LoadedModel, data: ImageData, request: Request) -> dict[str, Any]:
-    """All that a run's numbers depend on, as JSON reads it back."""
-    protocol = asdict(request.protocol)
-    if isinstance(request.protocol.baseline, Tensor):
-        protocol["baseline"] = listed(request.protocol.baseline)
-    manifest = {
+def evaluation_manifest(loaded: LoadedModel, data: ImageData, request: EvaluationRequest) -> dict[str, Any]:
+    """Return all that a run's numbers depend on, as JSON reads it back."""
+    facts = {
         "format": FORMAT,
-        "model": request.model,
+        "model": request.model,  # before the weights, as runs have it since the first
         "weights": fingerprint(loaded.model),
-        "data": {
-            "from": request.data,
-            "n_samples": len(data),
-            "ids": hashlib.sha256("\n".join(data.ids).encode()).hexdigest(),
-        },
-        "methods": {label: [name, dict(settings)] for label, (name, settings) in request.methods.items()},
-        "metrics": list(request.metrics),
-        "protocol": protocol,
-        "only_correct": request.only_correct,
-        "batch_size": request.batch_size,
-        "accelerated": request.accelerated,
-        "precision": request.precision,
     }
-    same: dict[str, Any] = json.loads(json.dumps(manifest))  # tuples are lists on disk
-    return same
+    ids = hashlib.sha256("\n".join(data.ids).encode()).hexdigest()
+    images = {"data": {"n_samples": len(data), "ids": ids}}
+    return as_read_back(merged(facts, to_manifest(request), images))
 
 
 def assembled(paths: Sequence[Path], manifest: Mapping[str, Any]) -> Evaluation:
-    """The parts end to end.
+    """Return the parts end to end.
 
     Raises:
         InputError: no sample is in them.
@@ -158,15 +145,3 @@ def _put_together(parts: Sequence[Mapping[str, Any]], manifest: Mapping[str, Any
         },
         manifest=manifest,
     )
-
-
-def listed(values: Tensor) -> list[Any]:
-    """Numbers as JSON has them: what is not finite is null."""
-
-    def finite(value: Any) -> Any:
-        if isinstance(value, list):
-            return [finite(each) for each in value]
-        return value if math.isfinite(value) else None
-
-    found: list[Any] = finite(values.detach().double().cpu().tolist())
-    return found

@@ -1,9 +1,8 @@
-"""One batch of an evaluation: decoded, explained, measured, written; every engine computes it by this."""
+"""The worker of an evaluation: it decodes, explains, measures and writes one batch after the other."""
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,40 +12,41 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from distillgrad.core.forward import Model, logits_of
+from distillgrad.core.forward import Model
+from distillgrad.core.profiling import stopwatch
 from distillgrad.errors import (
     DistillgradError,
     MissingExtraError,
     ModelError,
-    SourceError,
-    TargetError,
-    UnknownNameError,
 )
-from distillgrad.methods import method_among
+from distillgrad.methods import find_method, method_among
 from distillgrad.methods.base import Method
-from distillgrad.metrics.registry import METRICS, Measurement, MetricInput
+from distillgrad.metrics.base import Measurement, MetricInput
+from distillgrad.metrics.registry import find_metric, measure
 from distillgrad.metrics.similarity import Attribute
 from distillgrad.runs.engines.engine import Worker
-from distillgrad.runs.evaluation.record import Request, listed, part_of
+from distillgrad.runs.evaluation.record import EvaluationRequest, part_of
 from distillgrad.runs.files import written_whole
 from distillgrad.runs.model import equivalent_or_itself, loaded_for
+from distillgrad.runs.request import json_list
 from distillgrad.sources.classifier import LoadedModel
-from distillgrad.sources.open_data import ImageData, Sample, label_index
+from distillgrad.sources.model_inputs import ModelInput, class_probabilities, model_input
+from distillgrad.sources.open_data import ImageData
 
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """What a worker must know to compute any batch.
+    """All that a worker must know to compute any batch.
 
     Attributes:
-        model, weights: What ``load_model`` takes, and the SHA-256 of what it must load.
-        out: Folder of the run.
-        known: Where the request's methods are looked up.
+        request: The run's, its model by an absolute path.
+        weights: The SHA-256 of the model's weights.
+        out: The folder of the run.
+        known: Methods of the request that ``find_method`` does not know.
     """
 
-    model: str
+    request: EvaluationRequest
     weights: str
-    request: Request
     out: Path
     device: str
     threads: int
@@ -54,15 +54,15 @@ class EvaluationJob:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Its images, and their places in the whole data."""
+class EvaluationUnit:
+    """A batch's images, and their places in the whole data."""
 
     places: range
     data: ImageData
 
 
-class BatchWorker(Worker[Batch, None]):
-    """Computes batches, and writes their values.
+class EvaluationWorker(Worker[EvaluationUnit, None]):
+    """The worker that computes batches and writes their values.
 
     Args:
         loaded, fast: The job's model and the one for what does not look at layers, if they are here already.
@@ -79,18 +79,19 @@ class BatchWorker(Worker[Batch, None]):
         on_unit: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._job, self._on_unit = job, on_unit
-        self._loaded = loaded or loaded_for(job.model, job.weights, job.device, str(job.out), None)
-        self._model: Model = fast or self._loaded.model
-        if fast is None and job.request.accelerated:
-            self._model = equivalent_or_itself(self._loaded, torch.device(job.device), job.request.precision)
+        self._loaded = loaded or loaded_for(job.request.model, job.weights, job.device, str(job.out), None)
+        self._model: Model = self._loaded.model
+        if job.request.accelerated:
+            device = torch.device(job.device)
+            self._model = fast or equivalent_or_itself(self._loaded, device, job.request.precision)
         self._explainers = {
             label: _explainer(self._loaded, name, parameters, self._model, job.known)
             for label, (name, parameters) in job.request.methods.items()
         }
         super().__init__(job.threads)
 
-    def compute(self, unit: Batch) -> None:
-        """Evaluates a batch and writes what was found.
+    def compute(self, unit: EvaluationUnit) -> None:
+        """Evaluate a batch and write its values.
 
         Raises:
             ModelError: a method or metric failed; names it and the samples.
@@ -103,15 +104,12 @@ class BatchWorker(Worker[Batch, None]):
 
 
 def measurements_of(metrics: Sequence[str]) -> list[Measurement]:
-    """Each once, however many of its metrics are asked for.
+    """Return each measurement once, however many of its metrics are requested.
 
     Raises:
         UnknownNameError: no such metric; names the nearest.
     """
-    for name in metrics:
-        if name not in METRICS:
-            raise UnknownNameError("metric", name, METRICS)
-    return list(dict.fromkeys(METRICS[name].measurement for name in metrics))
+    return list(dict.fromkeys(find_metric(name).measurement for name in metrics))
 
 
 def _explainer(
@@ -121,25 +119,27 @@ def _explainer(
     fast: Model | None,
     known: Mapping[str, type[Method]],
 ) -> Callable[[Model], Attribute]:
-    def of(model: Model) -> Attribute:
+    def explainer(model: Model) -> Attribute:
         # A method that looks at layers gets the network as it was made, not its faster equivalent.
-        chosen = loaded.model if model is fast and name in known and known[name].layerwise else model
+        kind = known[name] if name in known else find_method(name)
+        chosen = loaded.model if model is fast and kind.layerwise else model
         return method_among(known, name, chosen, parameters).attribute  # type: ignore[no-any-return]
 
-    return of
+    return explainer
 
 
 def _evaluated(
     loaded: LoadedModel,
     data: ImageData,
-    request: Request,
+    request: EvaluationRequest,
     model: Model,
     explainers: Mapping[str, Callable[[Model], Attribute]],
     on_unit: Callable[[int], None],
 ) -> dict[str, Any]:
-    """One batch's samples and values, as they are written."""
-    samples, skipped = _decoded(data)
-    rows, inputs = _predicted(loaded, model, samples, request.only_correct, data.classes, skipped)
+    """Return one batch's samples and values, as they are written."""
+    taken = [model_input(loaded, data, place) for place in range(len(data))]
+    skipped = [(name, str(each.error)) for name, each in zip(data.ids, taken, strict=True) if each.error]
+    rows, inputs = _predicted(loaded, model, data, taken, request.only_correct, skipped)
     part: dict[str, Any] = {"samples": rows, "skipped": skipped, "values": {}, "seconds": {}}
     n_parts = len(request.methods) + len(measurements_of(request.metrics))
     on_unit(n_parts * (len(data) - len(rows)))
@@ -148,23 +148,19 @@ def _evaluated(
     target = torch.tensor([row["target"] for row in rows], device=inputs.device)
     attributions: dict[str, Tensor] = {}
     for name, explainer in explainers.items():
-        began = time.perf_counter()
-        attributions[name] = _named(name, rows, lambda: explainer(model)(inputs, target))  # noqa: B023
-        if inputs.is_cuda:
-            torch.cuda.synchronize()
-        part["seconds"][name] = time.perf_counter() - began
+        with stopwatch(inputs.device) as watch:
+            attributions[name] = _named(name, rows, lambda: explainer(model)(inputs, target))  # noqa: B023
+        part["seconds"][name] = watch.seconds
         on_unit(len(rows))
-    masks = _masks(loaded, samples, rows) if needs_masks(request.metrics) else None
+    masks = _masks(loaded, data, taken, rows) if needs_masks(request.metrics) else None
     explained = MetricInput(model, loaded.model, inputs, target, attributions, explainers, masks)
     for measurement in measurements_of(request.metrics):
-        asked = "/".join(name for name in request.metrics if METRICS[name].measurement is measurement)
-        found = _named(asked, rows, lambda: measurement(explained, request.protocol))  # noqa: B023
-        for metric, values in found.items():
-            if metric in METRICS and metric not in request.metrics:
-                continue
+        names = [name for name in request.metrics if find_metric(name).measurement is measurement]
+        measured = _named("/".join(names), rows, lambda: measure(names, explained, request.protocol))  # noqa: B023
+        for metric, values in measured.items():
             part["values"][metric] = {
                 "axis": list(values.axis),
-                "methods": {name: listed(each) for name, each in values.by_method.items()},
+                "methods": {name: json_list(each) for name, each in values.by_method.items()},
             }
         on_unit(len(rows))
     return part
@@ -173,55 +169,37 @@ def _evaluated(
 def _predicted(
     loaded: LoadedModel,
     model: Model,
-    samples: Sequence[Sample],
+    data: ImageData,
+    taken: Sequence[ModelInput],
     only_correct: bool,
-    classes: Sequence[str],
     skipped: list[tuple[str, str]],
 ) -> tuple[list[dict[str, Any]], Tensor]:
-    """What the model says about each sample, and its inputs; wrong ones go to ``skipped`` if asked for."""
-    if not samples:
+    """Return each sample's prediction, and all inputs; with ``only_correct`` wrong ones go to ``skipped``."""
+    whole = [(place, each) for place, each in enumerate(taken) if each.inputs is not None]
+    if not whole:
         return [], torch.empty(0, device=loaded.device)
-    inputs = torch.stack([loaded.preprocess(each.image) for each in samples]).to(loaded.device)
-    with torch.no_grad():
-        probabilities = logits_of(model(inputs)).float().softmax(1)
+    inputs = torch.stack([each.inputs for _, each in whole if each.inputs is not None]).to(loaded.device)
+    probabilities = class_probabilities(model, inputs)
     rows, kept = [], []
-    for place, sample in enumerate(samples):
-        label = _known_label(sample, loaded, classes, needed=only_correct)
-        target = int(probabilities[place].argmax())
-        if only_correct and label != target:
-            said = f"predicted as {loaded.classes[target]}" if label is not None else "without a label"
-            skipped.append((sample.id, said))
+    for row, (place, each) in enumerate(whole):
+        if only_correct and data.labels[place] is not None and each.label_error is not None:
+            raise each.label_error
+        target = int(probabilities[row].argmax())
+        if only_correct and each.label_index != target:
+            known = each.label_index is not None
+            reason = f"predicted as {loaded.classes[target]}" if known else "without a label"
+            skipped.append((data.ids[place], reason))
             continue
-        probability = float(probabilities[place, target])
-        rows.append({"id": sample.id, "label": label, "target": target, "probability": probability})
-        kept.append(place)
+        probability = float(probabilities[row, target])
+        rows.append(
+            {"id": data.ids[place], "label": each.label_index, "target": target, "probability": probability}
+        )
+        kept.append(row)
     return rows, inputs[kept]
 
 
-def _known_label(sample: Sample, loaded: LoadedModel, classes: Sequence[str], *, needed: bool) -> int | None:
-    """The model's class for the sample's label; one that it does not know matters only where it is needed."""
-    if sample.label is None:
-        return None
-    try:
-        return label_index(sample.label, loaded, classes)
-    except (UnknownNameError, TargetError):
-        if needed:
-            raise
-        return None
-
-
-def _decoded(data: ImageData) -> tuple[list[Sample], list[tuple[str, str]]]:
-    samples, skipped = [], []
-    for place in range(len(data)):
-        try:
-            samples.append(data[place])
-        except SourceError as error:
-            skipped.append((data.ids[place], str(error)))
-    return samples, skipped
-
-
 def _named(name: str, rows: Sequence[Mapping[str, Any]], work: Callable[[], Any]) -> Any:
-    """``work``; an error says which method or metric failed, and on which samples."""
+    """Return what ``work`` returns; an error says which method or metric failed, and on which samples."""
     try:
         return work()
     except MissingExtraError:
@@ -232,19 +210,22 @@ def _named(name: str, rows: Sequence[Mapping[str, Any]], work: Callable[[], Any]
 
 
 def needs_masks(metrics: Sequence[str]) -> bool:
-    """Whether any of the metrics compares with where the object is."""
-    return any(METRICS[name].needs == "masks" for name in metrics)
+    """Return whether any of the metrics compares with the place of the object."""
+    return any(find_metric(name).needs == "masks" for name in metrics)
 
 
-def _masks(loaded: LoadedModel, samples: Sequence[Sample], rows: Sequence[Mapping[str, Any]]) -> Tensor:
-    """Where the boxes are in the inputs, bool ``(B, H, W)``: drawn, and preprocessed as the images."""
-    by_id = {sample.id: sample for sample in samples}
+def _masks(
+    loaded: LoadedModel, data: ImageData, taken: Sequence[ModelInput], rows: Sequence[Mapping[str, Any]]
+) -> Tensor:
+    """Return the boxes in the inputs, bool ``(B, H, W)``: drawn, and preprocessed as the images."""
+    places = {name: place for place, name in enumerate(data.ids)}
     masks = []
     for row in rows:
-        sample = by_id[row["id"]]
-        drawn = Image.new("RGB", sample.image.size)
-        if sample.box is not None:
-            x0, y0, x1, y1 = sample.box
+        place = places[row["id"]]
+        image, box = taken[place].image, data.boxes[place]
+        drawn = Image.new("RGB", (0, 0) if image is None else image.size)
+        if box is not None:
+            x0, y0, x1, y1 = box
             ImageDraw.Draw(drawn).rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), fill="white")
         masks.append(loaded.displayable(loaded.preprocess(drawn)).mean(0) > 0.5)
     return torch.stack(masks)

@@ -1,10 +1,10 @@
-"""A ROAR run: train, attribute, remove, retrain, compare; a unit is one method at one fraction."""
+"""Runs of ROAR: train, attribute, remove, retrain, compare; a unit is one method at one fraction."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,15 @@ from distillgrad.runs.engines.engine import Engine, Workers
 from distillgrad.runs.engines.local import LocalEngine
 from distillgrad.runs.files import written_whole
 from distillgrad.runs.manifest import begin
+from distillgrad.runs.request import as_read_back, merged, to_manifest
 from distillgrad.runs.roar.worker import (
-    Explanation,
-    PlainTraining,
-    Retraining,
+    ExplanationUnit,
+    RetrainingUnit,
     RoarJob,
     RoarRequest,
     RoarWorker,
     Split,
+    TrainingUnit,
     read_accuracies,
     read_ranks,
 )
@@ -38,7 +39,7 @@ ROWS_PER_UNIT = 1_024
 
 
 def n_units(request: RoarRequest) -> int:
-    """How often ``on_unit`` will be called: plain training, each method's attributions, each unit."""
+    """Return how often ``on_unit`` will be called: plain training, each method's attributions, each unit."""
     n_explanations = len({*request.methods, "random"})
     return 1 + len(request.methods) + n_explanations * len(request.fractions)
 
@@ -53,18 +54,18 @@ def roar(
     engine: Engine | None = None,
     threads: int | None = None,
 ) -> dict[str, Roar]:
-    """Test accuracies by explanation, as :func:`~distillgrad.metrics.roar.remove_and_retrain` defines them.
+    """Return test accuracies by explanation, as :func:`~distillgrad.metrics.roar.remove_and_retrain` does.
 
     First the trials of plain training (the control ``"none"``), the first of which is the network that is
     explained, for what it predicts; then each method's ranks of all train and test images; then the units.
     Each is written when it is done, whole or not at all; a second call computes only what is not there.
 
     Args:
-        device: To train and explain on; by default the CPU.
-        on_unit: Called with what is done.
-        engine: Where all of it is computed, by default in this process. Workers in other processes read
+        device: Trains and explains; by default the CPU.
+        on_unit: Called with the name of each unit that is done.
+        engine: Computes all of it; by default in this process. Workers in other processes read
             ``request.data`` again, and read and write ``out``.
-        threads: That a worker computes with; by default as the engine has them.
+        threads: Those that a worker computes with; by default as the engine has them.
     Raises:
         ParameterError: ``out`` holds a run of another request; a setting outside its range.
         InputError: a class without a train image.
@@ -75,27 +76,26 @@ def roar(
     check_request(
         subject.make_network, subject.train, subject.test, {}, request.fractions, request.replacement
     )
-    manifest = _manifest(subject, request)
-    begin(out, manifest)
+    manifest = roar_manifest(subject, request)
+    begin(out, manifest, RoarRequest)
     job = RoarJob(
-        data=portable_data(request.data),
+        request=replace(request, data=portable_data(request.data)),
         fingerprint=manifest["data"]["images"],
-        request=request,
         out=out.absolute(),
         device=str(device or "cpu"),
         threads=threads or engine.default_threads,
     )
     here = partial(RoarWorker, job, subject)
     units = [
-        Retraining(label, fraction)
+        RetrainingUnit(label, fraction)
         for label in dict.fromkeys((*request.methods, "random"))
         for fraction in request.fractions
     ]
     with engine.workers(partial(RoarWorker, job), here=here, cpus=job.threads) as workers:
         if not (job.plain.is_file() and job.accuracies("none", 0.0).is_file()):
-            list(workers.map([PlainTraining()]))
+            list(workers.map([TrainingUnit()]))
         on_unit("none")
-        for label in _explained(job, workers, {"train": len(subject.train[0]), "test": len(subject.test[0])}):
+        for label in _rank_all(job, workers, {"train": len(subject.train[0]), "test": len(subject.test[0])}):
             on_unit(label)
         pending = [each for each in units if not job.accuracies(each.label, each.fraction).is_file()]
         for each in units:
@@ -108,11 +108,11 @@ def roar(
     }
 
 
-def _explained(job: RoarJob, workers: Workers, sizes: Mapping[Split, int]) -> Iterator[str]:
-    """Each method, when all images are ranked by it."""
+def _rank_all(job: RoarJob, workers: Workers, sizes: Mapping[Split, int]) -> Iterator[str]:
+    """Yield each method when all images are ranked by it."""
     pending = {
         label: [
-            Explanation(label, split, rows)
+            ExplanationUnit(label, split, rows)
             for split, size in sizes.items()
             if not job.ranks(label, split).is_file()
             for rows in _row_ranges(size)
@@ -142,8 +142,8 @@ def _row_ranges(size: int) -> list[range]:
     return [range(start, min(start + ROWS_PER_UNIT, size)) for start in range(0, size, ROWS_PER_UNIT)]
 
 
-def _join(job: RoarJob, units: Sequence[Explanation]) -> None:
-    """Puts the parts of a method's ranks together, split by split, and removes them."""
+def _join(job: RoarJob, units: Sequence[ExplanationUnit]) -> None:
+    """Put the parts of a method's ranks together, split by split, and remove them."""
     for split in dict.fromkeys(unit.split for unit in units):
         parts = [job.ranks(unit.label, split, unit.rows) for unit in units if unit.split == split]
         with written_whole(job.ranks(units[0].label, split)) as file:
@@ -153,23 +153,12 @@ def _join(job: RoarJob, units: Sequence[Explanation]) -> None:
 
 
 def _read(job: RoarJob, label: str, fractions: Sequence[float]) -> Roar:
-    found = [read_accuracies(job.accuracies(label, each), job.request.n_trials) for each in fractions]
-    return Roar(torch.tensor(fractions, dtype=torch.float64), torch.stack(found))
+    accuracies = [read_accuracies(job.accuracies(label, each), job.request.n_trials) for each in fractions]
+    return Roar(torch.tensor(fractions, dtype=torch.float64), torch.stack(accuracies))
 
 
-def _manifest(subject: Subject, request: RoarRequest) -> dict[str, Any]:
-    """All that the numbers depend on, as JSON reads it back."""
-    manifest = {
-        "format": FORMAT,
-        "data": {"from": request.data, "images": subject.fingerprint},
-        "methods": {label: [name, dict(used)] for label, (name, used) in request.methods.items()},
-        "fractions": list(request.fractions),
-        "n_trials": request.n_trials,
-        "seed": request.seed,
-        "training": request.training(subject),
-        "replacement": request.replacement,
-        "keep": request.keep,
-        "retrain": request.retrain,
-    }
-    same: dict[str, Any] = json.loads(json.dumps(manifest))
-    return same
+def roar_manifest(subject: Subject, request: RoarRequest) -> dict[str, Any]:
+    """Return all that the numbers depend on, as JSON reads it back."""
+    resolved = replace(request, **request.training(subject))
+    images = {"data": {"images": subject.fingerprint}}
+    return as_read_back(merged({"format": FORMAT}, to_manifest(resolved), images))

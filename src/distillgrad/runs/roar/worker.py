@@ -1,10 +1,10 @@
-"""The units of a ROAR run: training, explaining, retraining, computed and written alike by every engine."""
+"""The worker of a ROAR run: it trains, explains and retrains, unit by unit."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from distillgrad.errors import DistillgradError, MissingExtraError, ModelError, ParameterError, SourceError
 from distillgrad.methods import create_method
+from distillgrad.methods.parsing import MethodSpecs
 from distillgrad.metrics.ensembles import Ensemble, new_network, train_ensemble
 from distillgrad.metrics.pixel_ranks import ranks_to_store
 from distillgrad.metrics.removal import Baseline
@@ -24,6 +25,7 @@ from distillgrad.metrics.roar import FRACTIONS, retrained_accuracy, with_random
 from distillgrad.runs.engines.engine import Worker
 from distillgrad.runs.files import file_name_of, written_whole
 from distillgrad.runs.manifest import read_json
+from distillgrad.runs.request import kept_at
 from distillgrad.sources.roar_data import Subject, subject_of
 
 ROWS_TO_EXPLAIN = 64
@@ -33,36 +35,36 @@ Split: TypeAlias = Literal["train", "test"]
 
 @dataclass(frozen=True)
 class RoarRequest:
-    """What is asked for; the same request goes on where an interrupted one ended.
+    """A request of remove and retrain; the same one goes on where an interrupted run ended.
 
     Attributes:
         methods: By label, the method's name and parameters.
-        fractions: Of the pixels, each in [0, 1).
+        fractions: Shares of the pixels, each in [0, 1).
         n_trials: Networks per unit.
-        limit: Of train and of test images, as for :func:`~distillgrad.sources.roar_data.subject_of`.
-        seed: Of the first trial; the next ones count on from it.
-        n_epochs, learning_rate, batch_size: Of training; ``None``: as suits the data.
-        replacement: What removed pixels become.
+        limit: The most train and test images, as for :func:`~distillgrad.sources.roar_data.subject_of`.
+        seed: The first trial's; the next ones count on from it.
+        n_epochs, learning_rate, batch_size: Settings of training; ``None``: as suits the data.
+        replacement: The values of removed pixels.
         keep: Keep the top pixels instead of removing them (KAR).
         retrain: ``False``: measure the networks of plain training on changed test images (ROAD).
     """
 
-    data: str
-    methods: Mapping[str, tuple[str, Mapping[str, Any]]]
+    data: str = field(metadata=kept_at("data", "from"))
+    methods: MethodSpecs
     fractions: tuple[float, ...] = FRACTIONS
     n_trials: int = 5
     seed: int = 0
-    n_epochs: int | None = None
-    learning_rate: float | None = None
-    batch_size: int = 64
+    n_epochs: int | None = field(default=None, metadata=kept_at("training", "n_epochs"))
+    learning_rate: float | None = field(default=None, metadata=kept_at("training", "learning_rate"))
+    batch_size: int = field(default=64, metadata=kept_at("training", "batch_size"))
     replacement: Baseline = "mean"
     keep: bool = False
     retrain: bool = True
-    bfloat16: bool = False
-    limit: int | None = None
+    bfloat16: bool = field(default=False, metadata=kept_at("training", "bfloat16"))
+    limit: int | None = field(default=None, metadata=kept_at())  # the fingerprint of the images says it
 
     def training(self, subject: Subject) -> dict[str, Any]:
-        """The settings of :func:`~distillgrad.metrics.ensembles.train_ensemble`."""
+        """Return the settings of training, those that suit the data where the request leaves them open."""
         return {
             "n_epochs": self.n_epochs or subject.n_epochs,
             "learning_rate": self.learning_rate or subject.learning_rate,
@@ -73,17 +75,17 @@ class RoarRequest:
 
 @dataclass(frozen=True)
 class RoarJob:
-    """What a worker must know to compute any unit.
+    """All that a worker must know to compute any unit.
 
     Attributes:
-        data: As the request has it, by absolute paths; ``fingerprint``: of the images that it must be.
-        out: Folder of the run.
-        device: To train and explain on.
+        request: The run's, its data by absolute paths.
+        fingerprint: The SHA-256 of the images that the data must hold.
+        out: The folder of the run.
+        device: Trains and explains.
     """
 
-    data: str
-    fingerprint: str
     request: RoarRequest
+    fingerprint: str
     out: Path
     device: str
     threads: int
@@ -94,25 +96,25 @@ class RoarJob:
         return self.out / "plain.safetensors"
 
     def ranks(self, label: str, split: Split, rows: range | None = None) -> Path:
-        """The file of a method's ranks of a split, or of some rows of it."""
+        """Return the file of a method's ranks of a split, or of some rows of it."""
         name = f"{file_name_of(label)}.{split}"
         if rows is None:
             return self.out / "ranks" / f"{name}.npy"
         return self.out / "parts" / f"{name}.{rows.start:08d}-{rows.stop:08d}.npy"
 
     def accuracies(self, label: str, fraction: float) -> Path:
-        """The file of a unit's accuracies."""
+        """Return the file of a unit's accuracies."""
         return self.out / "units" / f"{file_name_of(label)} {fraction}.json"
 
 
 @dataclass(frozen=True)
-class PlainTraining:
-    """The trials on intact images, the control ``"none"``; the first is the network that is explained."""
+class TrainingUnit:
+    """The unit of the trials on intact images, the control ``"none"``; the first network is explained."""
 
 
 @dataclass(frozen=True)
-class Explanation:
-    """Some rows of a split, explained by a method."""
+class ExplanationUnit:
+    """A unit of explanations: some rows of a split, by one method."""
 
     label: str
     split: Split
@@ -120,30 +122,32 @@ class Explanation:
 
 
 @dataclass(frozen=True)
-class Retraining:
-    """A method's pixels removed, at one fraction."""
+class RetrainingUnit:
+    """A unit of retraining: one method's pixels removed, at one fraction."""
 
     label: str
     fraction: float
 
 
-RoarUnit: TypeAlias = PlainTraining | Explanation | Retraining
+RoarUnit: TypeAlias = TrainingUnit | ExplanationUnit | RetrainingUnit
 
 
 class RoarWorker(Worker[RoarUnit, None]):
-    """Computes units, of which each needs the files of those before, and writes what it finds.
+    """The worker that computes units, of which each needs the files of those before, and writes theirs.
 
     Args:
-        subject: The job's data, where they are here already.
+        subject: The job's data, where they are loaded already.
     Raises:
         ParameterError: the data are not those that the run was begun with.
     """
 
     def __init__(self, job: RoarJob, subject: Subject | None = None) -> None:
         if subject is None:
-            subject = subject_of(job.data, limit=job.request.limit)
+            subject = subject_of(job.request.data, limit=job.request.limit)
             if subject.fingerprint != job.fingerprint:
-                raise ParameterError(f"{job.data} does not hold the images that {job.out} was begun with")
+                raise ParameterError(
+                    f"{job.request.data} does not hold the images that {job.out} was begun with"
+                )
         self._job, self._subject = job, subject
         self._train, self._test = (
             (images.to(job.device), labels.to(job.device)) for images, labels in (subject.train, subject.test)
@@ -156,15 +160,15 @@ class RoarWorker(Worker[RoarUnit, None]):
         super().__init__(job.threads)
 
     def compute(self, unit: RoarUnit) -> None:
-        """Computes a unit and writes its file.
+        """Compute a unit and write its file.
 
         Raises:
             ModelError: a method failed on the network; names it.
             SourceError: a file of the run is broken, or cannot be written.
         """
-        if isinstance(unit, PlainTraining):
+        if isinstance(unit, TrainingUnit):
             self._train_plainly()
-        elif isinstance(unit, Explanation):
+        elif isinstance(unit, ExplanationUnit):
             self._explain(unit)
         else:
             measured = retrained_accuracy(
@@ -204,7 +208,7 @@ class RoarWorker(Worker[RoarUnit, None]):
         template = new_network(self._subject.make_network, 0, self._train[0])
         return Ensemble(template, state, trials_at_a_time=1)
 
-    def _explain(self, unit: Explanation) -> None:
+    def _explain(self, unit: ExplanationUnit) -> None:
         images = (self._train if unit.split == "train" else self._test)[0][unit.rows.start : unit.rows.stop]
         name, parameters = self._job.request.methods[unit.label]
         explain = create_method(name, self.plain.network(0), **parameters).attribute
@@ -218,7 +222,7 @@ class RoarWorker(Worker[RoarUnit, None]):
             np.save(file, torch.cat(parts).numpy(), allow_pickle=False)
 
     def _ranks_of(self, label: str) -> tuple[Tensor, Tensor]:
-        """A method's ranks of the train and the test images; those of one method are kept."""
+        """Return a method's ranks of the train and the test images; those of one method are kept."""
         if self._ranks is None or self._ranks[0] != label:
             if label in self._job.request.methods:
                 both = read_ranks(self._job.ranks(label, "train")), read_ranks(self._job.ranks(label, "test"))
@@ -229,7 +233,7 @@ class RoarWorker(Worker[RoarUnit, None]):
 
 
 def read_ranks(path: Path) -> Tensor:
-    """Ranks as they were written.
+    """Return ranks as they were written.
 
     Raises:
         SourceError: the file is missing or broken.
@@ -241,7 +245,7 @@ def read_ranks(path: Path) -> Tensor:
 
 
 def read_accuracies(path: Path, n_trials: int) -> Tensor:
-    """A unit's accuracies ``(T,)`` as they were written.
+    """Return a unit's accuracies ``(T,)`` as they were written.
 
     Raises:
         SourceError: the file is missing or broken.

@@ -9,7 +9,7 @@ CHANNELS = (32, 32, 64, 64, 128, 128)
 
 
 class Cifar10CNN(nn.Module):
-    """Class logits ``(N, n_classes)`` of images ``(N, 3, 32, 32)``.
+    """The classifier of images ``(N, 3, 32, 32)`` that the package ships.
 
     Six 3×3 convolutions with batch norm and ReLU, halved by max pooling after every second one, then
     three linear layers: piecewise linear in eval mode, 846 thousand parameters.
@@ -43,12 +43,12 @@ class Cifar10CNN(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(N, n_classes)`` of normalised images ``(N, 3, 32, 32)``."""
+        """Return logits ``(N, n_classes)`` of normalised images ``(N, 3, 32, 32)``."""
         logits: Tensor = self.classifier(self.features(images))
         return logits
 
 
 def normalised(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Normalised floats ``(N, 3, H, W)`` of uint8 images ``(N, H, W, 3)``; channels-last in memory."""
+    """Return normalised floats ``(N, 3, H, W)`` of uint8 images ``(N, H, W, 3)``; channels-last in memory."""
     channels_last = images.permute(0, 3, 1, 2).float().div_(255)
     return channels_last.sub_(torch.tensor(mean).view(3, 1, 1)).div_(torch.tensor(std).view(3, 1, 1))

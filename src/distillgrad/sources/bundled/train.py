@@ -26,7 +26,7 @@ SIDE = 32
 
 
 def augmented(padded: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
-    """Random 32×32 crops, half of them mirrored, of the chosen rows of ``padded`` ``(N, 40, 40, 3)``."""
+    """Return random 32×32 crops, half mirrored, of the chosen rows of ``padded`` ``(N, 40, 40, 3)``."""
     n = len(chosen)
     offsets = torch.randint(0, 2 * PADDING + 1, (2, n, 1), generator=generator)
     mirrored = torch.rand(n, 1, generator=generator) < 0.5
@@ -45,7 +45,7 @@ def train(
     peak_rate: float = 0.1,
     weight_decay: float = 5e-4,
 ) -> Cifar10CNN:
-    """A trained network in eval mode; prints the loss of each epoch."""
+    """Train a network, and return it in eval mode; prints the loss of each epoch."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     model = Cifar10CNN(len(data.classes))
@@ -80,7 +80,7 @@ def train(
 
 
 def accuracy(model: nn.Module, data: LabelledImages) -> float:
-    """Share of ``data`` that ``model`` classifies correctly, in float32."""
+    """Return the share of ``data`` that ``model`` classifies correctly, in float32."""
     images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
     with torch.inference_mode():
         correct = 0

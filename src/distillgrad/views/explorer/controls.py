@@ -1,19 +1,20 @@
-"""The explorer's column of questions: which image, model, classes, methods and settings."""
+"""The explorer's column of controls: which image, model, classes, methods and settings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from distillgrad.methods import METHODS
+from distillgrad.views.explorer.session import Settings, checked_settings
 
 FAVOURITES = ["dga", "uniform_fullgrad", "gradient_x_input"]
 
 
 @dataclass(frozen=True)
-class Question:
+class Controls:
     """The column's components, ``gradio``'s."""
 
     upload: Any
@@ -26,30 +27,38 @@ class Question:
     n_steps: Any
     quantile: Any
     negative: Any
+    explain: Any
     top: Any
     raw: Any
-    go: Any
 
     @property
-    def answered(self) -> list[Any]:
-        """What decides which arrays are computed."""
-        return [
-            *(self.model, self.target, self.versus, self.methods),
-            *(self.n_steps, self.quantile, self.negative),
-        ]
+    def inputs(self) -> set[Any]:
+        """The components that decide which arrays are computed, and how they are drawn."""
+        computed = {self.model, self.target, self.versus, self.methods}
+        return computed | {self.n_steps, self.quantile, self.negative} | self.drawing_inputs
 
     @property
-    def drawn(self) -> list[Any]:
-        """What decides only how they are shown."""
-        return [self.top, self.raw]
+    def drawing_inputs(self) -> set[Any]:
+        """The components that decide only how maps are drawn."""
+        return {self.top, self.raw}
+
+    def settings(self, values: Mapping[Any, Any]) -> Settings:
+        """Return the settings that the components' values make, checked."""
+        return checked_settings(
+            values[self.methods], values[self.n_steps], values[self.quantile], values[self.negative]
+        )
+
+    def drawing(self, values: Mapping[Any, Any]) -> dict[str, Any]:
+        """Return the keywords of the panels that draw maps."""
+        return {"fraction": values[self.top] / 100, "raw_numbers": values[self.raw]}
 
 
-def question_column(gr: Any, offered: tuple[str, ...], prediction: str) -> Question:
-    """The components, one below the other.
+def controls_column(gr: Any, offered: tuple[str, ...], prediction: str) -> Controls:
+    """Return the components, laid out one below the other.
 
     Args:
         offered: Models to choose from; others are typed.
-        prediction: What stands where the model's answer will.
+        prediction: HTML in the place of the model's answer, until there is one.
     """
     upload = gr.File(label="Image; of an animation its first frame", height=160, elem_id="upload")
     upload.async_move_resource_to_block_cache = _only_uploads(gr, upload.async_move_resource_to_block_cache)
@@ -58,7 +67,7 @@ def question_column(gr: Any, offered: tuple[str, ...], prediction: str) -> Quest
         list(offered), value=offered[0], label="Model", allow_custom_value=True, elem_id="model",
         info="or type torchvision:NAME, timm:NAME",
     )  # fmt: skip
-    said = gr.HTML(prediction, elem_id="prediction")
+    answer = gr.HTML(prediction, elem_id="prediction")
     target = gr.Dropdown(
         [], value=None, label="Class to explain", allow_custom_value=True, elem_id="target",
         info="empty: the predicted one",
@@ -74,20 +83,22 @@ def question_column(gr: Any, offered: tuple[str, ...], prediction: str) -> Quest
         n_steps = gr.Slider(1, 100, 30, step=1, label="N, steps of DGA", elem_id="n-steps")
         quantile = gr.Slider(0.5, 1.0, 0.9, step=0.01, label="q: above it DGA drops extreme features")
         negative = gr.Slider(0.0, 1.0, 0.0, step=0.05, label="β, weight of what speaks against")
-    go = gr.Button("Explain", variant="primary", elem_id="explain")
+    explain = gr.Button("Explain", variant="primary", elem_id="explain")
     with gr.Accordion("How maps are shown", open=False, elem_id="drawing"):
         top = gr.Slider(1, 50, 10, step=1, label="Most relevant pixels shown, %", elem_id="top")
         raw = gr.Checkbox(
             False, label="Scale of the raw numbers", elem_id="raw",
             info="instead of shares of each map's own strongest: weak methods fade beside strong ones",
         )  # fmt: skip
-    return Question(
-        upload, example, model, said, target, versus, methods, n_steps, quantile, negative, top, raw, go
-    )
+    return Controls(
+        upload=upload, example=example, model=model, prediction=answer, target=target, versus=versus,
+        methods=methods, n_steps=n_steps, quantile=quantile, negative=negative, explain=explain, top=top,
+        raw=raw,
+    )  # fmt: skip
 
 
 def _only_uploads(gr: Any, move: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """``move`` of a component, which would download whatever address a program names, of any size."""
+    """Return ``move`` of a component, which would download any address of any size, for uploads alone."""
 
     async def moved(path: Any) -> Any:
         if urlsplit(str(path)).scheme in ("http", "https"):

@@ -1,163 +1,136 @@
-"""The explorer's tab for one image: what is asked, and the maps that answer it."""
+"""The explorer's tab for one image: the controls, the maps that answer them, and the tabs of results."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from distillgrad.views.explorer.controls import Question, question_column
-from distillgrad.views.explorer.downloads import recipe_of
-from distillgrad.views.explorer.errors import logged, problem, said
-from distillgrad.views.explorer.result_tabs import (
-    AGAIN,
-    NO_CURVES,
-    NO_FRAMES,
-    NO_RECIPE,
-    ONE_AT_A_TIME,
-    PRIVATE,
-    QUIET,
-    Counter,
-    curves_tab,
-    sequence_tab,
-    take_away_tab,
-)
-from distillgrad.views.explorer.session import (
-    Displayed,
-    Models,
-    Picture,
-    asked,
-    class_choices,
-    explained,
-    picture_of,
-)
-from distillgrad.views.html.comparison_cards import comparison_panel
-from distillgrad.views.html.map_cards import map_panel, prediction_list
+from distillgrad.views.explorer.controls import Controls, controls_column
+from distillgrad.views.explorer.curves_tab import curves_tab
+from distillgrad.views.explorer.downloads_tab import downloads_tab
+from distillgrad.views.explorer.errors import log_failure, problem, public_message
+from distillgrad.views.explorer.maps_tab import maps_html, maps_tab
+from distillgrad.views.explorer.models import Models, class_choices
+from distillgrad.views.explorer.result_tab import ONE_AT_A_TIME, PRIVATE, QUIET, PassProgress, ResultTab
+from distillgrad.views.explorer.sequence_tab import sequence_tab
+from distillgrad.views.explorer.session import Displayed, checked_settings, explain_picture
+from distillgrad.views.explorer.uploads import Picture, picture_of
+from distillgrad.views.html.map_cards import prediction_list
 from distillgrad.views.html.page import fragment, text
 from distillgrad.views.recipe import SAMPLE
 
 NO_PICTURE = QUIET.format("No picture yet.")
-NO_MAPS = QUIET.format("Drop a picture, or use the photograph of a cat.")
+RESULT_TABS: tuple[Callable[[Any, Models, Any], ResultTab], ...] = (sequence_tab, curves_tab, downloads_tab)
+"""The tabs beside the maps, in their order. Each takes gradio, the models and the component of what is displayed."""
 
 
 def image_tab(gr: Any, models: Models) -> None:
-    """The tab's parts, and what happens when they are used. What a visitor sees is kept in their session."""
-    shown, picture = gr.State(None, time_to_live=3600), gr.State(None, time_to_live=3600)
-    with gr.Row():
-        with gr.Column(scale=1, min_width=300):
-            question = question_column(gr, models.offered, NO_PICTURE)
-        with gr.Column(scale=3, min_width=320), gr.Tabs():
-            with gr.Tab("Maps"):
-                maps = gr.HTML(NO_MAPS, elem_id="maps")
-            frames, curves = sequence_tab(gr, models, shown), curves_tab(gr, models, shown)
-            recipe, downloads, message = take_away_tab(gr, shown)
+    """Add the tab to the page. What a visitor sees is kept in their session."""
+    with gr.Tab("Explain an image"):
+        displayed, picture = gr.State(None, time_to_live=3600), gr.State(None, time_to_live=3600)
+        with gr.Row():
+            with gr.Column(scale=1, min_width=300):
+                controls = controls_column(gr, models.offered, NO_PICTURE)
+            with gr.Column(scale=3, min_width=320), gr.Tabs():
+                maps = maps_tab(gr, displayed, controls)
+                results = [tab(gr, models, displayed) for tab in RESULT_TABS]
+        _explain_on_demand(gr, models, controls, displayed, picture, maps, results)
+        _explain_for_programs(gr, models, controls)
 
-    def take(path: str | None, sample: bool = False) -> tuple[Any, ...]:
-        """The picture, or the words in its place; classes chosen for the one before are forgotten.
 
-        The place for files is empty again, ready for the next one.
+def _explain_on_demand(
+    gr: Any,
+    models: Models,
+    controls: Controls,
+    displayed: Any,
+    picture: Any,
+    maps: Any,
+    results: Sequence[ResultTab],
+) -> None:
+    """Add the events by which a picture is taken and explained."""
+
+    def take(path: str | None, sample: bool = False) -> dict[Any, Any]:
+        """Return the picture, or words in its place, with the place for files empty for the next one.
+
+        Classes chosen for the picture before are forgotten.
         """
+        cleared = dict.fromkeys((controls.target, controls.versus, controls.upload))
         try:
-            found = picture_of(None if sample else path)
+            return {**cleared, picture: picture_of(None if sample else path)}
         except Exception as error:  # noqa: BLE001  # whatever it is, the visitor is told and the page goes on
             words = problem(error)
-            return words, words, None, None, None
-        return found, gr.skip(), None, None, None
+            return {**cleared, picture: words, maps: words}
 
-    def nothing(words: str) -> tuple[Any, ...]:
-        """Words in place of results; nobody is to take an earlier picture's for this one's."""
-        classes, no_files = (gr.skip(), gr.skip()), gr.update(value=None, visible=False)
-        return None, "", words, NO_FRAMES, NO_CURVES, NO_RECIPE, *classes, no_files, ""
+    def without(words: str) -> dict[Any, Any]:
+        """Return words in place of results: an earlier picture's are not to be taken for this one's."""
+        empty = {component: value for tab in results for component, value in tab.empty.items()}
+        return {**empty, displayed: None, controls.prediction: "", maps: words}
 
-    def explain_picture(
-        found: Picture | str | None, model: str, target: str | None, versus: str | None, methods: list[str],
-        n_steps: float, quantile: float, negative: float, top: float, raw: bool, before: Displayed | None,
-        progress: Any = gr.Progress(),  # noqa: B008
-    ) -> tuple[Any, ...]:  # fmt: skip
-        if not isinstance(found, Picture):
-            return nothing(found or NO_PICTURE)
+    def explain_upload(values: dict[Any, Any], progress: Any = gr.Progress()) -> dict[Any, Any]:  # noqa: B008
+        upload, versus = values[picture], values[controls.versus]
+        if not isinstance(upload, Picture):
+            return without(upload or NO_PICTURE)
         try:
-            request = asked(methods, n_steps, quantile, negative)
-            passes = Counter(progress, request.n_passes * (3 if versus else 1), "explaining")
-            made = explained(models, found, model, target, versus, request, passes, before)
-            choices = gr.update(choices=class_choices(models.load(model), made.explanation))
-            return (
-                made,
-                _said(made),
-                maps_of(made, top, raw),
-                AGAIN,
-                AGAIN,
-                recipe_of(made),
-                choices,
-                choices,
-                gr.update(value=None, visible=False),
-                "",
-            )
+            settings = controls.settings(values)
+            passes = PassProgress(progress, settings.n_passes * (3 if versus else 1), "explaining")
+            model, target = values[controls.model], values[controls.target]
+            made = explain_picture(models, upload, model, target, versus, settings, passes, values[displayed])
+            choices = gr.update(choices=class_choices(models.load(model), made.explanation.prediction))
+            filled = {component: value for tab in results for component, value in tab.filled(made).items()}
+            return {
+                **filled,
+                displayed: made,
+                controls.prediction: _prediction(made),
+                controls.target: choices,
+                controls.versus: choices,
+                maps: maps_html(made, **controls.drawing(values)),
+            }
         except Exception as error:  # noqa: BLE001  # as above
-            return nothing(problem(error))
+            return without(problem(error))
 
-    def redraw(made: Displayed | None, top: float, raw: bool) -> Any:
-        """The same maps, drawn otherwise: asks nothing of the model."""
-        try:
-            return gr.skip() if made is None else maps_of(made, top, raw)
-        except Exception as error:  # noqa: BLE001  # as above
-            return problem(error)
-
-    classes = [question.target, question.versus]
-    shows = {
-        "fn": explain_picture,
-        "inputs": [picture, *question.answered, *question.drawn, shown],
-        "outputs": [
-            shown, question.prediction, maps, frames, curves, recipe, *classes, downloads, message,
-        ],
+    classes = {controls.target, controls.versus}
+    explains = {
+        "fn": explain_upload,
+        "inputs": {picture, displayed, *controls.inputs},
+        "outputs": {
+            displayed, controls.prediction, maps, *classes, *(each for tab in results for each in tab.empty)
+        },
         **ONE_AT_A_TIME,
         **PRIVATE,
         "show_progress_on": [maps],
     }  # fmt: skip
-    taken = [picture, maps, *classes, question.upload]
-    question.upload.upload(take, question.upload, taken, **PRIVATE).then(**shows)
-    question.example.click(lambda: take(None, sample=True), None, taken, **PRIVATE).then(**shows)
-    question.model.change(lambda: (None, None), None, classes, **PRIVATE).then(**shows)
-    question.go.click(**shows)
-    gr.on(
-        [each.change for each in question.drawn], redraw, [shown, *question.drawn], maps,
-        trigger_mode="always_last", show_progress="hidden", **PRIVATE,
-    )  # fmt: skip
-    _for_programs(gr, models, question)
+    taken = {picture, maps, controls.upload, *classes}
+    controls.upload.upload(take, controls.upload, taken, **PRIVATE).then(**explains)
+    controls.example.click(lambda: take(None, sample=True), None, taken, **PRIVATE).then(**explains)
+    controls.model.change(lambda: dict.fromkeys(classes), None, classes, **PRIVATE).then(**explains)
+    controls.explain.click(**explains)
 
 
-def _said(made: Displayed) -> str:
-    name = text(made.picture.name or SAMPLE)
-    return fragment(
-        f'<h2>What the model says</h2><p class="quiet">of {name}</p>{prediction_list(made.explanation)}'
-    )
+def _prediction(displayed: Displayed) -> str:
+    name = text(displayed.picture.name or SAMPLE)
+    predictions = prediction_list(displayed.explanation)
+    return fragment(f'<h2>What the model says</h2><p class="quiet">of {name}</p>{predictions}')
 
 
-def maps_of(made: Displayed, top: float, raw: bool) -> str:
-    """The maps that are shown, of one class or of two."""
-    drawn: dict[str, Any] = {"fraction": top / 100, "raw_numbers": raw}
-    panel = (
-        comparison_panel(made.explanation, made.sides, "live", **drawn)
-        if made.sides
-        else map_panel(made.explanation, "live", **drawn)
-    )
-    return fragment(f"<h2>{text(made.explanation.question)}</h2>{panel}")
-
-
-def _for_programs(gr: Any, models: Models, question: Question) -> None:
-    """The one request that programs may make."""
+def _explain_for_programs(gr: Any, models: Models, controls: Controls) -> None:
+    """Add the one request that programs may make."""
 
     def explain_file(path: str | None, model: str, target: str | None, methods: list[str]) -> tuple[Any, str]:
-        """For programs: the attributions by method as nested lists, and the class."""
+        """Return, for programs, the attributions by method as nested lists, and the class."""
         try:
-            request = asked(methods, 30, 0.9, 0.0)
-            made = explained(models, picture_of(path), model, target, None, request, lambda: None)
+            settings = checked_settings(methods, 30, 0.9, 0.0)
+            made = explain_picture(models, picture_of(path), model, target, None, settings, lambda: None)
         except Exception as error:  # noqa: BLE001  # whatever it is, the program is told
-            logged(error)
-            raise gr.Error(said(error), print_exception=False) from None
-        found = made.explanation
-        return {name: each.tolist() for name, each in found.attributions.items()}, found.target_name
+            log_failure(error)
+            raise gr.Error(public_message(error), print_exception=False) from None
+        explanation = made.explanation
+        return {
+            name: each.tolist() for name, each in explanation.attributions.items()
+        }, explanation.target_name
 
-    # A component checks that a file was uploaded; what has no component would take any path.
+    # A component checks that a file was uploaded; what has no component would take any path. No other event's
+    # function may be called explain: gradio takes its name, though private, and numbers this one.
     program = gr.Button(visible=False)
-    given = [question.upload, question.model, question.target, question.methods]
+    given = [controls.upload, controls.model, controls.target, controls.methods]
     answers = [gr.JSON(visible=False), gr.Textbox(visible=False)]
     program.click(explain_file, given, answers, api_name="explain", **ONE_AT_A_TIME)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from distillgrad.core.optional import optional
 from distillgrad.views.explorer.image_tab import image_tab
+from distillgrad.views.explorer.models import Models
 from distillgrad.views.explorer.run_tab import run_tab
-from distillgrad.views.explorer.session import Models
 from distillgrad.views.html.page import fragment
+from distillgrad.views.opened_runs.run_images import RunView
 
 
-def page_of(models: Models, run: Path | None = None) -> Any:
-    """The page as a ``gradio.Blocks``, not launched yet."""
+def page_of(models: Models, run: RunView | None = None) -> Any:
+    """Return the page as a ``gradio.Blocks``, not launched yet."""
     gr = optional("gradio", "explorer")
     with gr.Blocks(title="distillgrad explorer", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.HTML(
@@ -24,8 +24,7 @@ def page_of(models: Models, run: Path | None = None) -> Any:
         )
         with gr.Tabs():
             if run is not None:
-                run_tab(gr, run, models)
-            with gr.Tab("Explain an image"):
-                image_tab(gr, models)
+                run_tab(gr, run)
+            image_tab(gr, models)
     page.queue(default_concurrency_limit=1, max_size=64)
     return page

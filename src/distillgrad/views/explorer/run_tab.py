@@ -1,40 +1,31 @@
-"""The explorer's tab for a run: what it says, its images in an instructive order, each of them large."""
+"""The explorer's tab for a run: its results, its images in an instructive order, each of them large."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from distillgrad.errors import InputError
 from distillgrad.views.explorer.errors import problem
-from distillgrad.views.explorer.result_tabs import ONE_AT_A_TIME, PRIVATE, QUIET
-from distillgrad.views.explorer.session import Models
+from distillgrad.views.explorer.result_tab import ONE_AT_A_TIME, PRIVATE, QUIET
 from distillgrad.views.html.page import fragment, text
 from distillgrad.views.opened_runs.run_cards import compared_words, sample_card, sample_panel
-from distillgrad.views.opened_runs.run_images import COMPARED, ORDERS, disagreements, in_order
-from distillgrad.views.opened_runs.run_view import run_view
+from distillgrad.views.opened_runs.run_images import COMPARED, ORDERS, RunView, disagreements, in_order
 
 PER_PAGE = 6
-CHOSEN = """
+SELECT_SAMPLE = """
 element.addEventListener("click", (event) => {
     const button = event.target.closest("[data-sample]");
     if (button) trigger("select", { index: Number(button.dataset.sample) });
 });
 """
-TO_IT = "() => document.querySelector('#large').scrollIntoView({ block: 'nearest' })"
+SCROLL_TO_LARGE = "() => document.querySelector('#large').scrollIntoView({ block: 'nearest' })"
 
 
-def run_tab(gr: Any, run: Path, models: Models) -> None:
-    """A tab for the run in a folder. It was named on the command line: a visitor cannot choose another.
-
-    Raises:
-        SourceError, InputError: no run is there, or one that cannot be read.
-    """
-    # The command line's models may run code, a run's own only if they are named there, too.
-    view = run_view(run, named=models.offered)
+def run_tab(gr: Any, view: RunView) -> None:
+    """Add the tab for a run. It was named on the command line: a visitor cannot choose another."""
     n_pages = -(-len(view.samples) // PER_PAGE)
     by_position = {each.position: each for each in view.samples}
-    known: dict[int, float] = {}  # of the run, whoever asks
+    known: dict[int, float] = {}  # shared by all visitors: it is the run's
     note = f'<p class="note">{text(view.explainable.reason)}</p>' if view.explainable.reason else ""
     with gr.Tab(f"Run: {view.name}"):
         gr.HTML(
@@ -56,7 +47,7 @@ def run_tab(gr: Any, run: Path, models: Models) -> None:
         large = gr.HTML(elem_id="large")
         gallery = gr.HTML(
             QUIET.format("Press the button; then a click on an image shows it large."),
-            elem_id="gallery", js_on_load=CHOSEN,
+            elem_id="gallery", js_on_load=SELECT_SAMPLE,
         )  # fmt: skip
         gr.HTML(fragment(view.below), elem_id="made")
 
@@ -101,4 +92,4 @@ def run_tab(gr: Any, run: Path, models: Models) -> None:
         **ONE_AT_A_TIME,
         **PRIVATE,
     )
-    gallery.select(enlarge, None, large, **ONE_AT_A_TIME, **PRIVATE).then(None, js=TO_IT)
+    gallery.select(enlarge, None, large, **ONE_AT_A_TIME, **PRIVATE).then(None, js=SCROLL_TO_LARGE)

@@ -1,4 +1,4 @@
-"""Serving the explorer: to this machine only unless told otherwise, asking nothing of anyone, leaving nothing."""
+"""The explorer's server: for this machine only unless told otherwise, asking and leaving nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from typing import Any, TypeVar
 
 from distillgrad.core.optional import optional
 from distillgrad.errors import SourceError
+from distillgrad.views.explorer.models import Models
 from distillgrad.views.explorer.page import page_of
-from distillgrad.views.explorer.session import MAX_BYTES, Models
+from distillgrad.views.explorer.uploads import MAX_BYTES
 from distillgrad.views.html.page import script, stylesheet
+from distillgrad.views.opened_runs.run_view import run_view
 
 Result = TypeVar("Result")
 
@@ -35,11 +37,11 @@ button[role="tab"][aria-selected="true"] { color: var(--dg-accent) !important; }
 
 @contextlib.contextmanager
 def launched(run: Path | None, offered: tuple[str, ...], host: str, port: int) -> Iterator[tuple[str, Any]]:
-    """A running server: its address and the page. Its uploads live in a private folder and go with it.
+    """Yield the address and the page of a running server, whose uploads live in a folder that goes with it.
 
     Raises:
         MissingExtraError: gradio is not installed.
-        SourceError: the address cannot be had, or ``run`` is no run.
+        SourceError, InputError: the address cannot be had, or ``run`` is no run that can be read.
     """
     with contextlib.ExitStack() as undone:
         for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):
@@ -51,10 +53,12 @@ def launched(run: Path | None, offered: tuple[str, ...], host: str, port: int) -
         gr = optional("gradio", "explorer")
         models = Models(offered)
         models.load(models.offered[0])
-        page = _while_a_loop_runs(lambda: page_of(models, run))
+        # The command line's models may run code, a run's own only if they are named there, too.
+        view = None if run is None else run_view(run, named=models.offered)
+        page = _within_a_loop(lambda: page_of(models, view))
         undone.callback(page.close)
         try:
-            _while_a_loop_runs(lambda: page.launch(
+            _within_a_loop(lambda: page.launch(
                 _frontend=False,  # or gradio asks itself for the page, and on a busy machine gives up too early
                 server_name=host, server_port=port or None, prevent_thread_lock=True, quiet=True,
                 inbrowser=False, share=False, show_error=True, max_file_size=MAX_BYTES, footer_links=[],
@@ -67,18 +71,18 @@ def launched(run: Path | None, offered: tuple[str, ...], host: str, port: int) -
         yield page.local_url, page
 
 
-def _while_a_loop_runs(work: Callable[[], Result]) -> Result:
-    """What ``work`` returns: where no event loop runs, gradio makes one for each of its locks and closes none."""
+def _within_a_loop(function: Callable[[], Result]) -> Result:
+    """Return the function's result; without a running loop gradio makes one for each lock and closes none."""
 
     async def within() -> Result:
-        return work()
+        return function()
 
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         with contextlib.closing(asyncio.new_event_loop()) as loop:  # asyncio.run would put Ctrl-C off
             return loop.run_until_complete(within())
-    return work()
+    return function()
 
 
 def _set_environment(name: str, value: str | None) -> None:
@@ -110,7 +114,7 @@ def serve(
     browser: bool,
     on_ready: Callable[[str], None],
 ) -> None:
-    """Serves until it is interrupted or asked to end; either way nothing is left behind."""
+    """Serve until it is interrupted or asked to end; either way nothing is left behind."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with launched(run, offered, host, port) as (url, page):

@@ -31,19 +31,17 @@ INK = "#22252b"
 QUIET = "#6b7280"
 TOP_FRACTION = 0.1
 GROUND = np.array([0.42, 0.50, 0.62])
-
-
 BARELY_ABOVE_ZERO = 0.05
-"""Up to this share of its end, a scale that would begin above zero begins at zero."""
+"""The share of its end up to which a scale that would begin above zero begins at zero."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """From attribution to colour.
+    """A map from attribution to colour.
 
     Attributes:
         nothing, high: The attributions of no colour and of the strongest one, ``nothing < high``.
-        signed: Whether it goes as far to the other side: then ``nothing`` is in the middle and white,
+        signed: ``True`` if it goes as far to the other side: then ``nothing`` is in the middle and white,
             otherwise it is black.
     """
 
@@ -62,19 +60,19 @@ class Scale:
         return ScalarMappable(Normalize(self.low, self.high), SIGNED if self.signed else POSITIVE)
 
     def strength(self, pixels: Tensor) -> Pixels:
-        """How far each value is on its way from "nothing" to an end of the scale, in [0, 1]."""
+        """Return each value's place between ``nothing`` and an end of the scale, in [0, 1]."""
         share: Pixels = np.abs(pixels.numpy() - self.nothing) / (self.high - self.nothing)
         return np.clip(share, 0, 1)
 
 
 def shared_scale(maps: Sequence[Tensor]) -> Scale:
-    """One scale for all ``maps`` ``(H, W)``.
+    """Return one scale for all ``maps`` ``(H, W)``.
 
     It ends at the 99.5th percentile of a map's magnitudes, of several maps at the median of theirs: a few
-    extreme pixels, or one strong map among weak ones, would leave the rest blank. What lies beyond is
-    shown as the end. With negative values it is symmetric; otherwise it begins at the 0.5th percentile where
+    extreme pixels, or one strong map among weak ones, would leave the rest blank. Values beyond it have
+    the end's colour. With negative values it is symmetric; otherwise it begins at the 0.5th percentile where
     that is clearly above zero, or a map far from it everywhere (RISE's) would be one colour. Maps of zeros
-    are shown from 0 to 1, so that nothing is divided by zero.
+    have a scale from 0 to 1, so that nothing is divided by zero.
     """
     values = [each.detach().double().numpy() for each in maps]
     signed = any(bool((each < 0).any()) for each in values)
@@ -85,7 +83,7 @@ def shared_scale(maps: Sequence[Tensor]) -> Scale:
 
 
 def own_scales(maps: Sequence[Tensor]) -> list[Scale]:
-    """A scale for each of ``maps``, so that a colour is the same share of each one's strongest.
+    """Return a scale for each of ``maps``: a colour is the same share of each one's strongest.
 
     They are signed where one of the maps has negative values.
     """
@@ -95,41 +93,41 @@ def own_scales(maps: Sequence[Tensor]) -> list[Scale]:
 
 
 def heat_map(attribution: Tensor) -> Tensor:
-    """The map ``(H, W)`` of one image's attribution ``(C, H, W)``: the sum over channels."""
+    """Return the map ``(H, W)`` of one image's attribution ``(C, H, W)``: the sum over channels."""
     return pixel_attributions(attribution[None])[0].detach().double()
 
 
 def colours(pixels: Tensor, scale: Scale) -> Pixels:
-    """RGB ``(H, W, 3)`` in [0, 1] of a map ``(H, W)``."""
+    """Return RGB ``(H, W, 3)`` in [0, 1] of a map ``(H, W)``."""
     rgba: Pixels = np.asarray(scale.mappable.to_rgba(pixels.numpy()), np.float64)
     return rgba[:, :, :3]
 
 
-def overlay(shown: Tensor, pixels: Tensor, scale: Scale) -> Pixels:
-    """The image ``(H, W, 3)`` in grey, the map laid over it the more opaque the stronger it is."""
-    grey = shown.numpy().astype(float).mean(2, keepdims=True) * 0.7 + 0.15
+def overlay(picture: Tensor, pixels: Tensor, scale: Scale) -> Pixels:
+    """Return the picture ``(H, W, 3)`` in grey, the map over it the more opaque the stronger it is."""
+    grey = picture.numpy().astype(float).mean(2, keepdims=True) * 0.7 + 0.15
     strength = scale.strength(pixels)[..., None] ** 0.5
     blended: Pixels = grey * (1 - strength) + colours(pixels, scale) * strength
     return blended
 
 
-def relevant_pixels(shown: Tensor, pixels: Tensor, fraction: float = TOP_FRACTION) -> Pixels:
-    """The image with only its most relevant pixels as they are, the rest faded to a slate blue.
+def relevant_pixels(picture: Tensor, pixels: Tensor, fraction: float = TOP_FRACTION) -> Pixels:
+    """Return the picture with only its most relevant pixels as they are, the rest faded to a slate blue.
 
     The ground is of middle brightness, so that white and black pixels both stand out from it.
     """
     kept = most_relevant(pixels.reshape(1, -1), fraction).view(*pixels.shape, 1).numpy()
-    image = shown.numpy().astype(float)
+    image = picture.numpy().astype(float)
     faded = GROUND + 0.12 * (image.mean(2, keepdims=True) - 0.5)
     return np.where(kept, image, faded)
 
 
 def explanation_figure(explanation: Explanation, title: str = "") -> Figure:
-    """Input and prediction, then a column by method: heat map, overlay, top 10 % of the pixels."""
+    """Return a figure: input and prediction, then by method heat map, overlay, top 10 % of the pixels."""
     n_methods = len(explanation.attributions)
     figure = Figure(figsize=(2.9 * (n_methods + 1), 9.4), layout="constrained", dpi=150)
     axes = figure.subplots(3, n_methods + 1, squeeze=False)
-    picture = explanation.shown
+    picture = explanation.picture
     _image(axes[0, 0], picture.numpy(), "what the model sees")
     _prediction(axes[1, 0], explanation)
     _words(axes[2, 0], explanation)
@@ -147,12 +145,12 @@ def explanation_figure(explanation: Explanation, title: str = "") -> Figure:
 def distillation_figure(
     sequences: Mapping[str, Distillation], display: Any, columns: int = 8, title: str = ""
 ) -> Figure:
-    """The paper's Figure 4: for each sequence its anchors, and under them their local attributions.
+    """Return the paper's Figure 4: each sequence's anchors above their local attributions.
 
     Args:
         sequences: By name, each of one image (batch of 1).
-        display: From inputs ``(C, H, W)`` to what is shown of them, ``(C, H, W)`` in [0, 1].
-        columns: How many anchors are shown, evenly spaced from the first to the last.
+        display: Turns inputs ``(C, H, W)`` into a picture ``(C, H, W)`` in [0, 1].
+        columns: The number of anchors in the figure, evenly spaced from the first to the last.
     """
     n_anchors = len(next(iter(sequences.values())).anchors)
     chosen = np.unique(np.linspace(0, n_anchors - 1, min(columns, n_anchors)).round().astype(int))
@@ -167,9 +165,9 @@ def distillation_figure(
         scale = shared_scale(maps)
         upper, lower = axes[2 * block], axes[2 * block + 1]
         for column, index in enumerate(chosen):
-            shown = display(steps.anchors[index, 0].cpu()).permute(1, 2, 0).expand(-1, -1, 3)
+            picture = display(steps.anchors[index, 0].cpu()).permute(1, 2, 0).expand(-1, -1, 3)
             score = float(steps.scores[index, 0])
-            _image(upper[column], shown.numpy(), f"n = {index}\nlogit {score:.2f}", size=8)
+            _image(upper[column], picture.numpy(), f"n = {index}\nlogit {score:.2f}", size=8)
             _image(lower[column], colours(maps[column], scale), "")
         for row, words in ((upper, f"{name}\nanchor"), (lower, "local\nattribution")):
             row[0].set_ylabel(words, fontsize=8, color=INK)
@@ -180,7 +178,7 @@ def distillation_figure(
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a PNG, whole or not at all."""
+    """Write a PNG, whole or not at all."""
     with written_whole(path) as file:
         figure.savefig(file, format="png", facecolor="white")
 
@@ -227,7 +225,7 @@ def _prediction(axis: Axes, explanation: Explanation) -> None:
 
 def _words(axis: Axes, explanation: Explanation) -> None:
     lines = [f"explained: {explanation.target_name} ({explanation.probability:.1%})", ""]
-    for name, parameters in explanation.parameters.items():
+    for name, parameters in explanation.methods.values():
         settings = ", ".join(f"{key}={value}" for key, value in parameters.items())
         lines.append(f"{name}({settings})")
     axis.text(0, 0.98, "\n".join(lines), fontsize=7, color=QUIET, va="top", wrap=True)

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from distillgrad.metrics.registry import METRICS
-from distillgrad.runs.evaluation.leaderboard import ARROWS, Leaderboard
+from distillgrad.metrics.registry import axis_words, find_metric
+from distillgrad.runs.evaluation.leaderboard import Leaderboard
 from distillgrad.views.figures.explanation_figures import INK, QUIET
 
 if TYPE_CHECKING:
@@ -20,23 +20,11 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, told apart by all readers; beyond eight methods the line's form tells, too.
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c8c8c")
 FORMS = ("-", "--", ":", "-.")
-AXES = {
-    "lerf_curve": ("LeRF: least relevant removed first ↑", "share of pixels removed", "probability"),
-    "morf_curve": ("MoRF: most relevant removed first ↓", "share of pixels removed", "probability"),
-    "sensitivity_n": ("sensitivity-n ↑", "share of cells removed", "correlation"),
-    "noise_spearman": ("likeness under noise ↑", "σ", "rank correlation"),
-    "noise_ssim": ("likeness under noise ↑", "σ", "structural similarity"),
-    "randomisation_spearman": ("randomised parameters ↓", "up to this layer", "rank correlation"),
-    "randomisation_ssim": ("randomised parameters ↓", "up to this layer", "structural similarity"),
-    "stability_spearman": ("agreement with itself ↑", "", "rank correlation"),
-    "stability_overlap": ("agreement with itself ↑", "", "common among the top 10 %"),
-    "stability_ssim": ("agreement with itself ↑", "", "structural similarity"),
-}
 Style = dict[str, Any]
 
 
 def styles_of(methods: Iterable[str]) -> dict[str, Style]:
-    """A colour and a form of line for each method, in the order that they were asked for."""
+    """Return a colour and a form of line for each method, in this order."""
     styles = {}
     for index, method in enumerate(methods):
         form = FORMS[index // len(COLOURS) % len(FORMS)]
@@ -46,21 +34,21 @@ def styles_of(methods: Iterable[str]) -> dict[str, Style]:
 
 
 def curves_figure(board: Leaderboard) -> Figure:
-    """A panel for each metric with several values per sample: means, and their intervals as bands."""
+    """Return a panel for each metric with several values per sample: means, and their intervals as bands."""
     metrics = list(board.along)
     figure, axes = panels(len(metrics), 4.6, 3.7)
     styles = styles_of(board.evaluation.seconds)
     for axis, metric in zip(axes, metrics, strict=False):
         along = board.evaluation.axes[metric]
-        numbers = all(isinstance(each, float) for each in along)
+        numbers = all(isinstance(each, float | int) for each in along)
         places = np.array(along, float) if numbers else np.arange(len(along))
         for method in board.methods:
             intervals = board.along[metric][method]
             axis.plot(places, [each.mean for each in intervals], label=method, **styles[method])
             low, high = ([getattr(each, end) for each in intervals] for end in ("low", "high"))
             axis.fill_between(places, low, high, color=styles[method]["color"], alpha=0.12, linewidth=0)
-        title, below, beside = AXES[metric]
-        labelled(axis, title, below, beside)
+        words = axis_words(metric, board.comparisons)
+        labelled(axis, words.title, words.below, words.beside)
         if not numbers:
             axis.set_xticks(places, [str(each) for each in along], rotation=60, ha="right")
     legend(figure, axes[0], len(board.methods))
@@ -68,7 +56,7 @@ def curves_figure(board: Leaderboard) -> Figure:
 
 
 def intervals_figure(board: Leaderboard) -> Figure:
-    """A panel for each metric: every method's mean and interval, the best on top."""
+    """Return a panel for each metric: every method's mean and interval, the best on top."""
     figure, axes = panels(len(board.comparisons), 4.2, 0.9 + 0.3 * len(board.methods))
     styles = styles_of(board.evaluation.seconds)
     for axis, (metric, comparison) in zip(axes, board.comparisons.items(), strict=False):
@@ -79,12 +67,12 @@ def intervals_figure(board: Leaderboard) -> Figure:
             axis.plot([mean.mean], [place], "o", color=colour, markersize=5)
         axis.set_yticks(range(len(comparison.ranking)), comparison.ranking)
         axis.set_ylim(len(comparison.ranking) - 0.5, -0.5)
-        labelled(axis, f"{metric} {ARROWS[METRICS[metric].better]}", "mean over images, 95 % interval", "")
+        labelled(axis, f"{metric} {find_metric(metric).arrow}", "mean over images, 95 % interval", "")
     return figure
 
 
 def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of ``count`` panels, at most three in a row."""
+    """Return a figure of ``count`` panels, at most three in a row, and its axes."""
     columns = min(count, 3)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=130)
@@ -95,7 +83,7 @@ def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]
 
 
 def labelled(axis: Axes, title: str, below: str, beside: str) -> None:
-    """Title and axes of a panel in the house's style."""
+    """Give a panel its title and axes in the house's style."""
     axis.set_title(title, fontsize=10, color=INK, loc="left")
     axis.set_xlabel(below, fontsize=8, color=QUIET)
     axis.set_ylabel(beside, fontsize=8, color=QUIET)
@@ -106,13 +94,13 @@ def labelled(axis: Axes, title: str, below: str, beside: str) -> None:
 
 
 def legend(figure: Figure, axis: Axes, n_methods: int) -> None:
-    """One legend for all panels, below them, in as many columns as the figure has room for."""
+    """Add one legend for all panels, below them, in as many columns as the figure has room for."""
     handles, labels = axis.get_legend_handles_labels()
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     for columns in range(min(n_methods, 5), 0, -1):
-        found = figure.legend(
+        key = figure.legend(
             handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False
         )
-        if columns == 1 or found.get_window_extent(renderer).width <= figure.bbox.width:
+        if columns == 1 or key.get_window_extent(renderer).width <= figure.bbox.width:
             break
-        found.remove()
+        key.remove()

@@ -13,38 +13,38 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 COARSE = 96
-"""Up to this side a picture's pixels are shown as squares, and kept as they are."""
+"""The longest side of a picture whose pixels are drawn as squares, and kept as they are."""
 STEPS = ((1.0, 82), (1.0, 60), (0.75, 60), (0.5, 60), (0.5, 40), (0.35, 40), (0.25, 30))
 """Shares of the side and qualities that are tried until a picture is small enough."""
 
 
 def is_coarse(pixels: NDArray[Any]) -> bool:
-    """Whether pixels are few enough to be looked at one by one."""
+    """Return ``True`` if the pixels are few enough to be looked at one by one."""
     return bool(max(pixels.shape[:2]) <= COARSE)
 
 
 def data_uri(pixels: NDArray[Any], *, at_most: int | None = None, quality: int = 82) -> str:
-    """A WebP of ``pixels`` ``(H, W, 3)`` or with alpha ``(H, W, 4)``, floats in [0, 1].
+    """Return a WebP of ``pixels`` ``(H, W, 3)`` or with alpha ``(H, W, 4)``, floats in [0, 1].
 
     Lossless where the pixels are few.
 
     Args:
-        at_most: Characters; the picture is made coarser until it has so few, as far as that goes.
+        at_most: The number of characters until which the picture is made coarser, as far as that goes.
     """
     picture = Image.fromarray((np.clip(pixels, 0, 1) * 255).round().astype(np.uint8))
     if is_coarse(pixels):
-        found = _encoded(picture, lossless=True)
-        if at_most is None or len(found) <= at_most:
-            return found
+        uri = _encoded(picture, lossless=True)
+        if at_most is None or len(uri) <= at_most:
+            return uri
     if at_most is None:
         return _encoded(picture, quality=quality)
     for share, quality_of_step in STEPS:
         size = (max(1, round(picture.width * share)), max(1, round(picture.height * share)))
         smaller = picture.resize(size, Image.Resampling.LANCZOS) if share < 1 else picture
-        found = _encoded(smaller, quality=quality_of_step)
-        if len(found) <= at_most:
+        uri = _encoded(smaller, quality=quality_of_step)
+        if len(uri) <= at_most:
             break
-    return found
+    return uri
 
 
 def _encoded(picture: Image.Image, *, quality: int = 80, lossless: bool = False) -> str:

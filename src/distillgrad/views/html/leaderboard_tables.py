@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 
-from distillgrad.metrics.registry import METRICS
-from distillgrad.runs.evaluation.leaderboard import ARROWS, Leaderboard
-from distillgrad.views.figures.leaderboard_figures import AXES
+from distillgrad.metrics.registry import axis_words, find_metric
+from distillgrad.runs.evaluation.leaderboard import Leaderboard
 from distillgrad.views.html.page import Cell, table, text
 from distillgrad.views.html.vector_curves import chart, interval, key_of
 from distillgrad.views.numbers import decimal
 
 
 def leaderboard_table(board: Leaderboard) -> str:
-    """Means with their intervals, and what is significantly worse than the best."""
+    """Return the table of means with their intervals; a star marks a method significantly worse than the best."""
     heads = [
         "method",
-        *(f"{metric} {ARROWS[METRICS[metric].better]}" for metric in board.comparisons),
+        *(f"{metric} {find_metric(metric).arrow}" for metric in board.comparisons),
         "s/image",
     ]
     rows = []
@@ -43,13 +42,13 @@ def leaderboard_table(board: Leaderboard) -> str:
 
 
 def along_charts(board: Leaderboard) -> str:
-    """Means along the axis of each metric that has one in numbers."""
+    """Return charts of means along the axis of each metric that has one in numbers."""
     charts = ""
     for metric, by_method in board.along.items():
         axis = board.evaluation.axes[metric]
-        if not all(isinstance(each, float | int) for each in axis) or metric not in AXES:
+        if not all(isinstance(each, float | int) for each in axis):
             continue
-        title, below, beside = AXES[metric]
+        words = axis_words(metric, board.comparisons)
         curves = {method: [each.mean for each in by_method[method]] for method in board.evaluation.seconds}
-        charts += chart(title, below, beside, [float(each) for each in axis], curves)
+        charts += chart(words.title, words.below, words.beside, [float(each) for each in axis], curves)
     return f'{key_of(board.evaluation.seconds)}<div class="sides">{charts}</div>' if charts else ""

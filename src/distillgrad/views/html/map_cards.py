@@ -1,4 +1,4 @@
-"""An explanation as HTML: what the model says, each method's map, the distillation sequence, curves."""
+"""An explanation as HTML: the prediction, each method's map, the distillation sequence, curves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from distillgrad.explanations.explanation import Explanation
 from distillgrad.methods import METHODS
 from distillgrad.methods.dga import Distillation
-from distillgrad.metrics.pixel_perturbation import MorfAndLerf
+from distillgrad.metrics.perturbation_curves import MorfAndLerf
 from distillgrad.views.figures.explanation_figures import (
     Scale,
     colours,
@@ -25,24 +25,27 @@ from distillgrad.views.html.vector_curves import chart, key_of
 from distillgrad.views.numbers import decimal
 
 OVERLAY = 85
+"""The opacity of a map over the image, in per cent, until the reader changes it."""
 PRINTED = 6
-"""Anchors of a sequence that are printed, evenly spaced: paper has no slider."""
+"""The number of anchors that are printed, evenly spaced: paper has no slider."""
 SHARES = "share of each map's own strongest, beyond which lie 0.5 % of its pixels; its card says what 1 is"
 RAW = "attribution as it is, in the unit of each method; the scale ends where half the maps end"
 NUMBERS = "attribution {}; the scale ends where 0.5 % of the pixels lie beyond"
 
 
 def prediction_list(explanation: Explanation) -> str:
-    """The five most probable classes, the explained one marked."""
-    said = explanation.prediction
+    """Return the list of the five most probable classes, the explained one marked."""
+    prediction = explanation.prediction
     lines = ""
-    for index, name, probability in zip(said.classes, said.names, said.probabilities, strict=True):
-        asked = ' class="asked"' if index == explanation.target else ""
+    for index, name, probability in zip(
+        prediction.classes, prediction.names, prediction.probabilities, strict=True
+    ):
+        mark = ' class="explained"' if index == explanation.target else ""
         lines += (
-            f"<li{asked}><span>{text(name)}</span><span>{probability:.1%}</span>"
+            f"<li{mark}><span>{text(name)}</span><span>{probability:.1%}</span>"
             f'<span class="bar"><span style="width:{100 * probability:.1f}%"></span></span></li>'
         )
-    return f'<ol class="said">{lines}</ol>'
+    return f'<ol class="prediction">{lines}</ol>'
 
 
 def map_panel(
@@ -51,30 +54,26 @@ def map_panel(
     *,
     fraction: float = 0.1,
     raw_numbers: bool = False,
-    kinds: Mapping[str, str] | None = None,
 ) -> str:
-    """Every method's map side by side: laid over the image, alone, or as its most relevant pixels.
+    """Return every method's map side by side: laid over the image, alone, or as its most relevant pixels.
 
-    All are on one scale. Methods have units of their own, so that its numbers are shares of each map's own
-    strongest, which its card states: of raw numbers the weak maps would be blank.
+    All are on one scale. Its numbers are shares of each map's own strongest, which its card states, since
+    methods have units of their own: by raw numbers the weak maps would be blank.
 
     Args:
         key: Distinguishes the panel's controls from those of others on the page.
-        fraction: Of the pixels that count as most relevant.
-        raw_numbers: The scale is of the attributions as they are.
-        kinds: The methods' names, where the maps go by other labels.
+        fraction: The share of the pixels that count as most relevant.
+        raw_numbers: Draw the attributions as they are.
     """
-    maps = {name: heat_map(values) for name, values in explanation.attributions.items()}
+    maps = {label: heat_map(values) for label, values in explanation.attributions.items()}
     together = list(maps.values())
     scales = [shared_scale(together)] * len(maps) if raw_numbers else own_scales(together)
     cards = ""
-    for (name, pixels), scale in zip(maps.items(), scales, strict=True):
-        settings = ", ".join(f"{each}={value}" for each, value in explanation.parameters[name].items())
-        method = METHODS.get((kinds or {}).get(name, name))
-        unit = unit_of(method is not None and method.multiplies_by_inputs)
-        about = f"{name}, {explanation.question}"
+    for (label, pixels), scale in zip(maps.items(), scales, strict=True):
+        settings, unit = settings_of(explanation, label), unit_of(explanation.methods[label][0])
+        about = f"{label}, {explanation.question}"
         ends = f'<p class="ends">{unit if raw_numbers else f"{_ends(scale)}, {unit}"}</p>'
-        cards += card(explanation.shown, name, settings, about, pixels, scale, fraction, ends)
+        cards += card(explanation.picture, label, settings, about, pixels, scale, fraction, ends)
     below = legend(scales[0], RAW) if raw_numbers else legend(Scale(0, 1, scales[0].signed), SHARES)
     return (
         f'<section class="maps" aria-label="{text(explanation.question)}">{controls(key, fraction)}'
@@ -82,18 +81,26 @@ def map_panel(
     )
 
 
-def unit_of(in_logits: bool) -> str:
-    """What a method's attributions are measured in."""
+def settings_of(explanation: Explanation, label: str) -> str:
+    """Return the parameters of a method in words, "" where its label says them."""
+    _, parameters = explanation.methods[label]
+    return "" if "(" in label else ", ".join(f"{each}={value}" for each, value in parameters.items())
+
+
+def unit_of(name: str) -> str:
+    """Return the unit of a method's attributions; that of a method which is not known here is its own."""
+    method = METHODS.get(name)  # a run's folder may name any, so nothing is imported to find it
+    in_logits = method is not None and method.multiplies_by_inputs
     return "in logits per pixel" if in_logits else "in units of its own"
 
 
 def _ends(scale: Scale) -> str:
-    """The map's own numbers at the shares 0 and 1."""
+    """Return the map's own numbers at the shares 0 and 1."""
     return f"{f'0 is {scale.nothing:.2g}, ' if scale.nothing else ''}1 is {scale.high:.2g}"
 
 
 def controls(key: str, fraction: float) -> str:
-    """How the maps of a panel are shown: over the image, how strongly, alone, or as their pixels."""
+    """Return the controls of a panel: maps over the image, how strongly, alone, or as their pixels."""
     views = "".join(
         f'<label><input type="radio" name="view-{key}" value="{value}"{checked}>{words}</label>'
         for value, words, checked in (
@@ -111,7 +118,7 @@ def controls(key: str, fraction: float) -> str:
 
 
 def card(
-    shown: Tensor,
+    picture: Tensor,
     title: str,
     small: str,
     about: str,
@@ -120,26 +127,25 @@ def card(
     fraction: float,
     below: str = "",
 ) -> str:
-    """One map with all that the controls can show of it.
+    """Return one map with all that the controls can show of it.
 
     Args:
-        shown: What the model sees, ``(H, W, 3)``.
+        picture: The model's input, ``(H, W, 3)``.
         title, small: The caption.
-        about: What the map is of, for those who cannot see it.
-        below: HTML, such as the scale.
+        about: The map's subject in words, for those who cannot see it.
+        below: HTML under the map, such as the scale.
     """
-    photograph = shown.numpy().astype(float)
+    photograph = picture.numpy().astype(float)
     coloured = colours(pixels, scale)
     opaque = np.dstack([coloured, scale.strength(pixels)[..., None] ** 0.5])
     layers = (
         ("photograph", photograph, "what the model sees"),
         ("over", opaque, f"{about}: its map laid over the image"),
         ("map", coloured, ""),
-        ("top", relevant_pixels(shown, pixels, fraction), ""),
+        ("top", relevant_pixels(picture, pixels, fraction), ""),
     )
     pictures = "".join(
-        f'<img class="{kind}" src="{data_uri(picture)}" alt="{text(words)}">'
-        for kind, picture, words in layers
+        f'<img class="{kind}" src="{data_uri(layer)}" alt="{text(words)}">' for kind, layer, words in layers
     )
     coarse = " coarse" if is_coarse(photograph) else ""
     smaller = f"<small>{text(small)}</small>" if small else ""
@@ -150,7 +156,7 @@ def card(
 
 
 def legend(scale: Scale, words: str) -> str:
-    """The colours with their numbers, and ``words`` on what the numbers are."""
+    """Return the colours with their numbers, and ``words`` on what the numbers are."""
     ends = np.linspace(scale.low, scale.high, 128)
     stripe = np.asarray(scale.mappable.to_rgba(ends))[None, :, :3]
     middle = (scale.low + scale.high) / 2
@@ -163,7 +169,12 @@ def legend(scale: Scale, words: str) -> str:
 
 
 def sequence_panel(steps: Distillation, display: Callable[[Tensor], Tensor], score: str) -> str:
-    """The anchors beside their local attributions, one n at a time, and the score, so named, along them."""
+    """Return the anchors beside their local attributions, one n at a time, and the score along them.
+
+    Args:
+        display: Turns the model's inputs ``(C, H, W)`` into a picture in [0, 1].
+        score: The name of the score.
+    """
     n_anchors = len(steps.anchors)
     maps = [heat_map(each[0].cpu()) for each in steps.attributions]
     scale = shared_scale(maps)
@@ -187,12 +198,12 @@ def sequence_panel(steps: Distillation, display: Callable[[Tensor], Tensor], sco
         f'<input type="range" min="0" max="{n_anchors - 1}" value="0" data-slides="sequence" '
         'aria-label="Anchor n of the sequence"></label><output>n = 0</output></span>'
         f'<div class="sides"><div><div class="frames" role="region" aria-label="anchors" tabindex="0">{frames}'
-        f"</div>{legend(scale, NUMBERS.format(unit_of(True)))}</div>{curve}</div></section>"
+        f"</div>{legend(scale, NUMBERS.format(unit_of('dga')))}</div>{curve}</div></section>"
     )
 
 
 def curves_panel(curves: Mapping[str, MorfAndLerf]) -> str:
-    """MoRF and LeRF of each map, with their areas."""
+    """Return charts of MoRF and LeRF of each map, and a table of their areas."""
     fractions = [100 * each for each in next(iter(curves.values())).morf.fractions.tolist()]
     charts = ""
     for title, lerf in (

@@ -1,4 +1,4 @@
-"""HTML that the report and the explorer share: text made safe, tables, facts, code, the page around them."""
+"""The HTML that report and explorer share: text made safe, tables, facts, code, the page around them."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from importlib.resources import files
 
 @dataclass(frozen=True)
 class Cell:
-    """A table's cell: its HTML, and what it is sorted by where that is not its text."""
+    """A table's cell: its HTML, and the number that it is sorted by where that is not its text."""
 
     html: str
     value: float | None = None
 
 
 def text(words: object) -> str:
-    """Words as HTML, of which nothing is taken for a tag, or for the braces of a template.
+    """Return words as HTML in which none is taken for a tag, or for the braces of a template.
 
-    Of a file's name what is not UTF-8 becomes a question mark.
+    Bytes of a file's name that are not UTF-8 become question marks.
     """
     return escape(str(words).encode("utf-8", "replace").decode()).replace("{", "&#123;")
 
 
 @cache
 def stylesheet() -> str:
-    """The one stylesheet."""
+    """Return the one stylesheet."""
     return files("distillgrad.views.html").joinpath("page.css").read_text("utf-8")
 
 
 @cache
 def script() -> str:
-    """The one script; pages work without it, they only do not move."""
+    """Return the one script; pages work without it, they only do not move."""
     return files("distillgrad.views.html").joinpath("page.js").read_text("utf-8")
 
 
 def document(title: str, body: str) -> str:
-    """A whole HTML page that needs nothing from outside itself."""
+    """Return a whole HTML page that needs nothing from outside itself."""
     return (
         '<!DOCTYPE html>\n<html lang="en" data-report>\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -50,12 +50,12 @@ def document(title: str, body: str) -> str:
 
 
 def fragment(html: str) -> str:
-    """HTML in the look of the page, for a page that is somebody else's."""
+    """Return HTML in the look of the page, for a page that another library makes."""
     return f'<div class="dg">{html}</div>'
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Cell]], caption: str) -> str:
-    """A table whose first column names the rows; a click on a head sorts by it."""
+    """Return a table whose first column names the rows; a click on a head sorts by it."""
     head = "".join(f'<th scope="col"><button type="button">{text(each)}</button></th>' for each in heads)
     body = "".join(
         f"<tr>{''.join(_cell(cell, place) for place, cell in enumerate(row))}</tr>" for row in rows
@@ -72,13 +72,13 @@ def _cell(cell: Cell, place: int) -> str:
 
 
 def facts(content: Mapping[str, object]) -> str:
-    """Names and values, one a line."""
+    """Return names and values, one a line."""
     lines = "".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in content.items())
     return f"<dl>{lines}</dl>"
 
 
 def code(content: str, name: str, key: str) -> str:
-    """Code to read and to copy; ``key`` is the element's id, which no other has."""
+    """Return code to read and to copy; ``key`` is the element's id, which no other has."""
     return (
         f'<pre id="{key}" tabindex="0" role="region" aria-label="{text(name)}">'
         f"<code>{text(content)}</code></pre>"

@@ -22,7 +22,7 @@ def chart(
     *,
     between: tuple[float, float] | None = None,
 ) -> str:
-    """One panel of curves over ``x``; values that are not finite end a curve's line.
+    """Return one panel of curves over ``x``; values that are not finite end a curve's line.
 
     Args:
         between: The ends of the y axis, by default those of the values.
@@ -58,10 +58,10 @@ def chart(
         )
     places = " ".join(f"{each:.3g}" for each in x)
     everywhere = " ".join(f"{across(each):.1f}" for each in x)
-    said = f"{title}: {', '.join(curves)}; {y_name} over {x_name}"
+    spoken = f"{title}: {', '.join(curves)}; {y_name} over {x_name}"
     return (
         f'<div class="chart"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" tabindex="0" '
-        f'aria-label="{text(said)}" data-x="{text(x_name)}" data-places="{places}" '
+        f'aria-label="{text(spoken)}" data-x="{text(x_name)}" data-places="{places}" '
         f'data-across="{everywhere}">'
         f'<text class="name" x="{LEFT}" y="14">{text(title)}</text>{grid}{lines}'
         f'<line class="at" x1="0" x2="0" y1="{TOP}" y2="{HEIGHT - BOTTOM}" visibility="hidden"/>'
@@ -73,7 +73,7 @@ def chart(
 
 
 def key_of(names: Iterable[str]) -> str:
-    """The colour and form of each name's curve."""
+    """Return the list of the names with the colour and form of their curves."""
     entries = "".join(
         f'<li><svg viewBox="0 0 28 10" aria-hidden="true"><line x1="0" x2="28" y1="5" y2="5" stroke="{colour}" '
         f'stroke-width="{width}"{_dashes(form)}/></svg>{text(name)}</li>'
@@ -83,7 +83,7 @@ def key_of(names: Iterable[str]) -> str:
 
 
 def interval(low: float, mean: float, high: float, ends: tuple[float, float]) -> str:
-    """A mean and its interval as a mark between the ends of a column, hidden from readers of its numbers."""
+    """Return a mark of a mean and its interval between a column's ends; who hears the numbers needs no mark."""
     if not all(math.isfinite(each) for each in (low, mean, high, *ends)) or ends[1] <= ends[0]:
         return ""
     a, b, c = (4 + 102 * (each - ends[0]) / (ends[1] - ends[0]) for each in (low, mean, high))
@@ -94,7 +94,7 @@ def interval(low: float, mean: float, high: float, ends: tuple[float, float]) ->
 
 
 def styles_of(names: Iterable[str]) -> dict[str, tuple[str, str, float]]:
-    """Colour, form and width of each name's line; black is the ink's colour, which is light in the dark."""
+    """Return colour, form and width of each name's line; black is the ink's colour, which is light by night."""
     styles = {}
     for index, name in enumerate(names):
         colour = COLOURS[index % len(COLOURS)].replace("#000000", "currentColor")
@@ -108,7 +108,7 @@ def _dashes(form: str) -> str:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Four or so round numbers between two ends, the one number where they are equal."""
+    """Return four or so round numbers between two ends, the one number where they are equal."""
     if high <= low:
         return [low]
     rough = (high - low) / 4

@@ -1,4 +1,4 @@
-"""A run of ``attribute`` as it is looked at: what was explained, what failed, its images and their maps."""
+"""The view of a run of ``attribute``: its counts, its failures, its images and their maps."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from distillgrad.errors import InputError, SourceError
 from distillgrad.runs.attribution.reading import AttributionRun, open_run
 from distillgrad.runs.attribution.store import Entry, finished_shards, read_part
 from distillgrad.runs.folders import folder_at
-from distillgrad.sources.open_data import ImageData, open_data
+from distillgrad.sources.open_data import ImageData
 from distillgrad.views.html.page import Cell, facts, table, text
-from distillgrad.views.opened_runs.run_images import RunSample, RunView, as_maps, explainable_of
+from distillgrad.views.opened_runs.run_images import RunSample, RunView, as_maps, data_of_run, explainable_of
 
 FAILURES_SHOWN = 200
 STAGES = {"decode": "reading it", "label": "finding its class", "attribute": "explaining it"}
 
 
 def attributions_view(run: Path, model: str | None = None, named: Collection[str] = ()) -> RunView:
-    """The run of attributions in a folder, finished or not.
+    """Return the view of the run of attributions in a folder, finished or not.
 
     Raises:
         SourceError: it is broken, newer, or in another layout.
@@ -51,11 +51,11 @@ def attributions_view(run: Path, model: str | None = None, named: Collection[str
             if not opened.complete
             else f"{name} holds no map: all of its {len(opened.ids)} images failed"
         )
-    found = explainable_of(
+    explainable = explainable_of(
         partial(_images, opened, data), spec, weights, "Maps are not laid over the images",
         model=model, named=named, classes=opened.classes,
     )  # fmt: skip
-    samples = tuple(_sample(each) for each in entries if each.stage is None)
+    samples = tuple(_sample(each) for each in entries if each.failed_at is None)
     return RunView(
         name=name,
         model=spec,
@@ -67,7 +67,7 @@ def attributions_view(run: Path, model: str | None = None, named: Collection[str
         methods=methods,
         maps=partial(_stored_maps, opened),
         orders=("disagreement", "wrong", "position"),
-        explainable=found,
+        explainable=explainable,
     )
 
 
@@ -93,7 +93,7 @@ def _sample(entry: Entry) -> RunSample:
 
 
 def _images(opened: AttributionRun, place: str) -> ImageData:
-    data = open_data(place, limit=len(opened.ids), keep_broken=True)
+    data = data_of_run(place, limit=len(opened.ids), keep_broken=True)
     if not set(opened.ids) <= set(data.ids):
         raise SourceError("the images are not those of the run")
     return data
@@ -101,12 +101,12 @@ def _images(opened: AttributionRun, place: str) -> ImageData:
 
 def _stored_maps(opened: AttributionRun, sample: RunSample) -> dict[str, Tensor]:
     try:
-        found = {label: each[sample.position] for label, each in opened.attributions.items()}
+        arrays = {label: each[sample.position] for label, each in opened.attributions.items()}
     except Exception as error:  # of torn files Zarr and its codecs raise almost anything
         raise SourceError(
             f"the maps of {sample.id} cannot be read ({type(error).__name__}); 'distillgrad verify' says more"
         ) from error
-    maps = as_maps(found)
+    maps = as_maps(arrays)
     if not maps:
         raise SourceError(f"the maps of {sample.id} are not there; 'distillgrad verify' says more")
     return maps
@@ -132,7 +132,7 @@ def _failures(opened: AttributionRun) -> str:
     rows = [
         [
             Cell(text(each.id)),
-            Cell(text(STAGES.get(each.stage or "", each.stage))),
+            Cell(text(STAGES.get(each.failed_at or "", each.failed_at))),
             Cell(text(each.reason)),
         ]
         for each in opened.failures[:FAILURES_SHOWN]
@@ -156,5 +156,5 @@ def _facts(manifest: Mapping[str, Any]) -> dict[str, object]:
         "seed": manifest["seed"],
         "device": manifest["device"],
         "SHA-256 of the weights": manifest["model"]["weights"],
-        **{name: found for name, found in manifest["versions"].items() if found != "absent"},
+        **{name: version for name, version in manifest["versions"].items() if version != "absent"},
     }

@@ -1,11 +1,10 @@
-"""An evaluation as it is looked at: its leaderboard, its curves, its images with maps made anew."""
+"""The view of an evaluation: its leaderboard, its curves, its images with maps made anew."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,47 +14,53 @@ from distillgrad.errors import SourceError
 from distillgrad.explanations.explanation import seen_by
 from distillgrad.methods import METHODS, create_method
 from distillgrad.metrics.registry import METRICS
-from distillgrad.runs.evaluation.leaderboard import leaderboard_of, per_sample
+from distillgrad.runs.evaluation.leaderboard import leaderboard_of, metrics_in, per_sample
 from distillgrad.runs.evaluation.record import FORMAT, Evaluation, read_evaluation
-from distillgrad.runs.manifest import MANIFEST, read_json
-from distillgrad.sources.open_data import ImageData, open_data
+from distillgrad.runs.kinds import OpenedRun
+from distillgrad.sources.open_data import ImageData
 from distillgrad.views.html.leaderboard_tables import along_charts, leaderboard_table
-from distillgrad.views.html.page import facts
-from distillgrad.views.opened_runs.run_images import Explainable, RunSample, RunView, explainable_of
+from distillgrad.views.html.page import facts, text
+from distillgrad.views.opened_runs.run_images import (
+    Explainable,
+    RunSample,
+    RunView,
+    data_of_run,
+    explainable_of,
+)
 from distillgrad.views.records import versions
 
 
-def _is_data(found: Any) -> bool:
+def _is_data(value: Any) -> bool:
     kinds = {"from": str, "n_samples": int, "ids": str}
-    return isinstance(found, dict) and all(isinstance(found.get(key), kind) for key, kind in kinds.items())
+    return isinstance(value, dict) and all(isinstance(value.get(key), kind) for key, kind in kinds.items())
 
 
-def _is_methods(found: Any) -> bool:
-    return isinstance(found, dict) and all(
-        isinstance(each, list) and [type(part) for part in each] == [str, dict] for each in found.values()
+def _is_methods(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(each, list) and [type(part) for part in each] == [str, dict] for each in value.values()
     )
 
 
-LAYOUT: Mapping[str, Callable[[Any], bool]] = {
-    "model": lambda found: isinstance(found, str),
+CHECKS: Mapping[str, Callable[[Any], bool]] = {
+    "model": lambda value: isinstance(value, str),
     "data": _is_data,
     "methods": _is_methods,
-    "metrics": lambda found: isinstance(found, list) and all(isinstance(each, str) for each in found),
-    "protocol": lambda found: isinstance(found, dict),
+    "metrics": lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value),
+    "protocol": lambda value: isinstance(value, dict),
 }
-"""What a manifest's parts must be for the pages to read them."""
+"""The checks of a manifest's parts, by key: the form in which the pages read them."""
 
 
-def evaluation_view(run: Path, model: str | None = None, named: Collection[str] = ()) -> RunView:
-    """The evaluation in a folder.
+def evaluation_view(opened: OpenedRun, model: str | None = None, named: Collection[str] = ()) -> RunView:
+    """Return the view of an evaluation.
 
     Raises:
-        SourceError: the folder holds no evaluation, a newer one, or a broken one.
+        SourceError: it is no evaluation, a newer one, or a broken one.
         InputError: it has not measured anything yet.
     """
-    evaluation = open_evaluation(run)
+    evaluation = open_evaluation(opened)
     manifest, board = evaluation.manifest, leaderboard_of(evaluation)
-    found = explainable_of(
+    explainable = explainable_of(
         partial(_images, evaluation), manifest["model"], manifest.get("weights"), "Maps are not shown",
         model=model, named=named,
     )  # fmt: skip
@@ -68,24 +73,36 @@ def evaluation_view(run: Path, model: str | None = None, named: Collection[str] 
         **versions(),
     }
     return RunView(
-        name=run.resolve().name,
+        name=opened.folder.resolve().name,
         model=manifest["model"],
         question=f"Which explanation of {manifest['model'].partition('@')[0]} can be trusted?",
         count=f"{len(evaluation.ids)} images{skipped}",
-        above=f"<h2>Leaderboard</h2>{leaderboard_table(board)}{along_charts(board)}",
+        above=f"<h2>Leaderboard</h2>{leaderboard_table(board)}{_left_out(manifest)}{along_charts(board)}",
         below=f"<h2>How it was made</h2>{facts(made)}",
-        samples=tuple(_samples(evaluation, found)),
+        samples=tuple(_samples(evaluation, explainable)),
         methods={label: (name, settings) for label, (name, settings) in manifest["methods"].items()},
-        maps=partial(_maps_anew, manifest["methods"], found),
+        maps=partial(_maps_anew, manifest["methods"], explainable),
         orders=("faithfulness", "disagreement", "wrong", "position"),
-        explainable=found,
+        explainable=explainable,
     )
 
 
-def open_evaluation(run: Path) -> Evaluation:
-    """What an evaluation has measured so far; raises as :func:`evaluation_view` does."""
+def _left_out(manifest: Mapping[str, Any]) -> str:
+    """Return a note on the run's methods and metrics that are not known here, or ""."""
+    methods = {name for name, _ in manifest["methods"].values() if name not in METHODS}
+    unknown = sorted({*methods, *(name for name in manifest["metrics"] if name not in METRICS)})
+    if not unknown:
+        return ""
+    return (
+        f'<p class="quiet">Not known here: {text(", ".join(unknown))}. They are of a newer distillgrad, or '
+        "of a module, which may run code: name it with --import to see the metrics and the methods' maps.</p>"
+    )
+
+
+def open_evaluation(opened: OpenedRun) -> Evaluation:
+    """Return the values of an evaluation so far; raises as :func:`evaluation_view` does."""
+    run, manifest = opened.folder, opened.manifest
     name = run.resolve().name
-    manifest = read_json(run / MANIFEST)
     missing = [
         each for each in ("format", "model", "data", "methods", "metrics", "protocol") if each not in manifest
     ]
@@ -98,20 +115,19 @@ def open_evaluation(run: Path) -> Evaluation:
         )
     if not any((run / "parts").glob("*.json")):
         raise SourceError(f"{name} has no finished part yet: let 'distillgrad evaluate' go on")
-    wrong = [each for each, is_right in LAYOUT.items() if not is_right(manifest[each])]
+    wrong = [each for each, is_right in CHECKS.items() if not is_right(manifest[each])]
     if wrong:
         raise SourceError(f"{name} holds a manifest in another layout: {', '.join(wrong)}")
-    found = read_evaluation(run)
-    if not all(found.values.values()) or not found.values:
+    evaluation = read_evaluation(run, manifest)
+    if not all(evaluation.values.values()) or not evaluation.values:
         raise SourceError(f"{name} holds no values: 'distillgrad evaluate' makes a run that does")
-    return found
+    return evaluation
 
 
-def _samples(evaluation: Evaluation, found: Explainable) -> list[RunSample]:
+def _samples(evaluation: Evaluation, explainable: Explainable) -> list[RunSample]:
     values = {
         metric: {name: per_sample(each) for name, each in evaluation.values[metric].items()}
-        for metric in METRICS
-        if metric in evaluation.values
+        for metric in metrics_in(evaluation)
     }
     samples = []
     for place, (name, target, label) in enumerate(
@@ -128,7 +144,7 @@ def _samples(evaluation: Evaluation, found: Explainable) -> list[RunSample]:
                 position=place,
                 target=target,
                 predicted=target,
-                label=None if label is None else found.class_name(label),
+                label=None if label is None else explainable.class_name(label),
                 wrong=None if label is None else label != target,
                 spread=max(known) - min(known) if known else float("nan"),
                 values=of_sample,
@@ -139,7 +155,7 @@ def _samples(evaluation: Evaluation, found: Explainable) -> list[RunSample]:
 
 def _images(evaluation: Evaluation) -> ImageData:
     made_from = evaluation.manifest["data"]
-    data = open_data(made_from["from"])
+    data = data_of_run(made_from["from"])
     if not set(evaluation.ids) <= set(data.ids):
         ids = "\n".join(data.ids[: made_from["n_samples"]])
         known = hashlib.sha256(ids.encode()).hexdigest() == made_from["ids"]
@@ -147,14 +163,16 @@ def _images(evaluation: Evaluation) -> ImageData:
     return data
 
 
-def _maps_anew(methods: Mapping[str, Any], found: Explainable, sample: RunSample) -> dict[str, Tensor]:
-    """The attribution by each method of the run. Cost: an explanation by each."""
-    image = found.image(sample)
-    if image is None or found.loaded is None:
-        raise SourceError(found.reason or f"the image {sample.id} is not what it was, or gone")
-    inputs = seen_by(found.loaded, image)
+def _maps_anew(methods: Mapping[str, Any], explainable: Explainable, sample: RunSample) -> dict[str, Tensor]:
+    """Return the attribution by each method of the run. Cost: an explanation by each."""
+    image = explainable.image(sample)
+    if image is None or explainable.loaded is None:
+        raise SourceError(explainable.reason or f"the image {sample.id} is not what it was, or gone")
+    inputs = seen_by(explainable.loaded, image)
     return {
-        label: create_method(name, found.loaded.model, **settings).attribute(inputs, sample.target)[0].cpu()
+        label: create_method(name, explainable.loaded.model, **settings)
+        .attribute(inputs, sample.target)[0]
+        .cpu()
         for label, (name, settings) in methods.items()
         if name in METHODS  # others are of a newer distillgrad
     }

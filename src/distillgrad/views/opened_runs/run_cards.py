@@ -1,4 +1,4 @@
-"""An image of a run as HTML: what was seen in it, and each method's map beside it."""
+"""An image of a run as HTML: its prediction, and each method's map beside it."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ import math
 import numpy as np
 
 from distillgrad.errors import SourceError
+from distillgrad.explanations.disagreement import disagreement
 from distillgrad.explanations.explanation import Explanation, Prediction
 from distillgrad.views.figures.explanation_figures import colours, heat_map, own_scales
 from distillgrad.views.html.encoded_pictures import data_uri, is_coarse
 from distillgrad.views.html.map_cards import map_panel
 from distillgrad.views.html.page import text
 from distillgrad.views.numbers import decimal
-from distillgrad.views.opened_runs.run_images import COMPARED, RunSample, RunView, disagreement_of
+from distillgrad.views.opened_runs.run_images import COMPARED, RunSample, RunView
 
 THUMBNAIL = 224
 
 
 def sample_card(view: RunView, sample: RunSample, *, at_most: int | None = None) -> str:
-    """One image: what was seen, each method's map on a scale of its own, each metric's values.
+    """Return one image: its prediction, each method's map on a scale of its own, each metric's values.
 
     A click on the image enlarges it: in a report the card grows, in the explorer the server answers.
 
     Args:
-        at_most: Characters of each picture.
+        at_most: The number of characters of each picture.
     Cost: the sample's maps, read or computed.
     """
     pictures, note = "", ""
@@ -48,7 +49,7 @@ def sample_card(view: RunView, sample: RunSample, *, at_most: int | None = None)
         caption = f"<strong>{_breakable(label)}</strong><br>{_values(sample, label)}"
         pictures += _figure(drawn, f"map by {label}", caption, at_most, None if image else sample.position)
     spread = sample.spread if math.isfinite(sample.spread) else 0.0
-    apart = disagreement_of(maps)
+    apart = disagreement(maps)
     differ = f"<small>maps correlate by {1 - apart:.2f}</small>" if math.isfinite(apart) else ""
     return (
         f'<article class="sample" data-position="{sample.position}" data-wrong="{int(bool(sample.wrong))}" '
@@ -58,7 +59,7 @@ def sample_card(view: RunView, sample: RunSample, *, at_most: int | None = None)
 
 
 def heading(view: RunView, sample: RunSample) -> str:
-    """What the image is called, seen as, and is."""
+    """Return the image's name, its prediction and its label."""
     name = view.explainable.class_name
     probability = f" ({sample.probability:.1%})" if math.isfinite(sample.probability) else ""
     if sample.target == sample.predicted:
@@ -75,7 +76,7 @@ def heading(view: RunView, sample: RunSample) -> str:
 
 
 def sample_panel(view: RunView, sample: RunSample, key: str) -> str:
-    """One image large: every map over it, alone or as its most relevant pixels, with the scales' numbers.
+    """Return one image large: every map over it, alone or as its most relevant pixels, and the scales.
 
     Args:
         key: Distinguishes the panel's controls from those of others on the page.
@@ -90,21 +91,20 @@ def sample_panel(view: RunView, sample: RunSample, key: str) -> str:
         return f'<div class="large">{sample_card(view, sample)}</div>'
     name = view.explainable.class_name(sample.target)
     explanation = Explanation(
-        shown=seen,
+        picture=seen,
         prediction=Prediction((sample.target,), (name,), (sample.probability,)),
         target=sample.target,
         target_name=name,
         probability=sample.probability,
         attributions=maps,
-        parameters={label: {} if "(" in label else view.methods[label][1] for label in maps},  # it says them
+        methods={label: view.methods[label] for label in maps},
         profiles={},
     )
-    kinds = {label: view.methods[label][0] for label in maps}
-    return head + map_panel(explanation, key, kinds=kinds)
+    return head + map_panel(explanation, key)
 
 
 def compared_words(view: RunView) -> str:
-    """Among how many images it is known where maps disagree, if not among all."""
+    """Return words on the number of images whose maps are compared, "" if all are."""
     return f" among the first {COMPARED}" if len(view.samples) > COMPARED else ""
 
 
@@ -118,7 +118,7 @@ def _figure(pixels: object, alt: str, caption: str, at_most: int | None, positio
 
 
 def _breakable(name: str) -> str:
-    """A name that a narrow column breaks where its words end."""
+    """Return a name that a narrow column breaks where its words end."""
     return text(name).replace("_", "_<wbr>")
 
 

@@ -1,4 +1,4 @@
-"""A run as it is looked at, whatever wrote it: what it says, and its images with their maps, in an order."""
+"""The view of a run, whichever command wrote it: its results, and its images with their maps, in an order."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import hashlib
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from itertools import combinations
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from distillgrad.core.ranking import pixel_attributions
 from distillgrad.errors import DistillgradError, SourceError
+from distillgrad.explanations.disagreement import disagreement
 from distillgrad.explanations.explanation import seen_by
-from distillgrad.metrics.similarity import spearman
+from distillgrad.methods.parsing import MethodSpecs
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.models import load_model
-from distillgrad.sources.open_data import ImageData
+from distillgrad.sources.open_data import ImageData, open_data
+from distillgrad.sources.own_data import may_run_code
 from distillgrad.sources.weights import fingerprint
 
 ORDERS = {
@@ -30,21 +31,21 @@ ORDERS = {
 NAMED_WEIGHTS = ("cifar10-cnn", "cifar10-resnet20", "torchvision:", "timm:")
 """Models whose loading never runs code that a run's folder could name."""
 COMPARED = 200
-"""So many images' maps are compared at most to find where they disagree; the rest follows."""
+"""The number of images whose maps are compared at most to find where they disagree; the rest follows."""
 
 
 @dataclass(frozen=True)
 class RunSample:
-    """One image of a run.
+    """An image of a run.
 
     Attributes:
-        position: In the data.
+        position: The image's place in the data.
         target, predicted: The explained class, and the model's.
         probability: The model's, for the explained class; NaN where the run does not say.
         label: The true class's name, ``None`` where the data does not say.
-        wrong: Whether the model is; ``None`` where the data does not say.
-        spread: Between the best and the worst method by the run's first metric; NaN where there is none.
-        values: By metric and method.
+        wrong: ``True`` if the model is; ``None`` where the data does not say.
+        spread: The distance of the best and the worst method by the run's first metric, or NaN.
+        values: The metrics' values, by metric and method.
         pixels: BLAKE2 of the decoded image; ``None`` where the run does not say.
     """
 
@@ -70,25 +71,25 @@ class Explainable:
     classes: tuple[str, ...] = ()
 
     def class_name(self, index: int | None) -> str:
-        """A class's name, where it is known."""
+        """Return a class's name, or its number where the name is not known."""
         classes = self.loaded.classes if self.loaded is not None else self.classes
         if index is None:
             return "unknown"
         return classes[index] if 0 <= index < len(classes) else f"class {index}"
 
     def image(self, sample: RunSample) -> Image.Image | None:
-        """The sample's image, if it can still be had and is what it was."""
+        """Return the sample's image, if it can still be had and is what it was."""
         if self.data is None or sample.id not in self.data.ids:
             return None
         try:
-            found = self.data[self.data.ids.index(sample.id)].image
+            image = self.data[self.data.ids.index(sample.id)].image
         except SourceError:
             return None  # the caller shows that there is none
-        digest = hashlib.blake2b(found.tobytes(), digest_size=16).hexdigest()
-        return found if sample.pixels in (None, digest) else None
+        digest = hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest()
+        return image if sample.pixels in (None, digest) else None
 
     def seen(self, image: Image.Image) -> Tensor | None:
-        """What the model sees of an image, ``(H, W, 3)`` in [0, 1]."""
+        """Return the model's input for an image as a picture, ``(H, W, 3)`` in [0, 1]."""
         if self.loaded is None:
             return None
         inputs = seen_by(self.loaded, image)[0].cpu()
@@ -97,16 +98,16 @@ class Explainable:
 
 @dataclass(frozen=True)
 class RunView:
-    """What a page shows of a run: HTML that says what was found, and images with their maps between.
+    """The content of a page about a run: its results as HTML, and images with their maps between.
 
     Attributes:
-        name, model: The folder's, and the model as the run names it.
-        question, count: What the page answers, and from how much.
+        name, model: The folder's name, and the model as the run names it.
+        question, count: The question that the page answers, and the number of images in words.
         above, below: HTML before and after the images.
         samples: In the data's order.
         methods: By label, name and parameters.
-        maps: By label, a sample's attributions ``(C, H, W)``; raises a SourceError where there are none.
-        orders: Those of ``ORDERS`` that the run has; the first is the usual one.
+        maps: Returns a sample's attributions ``(C, H, W)`` by label; raises a SourceError if there are none.
+        orders: The ones of ``ORDERS`` that the run has; the first is the usual one.
         explainable: Its images and model.
     """
 
@@ -117,7 +118,7 @@ class RunView:
     above: str
     below: str
     samples: tuple[RunSample, ...]
-    methods: Mapping[str, tuple[str, Mapping[str, object]]]
+    methods: MethodSpecs
     maps: Callable[[RunSample], dict[str, Tensor]]
     orders: tuple[str, ...]
     explainable: Explainable
@@ -133,14 +134,14 @@ def explainable_of(
     named: Collection[str] = (),
     classes: tuple[str, ...] = (),
 ) -> Explainable:
-    """A run's images and model, if they are still what they were.
+    """Return a run's images and model, if they are still what they were.
 
     Args:
         images_of: Opens the images; raises where they are not those of the run.
         spec, weights: The model and its fingerprint, as the run has them.
-        without_model: What is not shown if the model cannot be had, in words.
-        model: The model's name as the user gave it; without, one that runs a module's code is not loaded,
-            since a folder from elsewhere may name any.
+        without_model: The consequence in words, if the model cannot be had.
+        model: The model's name as the user gave it; without it, a model that runs a module's code is not
+            loaded, since a folder from elsewhere may name any.
         named: Further models that the user allowed.
         classes: The model's, where the run names them.
     """
@@ -164,23 +165,19 @@ def explainable_of(
     return Explainable(images, loaded, reason or (why_not and f"{without_model}: {why_not}"), classes)
 
 
-def disagreement_of(maps: Mapping[str, Tensor]) -> float:
-    """1 less the mean rank correlation (Spearman) of each pair of methods' maps of the pixels, from 0 to 2.
+def data_of_run(where: str, **options: Any) -> ImageData:
+    """Return the images at the place that a run names, with the options of ``open_data``.
 
-    NaN where there are no two maps of the same size that rank anything. Cost: two sorts for each pair.
+    Raises:
+        SourceError: they are not there, or come from a module that is not imported.
     """
-    pixels = [pixel_attributions(each[None].double()) for each in maps.values()]
-    found = [
-        float(spearman(one, other))
-        for one, other in combinations(pixels, 2)
-        if one.shape == other.shape and bool(one.isfinite().all() and other.isfinite().all())
-    ]
-    known = [each for each in found if math.isfinite(each)]
-    return 1 - sum(known) / len(known) if known else math.nan
+    if may_run_code(where):
+        raise SourceError(f"the run's data are {where!r}, which may run code: name its module with --import")
+    return open_data(where, **options)
 
 
 def in_order(view: RunView, order: str, disagreements: Mapping[int, float]) -> list[RunSample]:
-    """The samples, in one of ``ORDERS``; what an order cannot tell apart stays as in the data.
+    """Return the samples in one of ``ORDERS``; those that it cannot tell apart stay as in the data.
 
     Args:
         disagreements: By position, where they are known.
@@ -205,24 +202,24 @@ def disagreements(
     known: Mapping[int, float] | None = None,
     on_sample: Callable[[], None] = lambda: None,
 ) -> dict[int, float]:
-    """How far the maps disagree, by position, for the first ``COMPARED`` samples.
+    """Return the disagreement of the maps, by position, for the first ``COMPARED`` samples.
 
     Args:
-        known: What need not be found again.
+        known: Disagreements that need not be computed again.
     Cost: the maps of each sample, read or computed.
     """
-    found = dict(known or {})
+    values = dict(known or {})
     for sample in view.samples[:COMPARED]:
-        if sample.position not in found:
+        if sample.position not in values:
             try:
-                found[sample.position] = disagreement_of(view.maps(sample))
+                values[sample.position] = disagreement(view.maps(sample))
             except SourceError:
-                found[sample.position] = math.nan  # its card says why
+                values[sample.position] = math.nan  # its card says why
         on_sample()
-    return found
+    return values
 
 
-def as_maps(found: Mapping[str, object]) -> dict[str, Tensor]:
-    """Arrays as tensors, without those that hold nothing."""
-    maps = {label: torch.as_tensor(each).float() for label, each in found.items()}
+def as_maps(arrays: Mapping[str, object]) -> dict[str, Tensor]:
+    """Return arrays as tensors, without those that hold nothing."""
+    maps = {label: torch.as_tensor(each).float() for label, each in arrays.items()}
     return {label: each for label, each in maps.items() if bool(each.isfinite().all())}

@@ -1,4 +1,4 @@
-"""A run's folder, opened to be looked at, whichever command wrote it."""
+"""The folder of a run, opened to be looked at, whichever command wrote it."""
 
 from __future__ import annotations
 
@@ -6,34 +6,27 @@ from collections.abc import Collection
 from pathlib import Path
 
 from distillgrad.errors import SourceError
-from distillgrad.runs.attribution.request import KIND
-from distillgrad.runs.manifest import MANIFEST, read_json
+from distillgrad.runs.kinds import ATTRIBUTIONS, EVALUATION, open_manifest
 from distillgrad.views.opened_runs.attributions_view import attributions_view
 from distillgrad.views.opened_runs.evaluation_view import evaluation_view
 from distillgrad.views.opened_runs.run_images import RunView
 
 
 def run_view(run: Path, model: str | None = None, *, named: Collection[str] = ()) -> RunView:
-    """The run of ``evaluate`` or ``attribute`` in a folder.
+    """Return the view of the run of ``evaluate`` or ``attribute`` in a folder.
 
     Args:
-        model: Its model, as the user named it; only so one is loaded that may run code.
+        model: The run's model as the user named it; only so one is loaded that may run code.
         named: Further models that the user allowed.
     Raises:
         SourceError: the folder is not there, or holds no such run, a newer one, or a broken one.
         InputError: the run has nothing to show yet.
     """
-    if not run.is_dir():
-        raise SourceError(f"no run at {run}: there is no such folder")
-    name = run.resolve().name
-    if not (run / MANIFEST).is_file():
-        raise SourceError(
-            f"{name} holds no run: it has no {MANIFEST}; 'distillgrad evaluate' and 'distillgrad attribute' "
-            "make one"
-        )
-    kind = read_json(run / MANIFEST).get("kind")
-    if kind == KIND:
+    opened = open_manifest(run)
+    if opened.kind == ATTRIBUTIONS:
         return attributions_view(run, model, named)
-    if kind is not None:
-        raise SourceError(f"{name} holds a run of another kind, {str(kind)[:40]!r}, which has no pictures")
-    return evaluation_view(run, model, named)
+    if opened.kind == EVALUATION:
+        return evaluation_view(opened, model, named)
+    raise SourceError(
+        f"{run.resolve().name} holds a run of another kind, {opened.kind[:40]!r}, which has no pictures"
+    )

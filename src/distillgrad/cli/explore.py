@@ -1,0 +1,38 @@
+"""The command that serves a page to explore explanations in: explore."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distillgrad.cli.application import Debug, Imports, command, import_modules
+from distillgrad.cli.terminal import say
+
+
+@command(epilog="Example: distillgrad explore evaluation --port 7860")
+def explore(
+    run: Annotated[
+        Path | None, typer.Argument(help="Folder of a run to look at, too.", show_default=False)
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Further classifier to offer; factories and files are taken from here only.",
+            show_default=False,
+        ),
+    ] = None,
+    imports: Imports = None,
+    host: Annotated[
+        str, typer.Option(help="Address to serve at; any but 127.0.0.1 lets others in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve at; 0 takes a free one.")] = 7860,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    debug: Debug = False,
+) -> None:
+    """Look at explanations in the browser: drop a picture, compare methods, classes and a run's images."""
+    from distillgrad.views.explorer.server import serve
+
+    import_modules(imports)
+    serve(run, tuple(model or ()), host, port, browser=browser, on_ready=lambda url: say("explorer: {}", url))

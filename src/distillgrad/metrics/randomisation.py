@@ -1,4 +1,4 @@
-"""Randomisation of parameters, by stages: does an explanation depend on what the model has learned?"""
+"""Randomisation of parameters, by stages, which shows if an explanation depends on what the model has learned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Randomisation of parameters, by stages: does an explanation depend on what the model has learned?"""
+"""Randomisation of parameters by stages: the proof that an explanation depends on what the model learned."""
 
 from __future__ import annotations
 

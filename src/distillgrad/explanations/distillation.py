@@ -52,7 +52,7 @@ def distil(
     Cost: 2(N+1) gradient passes.
     """
     inputs = seen_by(loaded, image)
-    chosen = int(class_probabilities(loaded.model, inputs)[0].argmax()) if target is None else target
+    chosen = int(class_probabilities(loaded, loaded.model, inputs)[0].argmax()) if target is None else target
     model = counted(fast or loaded.model, on_pass)
     sequences = {
         name: DistilledGradientAggregation(model, n_steps, epc_quantile, masks=masks).distill(inputs, chosen)

@@ -121,7 +121,7 @@ def explain(
         TargetError: ``versus`` is the explained class itself.
     """
     inputs = seen_by(loaded, image)
-    probabilities = class_probabilities(loaded.model, inputs)[0].cpu()
+    probabilities = class_probabilities(loaded, loaded.model, inputs)[0].cpu()
     top = probabilities.topk(min(5, len(probabilities)))
     prediction = Prediction(
         classes=tuple(top.indices.tolist()),

@@ -23,7 +23,7 @@ from distillgrad.paper.variants import VARIANTS, class_of
 from distillgrad.runs.evaluation.leaderboard import Leaderboard, leaderboard_of, per_sample
 from distillgrad.runs.evaluation.record import Evaluation, EvaluationRequest
 from distillgrad.runs.evaluation.runner import run_evaluation
-from distillgrad.sources.model_inputs import logits_at, model_input
+from distillgrad.sources.model_inputs import class_logits, model_input
 from distillgrad.sources.open_data import ImageData
 from distillgrad.views.leaderboard import save_leaderboard
 
@@ -171,7 +171,7 @@ def first_images(setting: Setting, images: ImageData, count: int) -> tuple[list[
     if not rows:
         raise InputError(f"none of the {len(images)} images of {images.name} can be read")
     inputs = torch.stack(rows).to(setting.device)
-    return names, inputs, logits_at(setting.fast, inputs).argmax(1)
+    return names, inputs, class_logits(setting.loaded, setting.fast, inputs).argmax(1)
 
 
 def method_for(setting: Setting, label: str, methods: Methods) -> Method:

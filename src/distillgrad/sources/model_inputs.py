@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from distillgrad.core.forward import Model, logits_of
-from distillgrad.errors import DistillgradError, InputError, MissingExtraError, SourceError
+from distillgrad.errors import DistillgradError, InputError, MissingExtraError, ModelError, SourceError
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.image_data import ImageData
 from distillgrad.sources.labels import label_index
@@ -66,12 +66,39 @@ def model_input(loaded: LoadedModel, data: ImageData, place: int) -> ModelInput:
     return ModelInput(image, known, inputs, label_error=label_error)
 
 
-def logits_at(model: Model, inputs: Tensor) -> Tensor:
-    """Return the model's logits ``(N, classes)``. Cost: one forward pass, no graph."""
+def class_logits(loaded: LoadedModel, model: Model, inputs: Tensor) -> Tensor:
+    """Return the logits ``(N, classes)`` of ``model``, the loaded one or its equivalent.
+
+    Raises:
+        ModelError: as :func:`expect_class_logits` does.
+    Cost: one forward pass, no graph.
+    """
     with torch.no_grad():
-        return logits_of(model(inputs))
+        logits = logits_of(model(inputs))
+    expect_class_logits(loaded, logits)
+    return logits
 
 
-def class_probabilities(model: Model, inputs: Tensor) -> Tensor:
-    """Return softmax probabilities ``(N, classes)``, float32. Cost: one forward pass, no graph."""
-    return logits_at(model, inputs).float().softmax(1)
+def expect_class_logits(loaded: LoadedModel, logits: Tensor) -> None:
+    """Check that there is one logit for each class that the model's names tell apart.
+
+    Raises:
+        ModelError: there are others; says what to do.
+    """
+    name, n_classes = loaded.name or "the model", len(loaded.classes)
+    if logits.ndim == 1 or (logits.ndim == 2 and logits.shape[1] == 1):
+        raise ModelError(
+            f"{name} gives a single score z, whose softmax is 100 % whatever it is; let it return two "
+            "logits, such as torch.stack([-z / 2, z / 2], 1), whose softmax is z's sigmoid"
+        )
+    if logits.ndim != 2 or logits.shape[1] != n_classes:
+        some = ", ".join(loaded.classes[:3]) + (", …" if n_classes > 3 else "")
+        raise ModelError(
+            f"{name} gives outputs of shape {tuple(logits.shape)} for the {n_classes} class names {some}; "
+            "give as many names, in the order of the logits"
+        )
+
+
+def class_probabilities(loaded: LoadedModel, model: Model, inputs: Tensor) -> Tensor:
+    """Return softmax probabilities ``(N, classes)``, float32, of what :func:`class_logits` returns."""
+    return class_logits(loaded, model, inputs).float().softmax(1)

@@ -31,7 +31,7 @@ from distillgrad.runs.engines.engine import Worker
 from distillgrad.runs.folders import folder_at
 from distillgrad.runs.model import equivalent_or_itself, loaded_for
 from distillgrad.sources.classifier import LoadedModel
-from distillgrad.sources.model_inputs import logits_at
+from distillgrad.sources.model_inputs import class_logits, expect_class_logits
 
 MANY_PASSES = 10
 """So many passes, each forward and backward, that one forward pass more adds at most a twenty-fifth."""
@@ -57,7 +57,8 @@ class ShardWorker(Worker[Shard, ShardReport]):
     ) -> None:
         request = job.request
         loaded = loaded_for(request.model, job.weights, request.device, job.out, loaded)
-        self._job, self._device, self._on_images = job, torch.device(request.device), on_images
+        self._job, self._loaded, self._on_images = job, loaded, on_images
+        self._device = torch.device(request.device)
         self._model = loaded.model
         if request.accelerated:
             self._model = fast or equivalent_or_itself(loaded, self._device, request.precision)
@@ -198,8 +199,9 @@ class ShardWorker(Worker[Shard, ShardReport]):
                     raise
             logits = watched_logits[0] if watched_logits else None
         logits = self._logits(inputs) if logits is None else logits
-        if logits.ndim != 2 or not bool(logits.isfinite().all()):
-            raise ModelError("the model's logits are not finite numbers of several classes")
+        expect_class_logits(self._loaded, logits)
+        if not bool(logits.isfinite().all()):
+            raise ModelError("the model's logits are not finite numbers")
         predicted = logits.argmax(1)
         target = predicted if target is None else target
         probabilities = logits.softmax(1)
@@ -231,7 +233,7 @@ class ShardWorker(Worker[Shard, ShardReport]):
 
     def _logits(self, inputs: Tensor) -> Tensor:
         try:
-            return logits_at(self._model, inputs).double()
+            return class_logits(self._loaded, self._model, inputs).double()
         except DistillgradError:
             raise
         except Exception as error:  # the model's own code

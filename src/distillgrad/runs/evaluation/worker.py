@@ -179,7 +179,7 @@ def _predicted(
     if not whole:
         return [], torch.empty(0, device=loaded.device)
     inputs = torch.stack([each.inputs for _, each in whole if each.inputs is not None]).to(loaded.device)
-    probabilities = class_probabilities(model, inputs)
+    probabilities = class_probabilities(loaded, model, inputs)
     rows, kept = [], []
     for row, (place, each) in enumerate(whole):
         if only_correct and data.labels[place] is not None and each.label_error is not None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +14,7 @@ from distillgrad.core.batch import Batch, outside_inference_mode
 from distillgrad.core.equivalence import logits_apart, rounding, row_logits
 from distillgrad.core.forward import Model
 from distillgrad.core.intercept import evaluating
+from distillgrad.core.model_state import changed_by
 from distillgrad.core.profiling import is_profiling
 from distillgrad.core.wrappers import unwrapped
 from distillgrad.errors import ModelError
@@ -82,38 +81,3 @@ def _tried(model: nn.Module, batch: Batch) -> bool:
         return False
     differs = max(logits_apart(each, first) for each in (both[:1], *again))
     return not changed and differs <= rounding(batch.inputs) ** 0.5
-
-
-def changed_by(call: Callable[[], object], model: nn.Module) -> str:
-    """Return the first thing in ``model`` that ``call`` changes, as ``"layer4.hidden"``; empty if nothing."""
-    before = dict(_state(model))
-    call()
-    after = dict(_state(model))
-    for name in sorted(before.keys() | after.keys()):
-        if name not in before or name not in after or not _same(before[name], after[name]):
-            return name
-    return ""
-
-
-def _state(model: nn.Module) -> Iterator[tuple[str, tuple[list[Any], list[int]]]]:
-    """Yield by name each attribute of each module, with what it holds if it is a collection, and versions.
-
-    The objects themselves: as long as they are held, no new one can have their identity.
-    """
-    for prefix, module in model.named_modules():
-        for name, value in vars(module).items():
-            held = [value]
-            if isinstance(value, dict):
-                held += value.values()
-            elif isinstance(value, list | set):
-                held += value
-            versions = [
-                each._version for each in held if isinstance(each, Tensor) and not each.is_inference()
-            ]
-            yield f"{prefix}.{name}".removeprefix("."), (held, versions)
-
-
-def _same(one: tuple[list[Any], list[int]], other: tuple[list[Any], list[int]]) -> bool:
-    (held, versions), (held_then, versions_then) = one, other
-    same = len(held) == len(held_then) and all(a is b for a, b in zip(held, held_then, strict=True))
-    return same and versions == versions_then

@@ -13,6 +13,7 @@ from distillgrad.core.batch import Batch, TargetLike, checked_batch
 from distillgrad.core.batch_size import RowsAtATime, best_batch_size
 from distillgrad.core.chunks import attribute_in_chunks
 from distillgrad.core.forward import Model, must_be_callable
+from distillgrad.core.model_state import expecting_no_state
 from distillgrad.core.plan import Plan, checked_size, plan_rows
 from distillgrad.errors import ParameterError
 
@@ -81,22 +82,24 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
                 the rows (see :mod:`~distillgrad.core.plan`): threads call the model at once.
         Raises:
             InputError, TargetError, ParameterError: a request that cannot be met.
-            ModelError: a model that fails, has no gradient, or returns NaN or infinity.
+            ModelError: a model that fails, has no gradient, keeps a state from call to call, or returns NaN
+                or infinity.
         """
         batch = checked_batch(
             inputs, target, baselines=baselines, additional_forward_args=additional_forward_args
         )
         model = self.forward_func
-        if internal_batch_size == "auto":
-            gradients = isinstance(self, GradientMethod)
-            internal_batch_size = best_batch_size(model, batch, gradients=gradients)
-        size = checked_size(internal_batch_size) or len(batch)
-        plan = (
-            plan_rows(model, batch, size, n_passes=self.n_passes)
-            if self._thread_safe
-            else Plan(len(batch), size)
-        )
-        return attribute_in_chunks(model, self._attribute, batch, plan)
+        with expecting_no_state(model, batch):
+            if internal_batch_size == "auto":
+                gradients = isinstance(self, GradientMethod)
+                internal_batch_size = best_batch_size(model, batch, gradients=gradients)
+            size = checked_size(internal_batch_size) or len(batch)
+            plan = (
+                plan_rows(model, batch, size, n_passes=self.n_passes)
+                if self._thread_safe
+                else Plan(len(batch), size)
+            )
+            return attribute_in_chunks(model, self._attribute, batch, plan)
 
     @property
     def _thread_safe(self) -> bool:

@@ -103,3 +103,20 @@ def test_a_row_alone_is_explained_as_in_a_batch(name):
     for layout in (torch.contiguous_format, torch.channels_last):
         alone = method.attribute(images[:1].contiguous(memory_format=layout), target=[1])
         torch.testing.assert_close(alone, both[:1], atol=1e-8 * float(both.abs().max()), rtol=0)
+
+
+class OwnBatchNorm(torch.autograd.Function):
+    """A function of the model's own that merely has the name."""
+
+    @staticmethod
+    def forward(ctx, values):
+        return 2 * values
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * gradient
+
+
+def test_a_function_of_that_name_is_let_be():
+    _, gradient, _ = value_and_gradient(lambda x: OwnBatchNorm.apply(x).sum(1), torch.ones(1, 3))
+    assert gradient.tolist() == [[2.0, 2.0, 2.0]]

@@ -17,10 +17,10 @@ from distillgrad.core.wrappers import unwrapped
 from distillgrad.errors import ModelError
 
 Held: TypeAlias = tuple[list[Any], list[int]]
-"""What an attribute holds: the objects, and the versions of the tensors among them."""
+"""The objects that an attribute holds, and the versions of the tensors among them."""
 
 _stateless: weakref.WeakKeyDictionary[nn.Module, tuple[int, ...]] = weakref.WeakKeyDictionary()
-"""By model, the modules that it consisted of when it was found to keep nothing."""
+"""The modules of each model that was found to keep nothing."""
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from torch.autograd.graph import Node
 Gradients: TypeAlias = tuple[Tensor | None, ...]
 
 VECTORS = ("_saved_weight", "_saved_running_mean", "_saved_running_var")
-"""What a norm works with by channel, as the node of its backward pass keeps it."""
+"""The vectors that a norm works with by channel, as the node of its backward pass keeps them."""
 
 
 def mend_norm_gradients(score: Tensor) -> None:
@@ -30,7 +30,8 @@ def mend_norm_gradients(score: Tensor) -> None:
     if score.grad_fn is None or not score.is_cpu:
         return
     for node in _nodes(score.grad_fn):
-        if "BatchNorm" in node.name():  # torch computes instance norm by it, too
+        # Torch computes instance norm by these, too; a function of the model's own may have such a name.
+        if "BatchNorm" in node.name() and hasattr(node, "_saved_input"):
             _mend(node)
 
 

@@ -39,6 +39,7 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
             batch norm folded into its convolution) gets another.
         needs_module: Whether the model must be an ``nn.Module``, because the method works on its layers.
         multiplies_by_inputs: For Captum: whether the result is in units of the score.
+        notes: What the reader of the last maps must know of how they came about, in sentences.
     """
 
     signed: ClassVar[bool]
@@ -52,6 +53,7 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
     def __init__(self, model: Model) -> None:
         must_be_callable(model)
         super().__init__(model)
+        self.notes: tuple[str, ...] = ()
 
     @property
     def n_passes(self) -> int:
@@ -89,6 +91,7 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
             inputs, target, baselines=baselines, additional_forward_args=additional_forward_args
         )
         model = self.forward_func
+        self.notes = ()
         with expecting_no_state(model, batch):
             if internal_batch_size == "auto":
                 gradients = isinstance(self, GradientMethod)
@@ -100,6 +103,10 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
                 else Plan(len(batch), size)
             )
             return attribute_in_chunks(model, self._attribute, batch, plan)
+
+    def _note(self, sentence: str) -> None:
+        """Add a sentence to the notes, once for all chunks of a call."""
+        self.notes = tuple(dict.fromkeys((*self.notes, sentence)))
 
     @property
     def _thread_safe(self) -> bool:

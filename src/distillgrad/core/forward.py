@@ -183,27 +183,46 @@ def value_and_gradient(
         TargetError: as in :func:`select`.
     Cost: one forward and one backward pass; a copy of the inputs.
     """
+    leaf = inputs.detach().requires_grad_()
+    score, target = differentiable_score(model, leaf, target, extra)
+    return score.detach(), gradient_of(score, leaf), target
+
+
+def differentiable_score(
+    model: Model, leaf: Tensor, target: Target = None, extra: tuple[Any, ...] = ()
+) -> tuple[Tensor, Target]:
+    """Return the target's score ``(N,)``, whose graph leads back to ``leaf``, and the target it was.
+
+    Raises:
+        ModelError, TargetError: as for :func:`value_and_gradient`.
+    """
     raise_if_cancelled()
     with torch.enable_grad():
-        leaf = inputs.detach().requires_grad_()
         # The model gets a copy: it may begin with an in-place operation, which a leaf does not allow.
-        with failures_named(inputs), timed("forward"):
+        with failures_named(leaf), timed("forward"):
             output = model(leaf.clone(), *extra)
         if target is None:
             target = predictions(output, len(leaf))
         score = select(output, target, len(leaf))
-        if not score.requires_grad:
-            raise ModelError(
-                "the model's output carries no gradient: it does not depend on the inputs, or the model "
-                "runs under no_grad, detaches, or ends in an operation such as argmax"
-            )
-        with failures_named(inputs), timed("backward"):
-            (gradient,) = torch.autograd.grad(
-                score, leaf, grad_outputs=torch.ones_like(score), allow_unused=True
-            )
+    if not score.requires_grad:
+        raise ModelError(
+            "the model's output carries no gradient: it does not depend on the inputs, or the model "
+            "runs under no_grad, detaches, or ends in an operation such as argmax"
+        )
+    return score, target
+
+
+def gradient_of(score: Tensor, leaf: Tensor) -> Tensor:
+    """Return the gradient of each row's score by its inputs.
+
+    Raises:
+        ModelError: the score does not depend on them.
+    """
+    with failures_named(leaf), timed("backward"):
+        (gradient,) = torch.autograd.grad(score, leaf, grad_outputs=torch.ones_like(score), allow_unused=True)
     if gradient is None:
         raise ModelError("the model's output does not depend on the inputs: there is no gradient")
-    return score.detach(), gradient, target
+    return gradient
 
 
 def scores(
@@ -227,6 +246,10 @@ def scores(
         return select(output, target, len(inputs)), target
 
 
+NAMED = (RuntimeError, ValueError, AssertionError)
+"""What torch, and checks of sizes in models and exported programs, raise at wrong inputs."""
+
+
 @contextmanager
 def failures_named(inputs: Tensor) -> Iterator[None]:
     """Say what was put in where torch reports a wrong input as a bare RuntimeError deep inside a layer.
@@ -238,8 +261,8 @@ def failures_named(inputs: Tensor) -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, ValueError) as error:
-        if type(error) not in (RuntimeError, ValueError) or is_out_of_memory(error):
+    except NAMED as error:
+        if type(error) not in NAMED or is_out_of_memory(error):
             raise
         raise ModelError(
             f"the model failed on inputs of shape {tuple(inputs.shape)}, {inputs.dtype} on "

@@ -17,27 +17,9 @@ from torch.overrides import TorchFunctionMode
 
 from distillgrad.core.batch import Batch
 from distillgrad.core.forward import Target, failures_named, select
+from distillgrad.core.operations import ADDITIVE, LINEAR, operation_name
 from distillgrad.errors import ModelError
 
-MOVES = frozenset(
-    """
-    T H mT mH __getitem__ __setitem__ alpha_dropout bfloat16 cat chunk clone concat concatenate contiguous
-    cpu cuda double dropout dropout1d dropout2d dropout3d expand expand_as feature_alpha_dropout flatten
-    flip float half hstack index_select moveaxis movedim narrow pad permute pixel_shuffle pixel_unshuffle
-    ravel requires_grad_ reshape reshape_as roll select split squeeze stack swapaxes swapdims tensor_split
-    to transpose type type_as unbind unflatten unsqueeze view view_as vstack
-    """.split()  # noqa: SIM905
-)
-"""Functions that only put values elsewhere."""
-LINEAR = frozenset(
-    """
-    __rmatmul__ adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d addmm avg_pool1d avg_pool2d
-    avg_pool3d baddbmm batch_norm bmm conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
-    div einsum interpolate linear matmul mean mm mul multiply neg sum true_divide upsample
-    """.split()  # noqa: SIM905
-)
-"""Functions that are linear in one operand, the others fixed."""
-ADDITIVE = frozenset(("add", "sub", "subtract", "__rsub__", "rsub"))
 PLACES = 5
 """An error names so many places of a kind, and how many more there are."""
 
@@ -102,7 +84,7 @@ class Trace(TorchFunctionMode):
         dependent = list(_dependent((*args, *kwargs.values())))
         # 1/x reaches div as a second operand, which it is not linear in.
         divisor = args[1] if len(args) > 1 else None
-        name = _name_of(func)
+        name = operation_name(func)
         result = func(*args, **kwargs)
         results = list(_dependent((result,)))
         if dependent and results:
@@ -137,14 +119,6 @@ def _dependent(values: Iterable[Any]) -> Iterator[Tensor]:
             yield from _dependent(value)
 
 
-def _name_of(function: Any) -> str:
-    """Return ``"relu"`` for ``torch.relu``, ``functional.relu``, ``Tensor.relu`` and ``Tensor.relu_``."""
-    name: str = getattr(function, "__name__", repr(function))
-    if name == "__get__":
-        name = function.__self__.__name__
-    return name if name.startswith("__") or name == "requires_grad_" else name.removesuffix("_")
-
-
 def kind_of(call: Call) -> str:
     """Return what is wrong with a call: ``"GELU"`` for a layer's, or ``"gelu() as a function in Block"``."""
     kind = type(call.module).__name__
@@ -164,7 +138,15 @@ def reused(trace: Trace, kinds: tuple[type[nn.Module], ...]) -> dict[str, list[s
     return places
 
 
-def expect_sound(method: str, problems: dict[str, list[str]]) -> None:
+RULES = (
+    "Give each nonlinearity, pooling and addition a module of its own that the method knows (softmax: "
+    "explain the logits), or take a method that needs no rules, such as 'dga', 'integrated_gradients' or "
+    "'gradient_x_input'"
+)
+"""What to do where a library that works by modules has no rule."""
+
+
+def expect_sound(method: str, problems: dict[str, list[str]], mend: str = RULES) -> None:
     """Check that there is nothing that ``method`` has no rule for.
 
     Raises:
@@ -172,11 +154,7 @@ def expect_sound(method: str, problems: dict[str, list[str]]) -> None:
     """
     if problems:
         where = "; ".join(f"{kind}: {_places(names)}" for kind, names in problems.items())
-        raise ModelError(
-            f"{method} has no rule for this model's {where}. Give each nonlinearity, pooling and addition "
-            "a module of its own that the method knows (softmax: explain the logits), or take a method that "
-            "needs no rules, such as 'dga', 'integrated_gradients' or 'gradient_x_input'"
-        )
+        raise ModelError(f"{method} has no rule for this model's {where}. {mend}")
 
 
 def _places(names: list[str]) -> str:

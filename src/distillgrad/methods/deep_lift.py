@@ -13,16 +13,8 @@ from torch.nn import functional
 
 from distillgrad.core.batch import Batch
 from distillgrad.core.forward import Model, Target, scores, select
-from distillgrad.core.trace import (
-    ADDITIVE,
-    LINEAR,
-    MOVES,
-    Trace,
-    expect_equal,
-    expect_sound,
-    kind_of,
-    reused,
-)
+from distillgrad.core.operations import ADDITIVE, LINEAR, MOVES
+from distillgrad.core.trace import Trace, expect_equal, expect_sound, kind_of, reused
 from distillgrad.core.working_copy import plain_module, working_copy
 from distillgrad.methods.base import GradientMethod
 

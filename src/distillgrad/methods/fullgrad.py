@@ -12,12 +12,21 @@ from torch.nn import functional
 from distillgrad.core.batch import Batch, TargetLike, checked_batch, outside_inference_mode
 from distillgrad.core.chunks import attribute_in_chunks
 from distillgrad.core.forward import value_and_gradient
-from distillgrad.core.intercept import captured_biases
+from distillgrad.core.observation import Hook, Operation, observed_gradient
 from distillgrad.core.plan import Plan, checked_size
-from distillgrad.core.wrappers import unwrapped
 from distillgrad.errors import InputError
 from distillgrad.methods.base import GradientMethod
+from distillgrad.methods.bias_terms import AttentionInSteps, background_of, bias_of
 from distillgrad.methods.gradient import gradient_x_input
+from distillgrad.methods.term_places import Grids, Term, axis_of, shape_before_flattening
+
+MEND = (
+    "What it adds cannot be told, or depends on the other rows: write it with torch's own operations (for an "
+    "LSTM on a CPU, explain within torch.backends.mkldnn.flags(enabled=False)), give a batch norm running "
+    "statistics, or take uniform_fullgrad, which looks at no operation"
+)
+LEFT_OUT = {1.0: "the whole", 0.5: "half", 0.1: "a tenth"}
+"""What a note says, by the share of the score that the terms leave out."""
 
 
 class UniformFullGrad(GradientMethod):
@@ -52,9 +61,16 @@ class FullGrad(GradientMethod):
     """``Ψ(∇f ⊙ x) + Σ_l Σ_c Ψ(∇_b f ⊙ b)``: the input's term and the bias terms of every layer, as a map.
 
     Ψ is the published one: magnitude, scaled per sample and layer to [0, 1], laid over the image
-    bilinearly; channels are summed. Every bias that the call really adds counts, batch norm's implicit one
-    and numbers in sums included, in functional code too; unused heads do not.
+    bilinearly; channels are summed. Every constant that the call really adds counts: biases of convolutions,
+    linear layers and norms, batch norm's implicit one, numbers and parameters in sums, padding, what a clamp
+    returns where it cuts off; in functional and exported code, too. Unused heads do not. A term is drawn if
+    its values have a place in the image: maps, channels first or last, and tokens of a grid. Those of dense
+    layers have none.
 
+    Where the terms leave out more than a tenth of the score, :attr:`notes` say so.
+
+    Raises:
+        ModelError: an operation whose bias cannot be told lies on the image's way; names it.
     Cost: one forward and one backward pass, and a few passes over the activations.
     Source: Srinivas and Fleuret 2019, eq. 2 of Jeon et al. 2022.
     """
@@ -77,21 +93,22 @@ class FullGrad(GradientMethod):
         """Return ``f(x) − Σ`` of all terms before Ψ, ``(N,)``: zero, rounded, for piecewise-linear networks.
 
         What is left says how much of the score the map leaves out: the curvature of smooth layers, and
-        ``⟨∇f, b⟩`` for a baseline that is not zero. Takes and raises what ``attribute`` does.
+        ``⟨∇f, b⟩`` for a baseline that is not zero. Each row is taken by itself, whatever
+        ``internal_batch_size`` says. Takes and raises what ``attribute`` does.
         """
         batch = checked_batch(
             inputs, target, baselines=baselines, additional_forward_args=additional_forward_args
         )
-        plan = Plan(len(batch), checked_size(internal_batch_size) or len(batch))
-        return attribute_in_chunks(self.forward_func, self._residual, batch, plan)
+        checked_size(internal_batch_size)
+        return attribute_in_chunks(self.forward_func, self._residual, batch, Plan(len(batch), 1))
 
     def _residual(self, batch: Batch) -> Tensor:
         total = torch.zeros(len(batch), dtype=batch.difference.dtype, device=batch.inputs.device)
 
-        def add(term: Tensor) -> None:
-            total.add_(term.flatten(1).sum(1))
+        def add(term: Term) -> None:
+            total.add_(term.values.sum())
 
-        value = self._each_term(batch, add)
+        value = self._each_term(batch, Grids(batch.inputs), add)
         return value.to(total.dtype) - total
 
     def _attribute(self, batch: Batch) -> Tensor:
@@ -101,15 +118,20 @@ class FullGrad(GradientMethod):
                 f"fullgrad draws a map over (N, C, L), (N, C, H, W) or (N, C, D, H, W); got inputs of shape "
                 f"{tuple(batch.inputs.shape)}; for others use uniform_fullgrad"
             )
+        grids = Grids(batch.inputs)
         maps: dict[tuple[int, ...], Tensor] = {}  # by resolution: each is enlarged once
+        total = torch.zeros((), dtype=batch.difference.dtype, device=batch.inputs.device)
 
-        def add(term: Tensor) -> None:
-            if term.ndim == n_dimensions:
-                size = tuple(term.shape[2:])
-                scaled = scaled_magnitude(term)
+        def add(term: Term) -> None:
+            total.add_(term.values.sum())
+            placed = grids.placed(term)
+            if placed is not None:
+                size = tuple(placed.shape[2:])
+                scaled = scaled_magnitude(placed)
                 maps[size] = maps[size] + scaled if size in maps else scaled
 
-        self._each_term(batch, add)
+        value = self._each_term(batch, grids, add)
+        self._note_residual(value.to(total.dtype), total)
         size, mode = tuple(batch.inputs.shape[2:]), INTERPOLATION[n_dimensions]
         return torch.stack(
             [
@@ -120,21 +142,44 @@ class FullGrad(GradientMethod):
             ]
         ).sum(0)
 
-    def _each_term(self, batch: Batch, add: Callable[[Tensor], None]) -> Tensor:
+    def _note_residual(self, value: Tensor, total: Tensor) -> None:
+        """Note how much of the scores the terms leave out, if it is more than a tenth."""
+        left = float((value.sum() - total).abs() / value.abs().sum().clamp(min=torch.finfo(value.dtype).tiny))
+        for share, words in LEFT_OUT.items():
+            if left > share:
+                self._note(
+                    f"FullGrad's terms leave out more than {words} of the score: the curvature of smooth "
+                    "layers, or what a baseline other than 0 takes off; residual() gives it for each image."
+                )
+                return
+
+    def _each_term(self, batch: Batch, grids: Grids, add: Callable[[Term], None]) -> Tensor:
         """Hand each term of the decomposition to ``add``, as the backward pass meets it; return the score."""
         dtype = batch.difference.dtype
-        n_rows = len(batch)
 
-        def add_bias(bias: Tensor, gradient: Tensor) -> None:
-            if len(gradient) == n_rows:
+        def examine(operation: Operation) -> Hook | str | None:
+            grids.see(operation)
+            bias, constants = bias_of(operation, len(batch)), background_of(operation)
+            if isinstance(bias, str):
+                return bias
+            if bias is None and constants is None:
+                return None
+            shape = shape_before_flattening(operation)
+
+            def weigh(gradient: Tensor, whole: Tensor) -> None:
                 with outside_inference_mode():
-                    add(gradient.to(dtype) * bias.to(dtype))
+                    if bias is not None:
+                        values = gradient.to(dtype) * bias.to(dtype)
+                        add(Term(values if shape is None else values.view(shape), axis_of(operation)))
+                    if constants is not None:
+                        add(Term(whole.to(dtype) * constants.to(dtype), None))
 
-        with captured_biases(add_bias):
-            value, gradient, _ = value_and_gradient(
-                unwrapped(self.forward_func), batch.inputs, batch.target, batch.extra
-            )
-        add(gradient_x_input(gradient, batch.difference))
+            return weigh
+
+        value, gradient = observed_gradient(
+            "FullGrad", MEND, self.forward_func, batch, examine, AttentionInSteps()
+        )
+        add(Term(gradient_x_input(gradient, batch.difference), "first"))
         return value
 
 

@@ -5,19 +5,27 @@ from __future__ import annotations
 from torch import Tensor
 
 from distillgrad.core.batch import Batch
-from distillgrad.core.forward import value_and_gradient
-from distillgrad.core.intercept import guided_relu
-from distillgrad.core.wrappers import unwrapped
+from distillgrad.core.observation import observed_gradient
+from distillgrad.errors import ModelError
 from distillgrad.methods.base import GradientMethod
+from distillgrad.methods.rectifiers import Rectifiers
+
+MEND = (
+    "It is defined for rectifiers (ReLU, ReLU6, LeakyReLU, PReLU) and would pass the plain gradient "
+    "elsewhere: write a rectifier as functional.relu, or take saliency or gradient_x_input"
+)
 
 
 class GuidedBackprop(GradientMethod):
-    """The gradient with every ReLU passing back positive parts only: what excites the score, by edges.
+    """The gradient with every ReLU passing back ``σ'(x) ⊙ max(R, 0)`` of the gradient ``R`` that reaches it.
 
-    Right for ReLUs however they are written, also functional and in place, which hooks on modules do not see.
+    Right for ReLUs however they are written: modules, functions, methods, in place, ``clamp(min=0)``,
+    ``maximum``, ``where``, ``x * (x > 0)``, exported, checkpointed; for ReLU6, LeakyReLU and PReLU ``σ'`` is
+    their slope. Gates, norms, softmax and max-pooling keep their gradient.
 
     Raises:
-        ModelError: the model has no ReLU, or is compiled where it cannot be seen.
+        ModelError: no ReLU lies between the image and the score; another activation does (GELU, SiLU, ELU …,
+            a sigmoid or tanh that gates nothing); or the model is compiled where it cannot be seen.
     Cost: one forward and one backward pass.
     Source: Springenberg et al. 2015, "Striving for simplicity"; the baseline is not used.
     """
@@ -26,7 +34,10 @@ class GuidedBackprop(GradientMethod):
     source = "Springenberg et al. 2015"
 
     def _attribute(self, batch: Batch) -> Tensor:
-        model = unwrapped(self.forward_func)
-        with guided_relu():
-            _, gradient, _ = value_and_gradient(model, batch.inputs, batch.target, batch.extra)
+        rectifiers = Rectifiers()
+        _, gradient = observed_gradient(
+            "guided back-propagation", MEND, self.forward_func, batch, rectifiers.examine
+        )
+        if not rectifiers.guided:
+            raise ModelError(f"guided back-propagation met no ReLU between the image and the score. {MEND}")
         return gradient

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from distillgrad.core.batch import Batch
 from distillgrad.core.forward import Model, logits_of, scores, value_and_gradient
+from distillgrad.core.operations import MOVES
 from distillgrad.core.optional import optional
-from distillgrad.core.trace import MOVES, Trace, expect_equal, expect_sound, kind_of, reused
+from distillgrad.core.trace import Trace, expect_equal, expect_sound, kind_of, reused
 from distillgrad.core.working_copy import plain_module, working_copy
 from distillgrad.errors import ParameterError, TargetError
 from distillgrad.methods.base import GradientMethod

@@ -23,7 +23,7 @@ from distillgrad.errors import ModelError
 
 _lock = threading.Lock()
 _held: dict[int, tuple[int, list[nn.Module], list[nn.Parameter]]] = {}
-"""By ``id`` of the model: how many calls hold it, and what they changed: modules that trained, weights."""
+"""The models in use by ``id``: how many calls hold each, and what they changed (modules, weights)."""
 
 
 @contextmanager
@@ -126,7 +126,7 @@ RELUS: dict[Any, Callable[..., _Activation | None]] = {
     functional.leaky_relu: _leaky_relu,
     functional.leaky_relu_: partial(_leaky_relu, inplace=True),
 }
-"""By torch function, what takes its arguments and computes it."""
+"""The stand-ins by torch function: what takes its arguments and computes it."""
 
 
 class _GuidedReLU(TorchFunctionMode):

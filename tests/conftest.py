@@ -2,8 +2,8 @@
 
 import os
 
-# Threads that spin long while cores are shared run many times slower, as do more threads than there are cores;
-# torch reads these at its import.
+# Threads that spin long while cores are shared run many times slower, as do more threads than cores.
+# Torch reads these at its import.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])

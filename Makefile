@@ -17,8 +17,8 @@ help:  ## list the targets
 demo: $(VENV)/.demo  ## explain a photograph with the bundled classifier; needs no network once installed
 	$(BIN)/distillgrad demo
 
-test: setup  ## all tests
-	$(BIN)/python -m pytest
+test: setup  ## all tests, side by side on all cores; neighbours in a file share what was made for them
+	$(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
 check: peers browser lint types test doctest docs bench-quick  ## everything that CI checks
 

@@ -2,8 +2,12 @@
 
 import os
 
-# Threads that spin long while cores are shared run many times slower; torch reads this at its import.
+# Threads that spin long while cores are shared run many times slower, as do more threads than cores.
+# Torch reads these at its import.
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
 
 from pathlib import Path
 

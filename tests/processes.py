@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 COMMAND = "import sys; from distillgrad.cli import app; app(sys.argv[1:])"
+MODULE = "import runpy; runpy.run_module('distillgrad', run_name='__main__', alter_sys=True)"
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [

@@ -40,7 +40,7 @@ _HOMES = {
     "read_image": "distillgrad.sources.images:read_image",
     "sample_photograph": "distillgrad.sources.images:sample_photograph",
 }
-"""Where each public name is; a method's comes from its row in ``METHODS``. The stub is written from this."""
+"""The module of each public name; ``METHODS`` has that of a method. The stub is written from this."""
 
 __all__ = [*_HOMES]  # noqa: PLE0604  # the keys are strings
 

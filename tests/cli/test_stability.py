@@ -11,7 +11,7 @@ import distillgrad as dg
 from distillgrad.cli import app
 from distillgrad.explanations.stability import stability_of_methods
 from distillgrad.views.stability import stability_markdown, stability_record, stability_rows
-from distillgrad.views.stability_record import StabilityTable, write_page
+from distillgrad.views.stability_record import StabilityRecord, StabilityTable, write_page
 
 
 def run(*arguments):
@@ -40,6 +40,11 @@ def test_the_command_writes_a_table_for_each_model(tmp_path, photographs):
     page = (tmp_path / "out" / "stability.md").read_text()
     assert page.count("## cifar10-cnn, 2 images") == 2
     assert page.count("| dga(n_steps=2) | SSIM |") == 2
+
+
+def test_the_page_of_a_table_is_not_its_values_file(tmp_path):
+    with pytest.raises(dg.errors.ParameterError, match=r"give the tables another, like \.md"):
+        StabilityRecord(tmp_path / "stability.json")
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path, photographs):

@@ -119,3 +119,15 @@ def test_deep_lift_by_hand():
 def test_deep_lift_refuses_what_captum_would_get_wrong(model, words):
     with pytest.raises(dg.errors.ModelError, match=words):
         DeepLift(model.double().eval()).attribute(images(), 1)
+
+
+class Deaf(nn.Linear):
+    def forward(self, x):
+        return self.weight[:, 0].expand(len(x), -1)
+
+
+@pytest.mark.parametrize("method", ["deep_lift", "lrp"])
+def test_a_score_of_the_weights_alone_has_no_map(method):
+    model = Deaf(1, 3)
+    with pytest.raises(dg.errors.ModelError, match="does not depend on the inputs"):
+        dg.create_method(method, model.double().eval()).attribute(images(), 1)

@@ -1,10 +1,12 @@
 """Methods, metrics and data of the user's own: by module, by registration, by entry point."""
 
 import json
-import subprocess
+import os
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
+import processes
 import pytest
 import torch
 from PIL import Image
@@ -90,16 +92,16 @@ def place(tmp_path, monkeypatch):
 def commands(*lines):
     """Run command lines in a process of their own, whose path lacks the current folder as the script's."""
     script = (
-        "import sys, shlex\n"
+        "import os, sys, shlex\n"
+        f"os.chdir({os.getcwd()!r})\n"
         "sys.path = [each for each in sys.path if each]\n"
         "from distillgrad.cli import app\n"
         "for line in sys.argv[1:]:\n"
         "    code = app(shlex.split(line), standalone_mode=False)\n"
         "    assert not code, line\n"
     )
-    done = subprocess.run([sys.executable, "-c", script, *lines], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    said = Path("said.txt").absolute()
+    assert processes.finished(script, *lines, output=said) == 0, said.read_text()
 
 
 def test_a_strangers_method_and_metrics_by_the_command_line(place):

@@ -18,6 +18,7 @@ import distillgrad as dg
 from distillgrad.cli import app
 from distillgrad.methods.parsing import parse_methods
 from distillgrad.metrics.statistics import bootstrap_mean
+from distillgrad.runs.evaluation.leaderboard import leaderboard_of
 from distillgrad.runs.evaluation.record import EvaluationRequest, read_evaluation
 from distillgrad.runs.evaluation.runner import run_evaluation
 from distillgrad.sources.open_data import open_data
@@ -104,6 +105,11 @@ def test_values_are_the_metrics_own_and_the_board_is_their_mean(images, tmp_path
     assert {"leaderboard.png", "curves.png", "leaderboard.csv", "leaderboard.md"} <= set(os.listdir(out))
     with Image.open(out / "curves.png") as figure:
         assert min(figure.size) > 300
+
+
+def test_a_reference_is_one_of_the_methods(evaluated):
+    with pytest.raises(dg.errors.UnknownNameError, match="'random'"):
+        leaderboard_of(read_evaluation(evaluated / "run"), reference="randm")
 
 
 def test_in_bfloat16_maps_and_curves_are_those_of_the_accelerated_model(images, tmp_path):

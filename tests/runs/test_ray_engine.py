@@ -227,12 +227,11 @@ def test_roar_leaves_the_same_bytes_on_both_engines_also_when_it_goes_on(
 ):
     monkeypatch.setattr(roar_run, "ROWS_PER_UNIT", 64)
     words = ("--limit", 120, "--methods", "saliency", "--fractions", "0.3", "--trials", 1, "--epochs", 1)
-    for engine in ("local", "ray"):
-        invoked("roar", *words, "--threads", 1, "--engine", engine, "--out", tmp_path / engine)
+    invoked("roar", *words, "--threads", 1, "--engine", "local", "--out", tmp_path / "local")
     expected = contents(tmp_path / "local")
-    assert contents(tmp_path / "ray") == expected
-    for name in ("units/random 0.3.json", "units/none 0.0.json", "ranks/saliency.test.npy"):
-        (tmp_path / "ray" / name).unlink()
+    for name in ("manifest.json", "ranks/saliency.train.npy", "units/saliency 0.3.json"):
+        (tmp_path / "ray" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "ray" / name).write_bytes(expected[name])  # all that is kept of it; the rest is made anew
     invoked("roar", *words, "--threads", 1, "--engine", "ray", "--out", tmp_path / "ray")
     assert contents(tmp_path / "ray") == expected
 

@@ -37,6 +37,14 @@ def run_page(evaluation):
 
 
 @pytest.fixture(scope="module")
+def short_run_page(evaluation):
+    """The same page of few images: each more is like these."""
+    out = evaluation.parent / "short.html"
+    assert run("report", evaluation, "-o", out, "--images", 4).exit_code == 0
+    return out
+
+
+@pytest.fixture(scope="module")
 def image_page(tmp_path_factory):
     from distillgrad.sources.images import sample_photograph
 
@@ -82,7 +90,7 @@ def test_a_report_is_valid(page, request):
     assert invalid(request.getfixturevalue(page)) == ""
 
 
-@pytest.mark.parametrize("page", ["run_page", "image_page"])
+@pytest.mark.parametrize("page", ["short_run_page", "image_page"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_report_is_accessible(page, scheme, request, browser):
     opened = browser.new_context(color_scheme=scheme).new_page()
@@ -225,9 +233,17 @@ def test_explain_records_and_measures_what_decides_between_two_classes(photograp
     assert json.loads(run(*arguments).stdout)[0]["versus"] is None
 
 
-def test_a_class_is_not_explained_against_itself(photograph, tmp_path):
-    result = run("explain", photograph, "--target", "cat", "--versus", "cat", "--out", tmp_path / "out")
-    assert (result.exit_code, "cat is the explained class itself" in result.stderr) == (2, True)
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        (("--target", "cat", "--versus", "cat"), "cat is the explained class itself"),
+        (("--target", "cat", "--versus", "3"), "--versus 3 is cat, the explained class itself"),
+        (("--versus", "cat"), "cat cannot be explained against itself"),  # as is known when it is predicted
+    ],
+)
+def test_a_class_is_not_explained_against_itself(photograph, tmp_path, classes, words):
+    result = run("explain", photograph, "--methods", "saliency", *classes, "--out", tmp_path / "out")
+    assert (result.exit_code, words in " ".join(result.stderr.split())) == (2, True)
     assert not (tmp_path / "out").exists()
 
 

@@ -79,7 +79,7 @@ EVALUATE = {
     **{
         setting: Condition(
             _read_by_a_metric(setting),
-            f"of the metrics only {', '.join(metrics)} read it, and --metrics is {{metrics}}",
+            f"of the metrics it is read by {', '.join(metrics)} alone, and --metrics is {{metrics}}",
             "evaluate one of these too",
         )
         for setting, metrics in SETTINGS.items()

@@ -25,6 +25,7 @@ from distillgrad.cli.application import (
     load,
 )
 from distillgrad.cli.terminal import print_json, print_rows, progress_of, say
+from distillgrad.errors import ParameterError
 
 if TYPE_CHECKING:
     from distillgrad.explanations.explanation import Explanation
@@ -102,6 +103,8 @@ def explain(
     loaded = load(model, device, seed)
     class_index = None if target is None else loaded.class_index(target)
     other = None if versus is None else loaded.class_index(versus)
+    if other is not None and other == class_index:  # under another spelling: cat, 3
+        raise ParameterError(f"--versus {versus} is {target}, the explained class itself; name another class")
     fast = faster(loaded, accelerate, precision)
     request = {"model": model, "seed": seed, "device": str(loaded.device)}
     if accelerate:

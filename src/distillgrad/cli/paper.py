@@ -62,7 +62,7 @@ def _read(setting: str) -> Condition:
     but = ", where --roar-run is not given" if setting in ("methods", "roar_data") else ""
     return Condition(
         _read_by_an_exhibit(setting),
-        f"of the exhibits only {', '.join(readers)} read it{but}",
+        f"of the exhibits it is read by {', '.join(readers)} alone{but}",
         "make one of these",
     )
 

@@ -22,7 +22,7 @@ MOST_ROWS = 512
 WORSE = 1.1
 """Larger batches are not tried any more once a row costs so many times what it cost at best."""
 ALIKE = 1.03
-"""Of sizes whose rows cost the same but for so much, the smallest is best: it takes least memory."""
+"""Among sizes whose rows cost at most so many times the least, the smallest takes least memory."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class _BestSize:
 
 
 _known: weakref.WeakKeyDictionary[Any, dict[Any, _BestSize]] = weakref.WeakKeyDictionary()
-"""By model, then by device, dtype, shape and kind of pass."""
+"""The sizes found, by model, then by device, dtype, shape and kind of pass."""
 
 
 def best_batch_size(model: Model, batch: Batch, *, gradients: bool) -> int:

@@ -13,7 +13,7 @@ from distillgrad.core.forward import must_be_callable
 
 _lock = threading.Lock()
 _held: dict[int, tuple[int, list[nn.Module], list[nn.Parameter]]] = {}
-"""By ``id`` of the model: how many calls hold it, and what they changed: modules that trained, weights."""
+"""The models in use by ``id``: how many calls hold each, and what they changed (modules, weights)."""
 
 
 @contextmanager

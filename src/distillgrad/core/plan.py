@@ -15,7 +15,7 @@ from distillgrad.errors import ParameterError
 MANY_ROWS = 32
 """From so many rows on, times passes, those that show whether rows may part are soon made up for."""
 LEAST_FEATURES = 2**15
-"""Of fewer input features at a time a pass is so short that Python, one thread at a time, dominates."""
+"""The fewest input features at a time of a pass that Python, one thread at a time, does not dominate."""
 UNEVEN = 1.1
 """The busiest core may have so many times its share; the others wait for it."""
 

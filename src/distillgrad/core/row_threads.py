@@ -17,7 +17,7 @@ from torch import Tensor
 
 _lock = threading.Lock()
 _pools: dict[tuple[int, int, int], ThreadPoolExecutor] = {}
-"""By process (threads do not survive a fork), number of row threads, torch threads of each."""
+"""The pools by process (threads do not survive a fork), number of row threads, torch threads of each."""
 _here = threading.local()
 """In a row thread: ``stop``, the event that ends it."""
 

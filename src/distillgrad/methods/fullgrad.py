@@ -184,7 +184,7 @@ class FullGrad(GradientMethod):
 
 
 INTERPOLATION = {3: "linear", 4: "bilinear", 5: "trilinear"}
-"""By the inputs' number of dimensions."""
+"""The interpolation by the inputs' number of dimensions."""
 
 
 def scaled_magnitude(term: Tensor) -> Tensor:

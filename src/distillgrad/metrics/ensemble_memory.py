@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from distillgrad.core.forward import logits_of
 
 HELD_BACK = 0.1
-"""Of the free memory: for what the allocator rounds up and convolutions work in."""
+"""The share of the free memory that is left for what the allocator rounds up and convolutions work in."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from distillgrad.core.chunks import in_chunks
 from distillgrad.core.forward import logits_of, scores
 from distillgrad.core.intercept import evaluating
 from distillgrad.core.plan import Plan
-from distillgrad.errors import InputError, ModelError, ParameterError, TargetError
+from distillgrad.errors import ModelError, ParameterError
 from distillgrad.metrics.ensemble_memory import best_at_a_time
+from distillgrad.metrics.labelled_images import check_classes, check_labelled
 
 ROWS_TO_PREDICT = 512
 
@@ -173,40 +174,6 @@ def n_classes_of(network: nn.Module, images: Tensor) -> int:
     if len(shapes[0]) != 2 or shapes[0][0] != 1:
         raise ModelError(f"the network's output has shape {tuple(shapes[0])} for one image; expected (1, K)")
     return shapes[0][1]
-
-
-def check_labelled(images: Tensor, labels: Tensor) -> None:
-    """Check that these are finite images ``(N, C, H, W)`` with a label each.
-
-    Raises:
-        InputError: they are not.
-    """
-    if images.ndim != 4 or not images.is_floating_point() or not images.numel():
-        raise InputError(
-            f"expected images (N, C, H, W) of floats; got shape {tuple(images.shape)}, {images.dtype}"
-        )
-    if not bool(torch.isfinite(images).all()):
-        raise InputError("images contain NaN or infinity; mend them or leave them out")
-    if labels.shape != images.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
-        raise InputError(
-            f"expected one class number for each of {len(images)} images; got labels of shape "
-            f"{tuple(labels.shape)}, {labels.dtype}"
-        )
-
-
-def check_classes(labels: Tensor, n_classes: int) -> Tensor:
-    """Return the labels as int64, if the network has a logit for each.
-
-    Raises:
-        TargetError: it has not.
-    """
-    labels = labels.to(torch.int64)
-    outside = labels[(labels < 0) | (labels >= n_classes)]
-    if len(outside):
-        raise TargetError(
-            f"label {int(outside[0])} is outside the network's {n_classes} classes, numbered from 0"
-        )
-    return labels
 
 
 def _check_settings(

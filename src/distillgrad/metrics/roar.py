@@ -11,14 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from distillgrad.errors import InputError, ParameterError
-from distillgrad.metrics.ensembles import (
-    Ensemble,
-    check_classes,
-    check_labelled,
-    n_classes_of,
-    new_network,
-    train_ensemble,
-)
+from distillgrad.metrics.ensembles import Ensemble, n_classes_of, new_network, train_ensemble
+from distillgrad.metrics.labelled_images import check_classes, check_labelled
 from distillgrad.metrics.pixel_ranks import check_ranks, random_ranks, without_top
 from distillgrad.metrics.removal import Baseline
 

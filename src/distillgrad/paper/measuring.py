@@ -28,7 +28,7 @@ from distillgrad.sources.open_data import ImageData
 from distillgrad.views.leaderboard import save_leaderboard
 
 Methods: TypeAlias = Mapping[str, tuple[str, Mapping[str, Any]]]
-"""By label, the name and the parameters."""
+"""The methods by label: the name and the parameters of each."""
 
 PAPERS = (
     "gradient_x_input,guided_backprop,integrated_gradients(n_steps=31),fullgrad,guided_ig(n_steps=31),dga"

@@ -11,7 +11,7 @@ from distillgrad.errors import ParameterError
 from distillgrad.sources.parquet import LabelledImages
 
 MEAN, STD = 0.305, 0.376
-"""Of all pixels, scaled to [0, 1]."""
+"""Mean and standard deviation of all pixels, scaled to [0, 1]."""
 LEVELS = 16
 
 

@@ -23,7 +23,7 @@ VIEWS: dict[str, tuple[float, float, float, bool]] = {
     "close": (0.7, 0.5, 0.5, False),
     "close, mirrored": (0.7, 0.5, 0.5, True),
 }
-"""By name: the square's share of the shorter side, where it lies across and down, whether it is mirrored."""
+"""The views by name: the square's share of the shorter side, its place across and down, mirrored or not."""
 
 
 def photographs(*, limit: int | None = None) -> ImageData:

@@ -14,9 +14,9 @@ from distillgrad.core.acceleration.prepacked_layer import PrepackedLayer, frozen
 HEAVY = 2**17
 """For a single row, laying out fewer weights takes no longer than the calls of Python that would save it."""
 THIN = 4
-"""Of so few input channels, as an image has colours, the usual gradient by the inputs is slow."""
+"""The input channels up to which, as an image has colours, the usual gradient by the inputs is slow."""
 FEW = 20_480
-"""Of a single row of so few values in float32, torch convolves without oneDNN, which is slow."""
+"""The values of a single float32 row up to which torch convolves without oneDNN, which is slow."""
 OPERATIONS = (
     "_reorder_convolution_weight",
     "_convolution_pointwise",

@@ -23,7 +23,7 @@ from distillgrad.runs.attribution.store import (
     read_table,
 )
 from distillgrad.runs.files import file_name_of
-from distillgrad.runs.folders import folder_at
+from distillgrad.runs.folders import RunFolder, folder_at
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,16 @@ def open_run(path: str | Path) -> AttributionRun:
     Cost: reads every shard's table of predictions, some 100 bytes per image.
     """
     folder = folder_at(path)
-    manifest = read_manifest(folder)
+    return run_in(folder, read_manifest(folder))
+
+
+def run_in(folder: RunFolder, manifest: Mapping[str, Any]) -> AttributionRun:
+    """Return the run in a folder whose manifest has been read and checked.
+
+    Raises:
+        SourceError: the run is broken.
+    Cost: as :func:`open_run`.
+    """
     complete = folder.has(COMPLETE)  # before the shards are listed: those of a whole run are all there
     entries = read_table(folder, ENTRIES)
     n_entries = len(entries)

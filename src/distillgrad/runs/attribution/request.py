@@ -98,14 +98,23 @@ def read_manifest(folder: RunFolder) -> dict[str, Any]:
     if not folder.has(MANIFEST):
         raise SourceError(f"no run of attributions at {folder.url}: it has no {MANIFEST}")
     manifest = parsed_json(folder.get(MANIFEST), f"{folder.url}/{MANIFEST}")
+    check_manifest(manifest, folder.url)
+    return manifest
+
+
+def check_manifest(manifest: Mapping[str, Any], where: str) -> None:
+    """Check that the manifest that was read ``where`` is of a run of attributions, in a format known here.
+
+    Raises:
+        SourceError: it is of a run of another kind, or of a newer format.
+    """
     if manifest.get("kind") != KIND:
-        raise SourceError(f"{folder.url} holds another kind of run, no attributions of a data set")
+        raise SourceError(f"{where} holds another kind of run, no attributions of a data set")
     if manifest.get("format", FORMAT) > FORMAT:
         raise SourceError(
-            f"{folder.url} was written by a newer distillgrad (format {manifest['format']}; this one reads "
+            f"{where} was written by a newer distillgrad (format {manifest['format']}; this one reads "
             f"up to {FORMAT}): upgrade distillgrad"
         )
-    return manifest
 
 
 def layout_of(manifest: Mapping[str, Any]) -> Layout:

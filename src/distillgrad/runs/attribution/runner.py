@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -38,6 +36,7 @@ from distillgrad.runs.attribution.store import (
 )
 from distillgrad.runs.attribution.worker import ShardWorker
 from distillgrad.runs.engines.engine import Engine
+from distillgrad.runs.engines.interruption import interruptible
 from distillgrad.runs.engines.local import LocalEngine
 from distillgrad.runs.files import is_temporary
 from distillgrad.runs.folders import LOCK, LocalFolder, RunFolder, alone_in, folder_at, swept
@@ -181,7 +180,7 @@ def run_attribution(
     check_request(request, data)
     folder = folder_at(out)
     _refuse_foreign(folder)  # before anything is written there
-    with alone_in(folder), _interruptible() as stopped, ExitStack() as until_the_end:
+    with alone_in(folder), interruptible() as stopped, ExitStack() as until_the_end:
         manifest = _begin(folder, loaded, data, request, fast or loaded.model, engine.default_threads)
         until_the_end.enter_context(swept(folder, (SHARDS, ARRAYS)))
         job = job_of(manifest, folder.url, strict)
@@ -286,23 +285,3 @@ def _visible_in(folder: LocalFolder) -> list[str]:
 def _entries(data: ImageData) -> Iterator[Entry]:
     for index, (name, label) in enumerate(zip(data.ids, data.labels, strict=True)):
         yield Entry(index, name, None if label is None else str(label))
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Yield an event that the first Ctrl-C sets; the second one interrupts as usual."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def on_signal(*_: Any) -> None:
-        stopped.set()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, on_signal)
-    try:
-        yield stopped
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from distillgrad.core.optional import optional
 from distillgrad.errors import SourceError
+from distillgrad.runs.attribution.row_groups import ROWS_PER_GROUP, parquet_of
 from distillgrad.runs.files import file_name_of
 from distillgrad.runs.folders import RunFolder
 
@@ -39,8 +40,6 @@ PART = re.compile(r"shards/(\d{8,})\.parquet")
 ENTRIES, SAMPLES, FAILURES = "entries.parquet", "samples.parquet", "failures.parquet"
 COMPLETE = "complete.json"
 CHECKSUMS = b"checksums"
-ROWS_PER_GROUP = 1_024
-"""Few rows, for the open part of a table, as Python objects and in Arrow, is as long as a group."""
 
 
 @dataclass(frozen=True)
@@ -288,17 +287,4 @@ def _table(entries: Sequence[Entry], columns: Sequence[str]) -> Any:
 def _parquet(
     tables: Iterable[Any], columns: Sequence[str], metadata: Mapping[bytes, bytes] | None = None
 ) -> bytes:
-    """Return the tables end to end as a Parquet file, in row groups that do not depend on their cuts."""
-    arrow, parquet = optional("pyarrow", "scale"), optional("pyarrow.parquet", "scale")
-    schema, file = _schema(columns, metadata), io.BytesIO()
-    with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-        waiting = schema.empty_table()
-        for table in tables:
-            waiting = arrow.concat_tables([waiting, table.replace_schema_metadata(metadata)])
-            whole = len(waiting) // ROWS_PER_GROUP * ROWS_PER_GROUP
-            if whole:
-                writer.write_table(waiting[:whole].combine_chunks(), row_group_size=ROWS_PER_GROUP)
-                waiting = waiting[whole:]
-        if len(waiting):
-            writer.write_table(waiting.combine_chunks())
-    return file.getvalue()
+    return parquet_of(tables, _schema(columns, metadata))

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from distillgrad.errors import InputError, SourceError
-from distillgrad.runs.attribution.reading import AttributionRun, open_run
+from distillgrad.runs.attribution.reading import AttributionRun, run_in
+from distillgrad.runs.attribution.request import check_manifest
 from distillgrad.runs.attribution.store import Entry, finished_shards, read_part
-from distillgrad.runs.folders import folder_at
+from distillgrad.runs.folders import RunFolder, folder_at
+from distillgrad.runs.kinds import OpenedRun
 from distillgrad.sources.open_data import ImageData
 from distillgrad.views.html.page import Cell, facts, table, text
 from distillgrad.views.opened_runs.run_images import RunSample, RunView, as_maps, data_of_run, explainable_of
@@ -22,18 +23,18 @@ FAILURES_SHOWN = 200
 STAGES = {"decode": "reading it", "label": "finding its class", "attribute": "explaining it"}
 
 
-def attributions_view(run: Path, model: str | None = None, named: Collection[str] = ()) -> RunView:
-    """Return the view of the run of attributions in a folder, finished or not.
+def attributions_view(run: OpenedRun, model: str | None = None, named: Collection[str] = ()) -> RunView:
+    """Return the view of a run of attributions, finished or not.
 
     Raises:
         SourceError: it is broken, newer, or in another layout.
         InputError: it has not explained anything yet.
     """
-    name = run.resolve().name
+    name, folder, manifest = run.folder.resolve().name, folder_at(run.folder), run.manifest
     try:
-        opened = open_run(run)
-        entries = _entries(run)
-        manifest = opened.manifest
+        check_manifest(manifest, folder.url)
+        opened = run_in(folder, manifest)
+        entries = _entries(folder)
         made = _facts(manifest)
         methods = {
             label: (str(each["name"]), dict(each["parameters"]))
@@ -71,8 +72,7 @@ def attributions_view(run: Path, model: str | None = None, named: Collection[str
     )
 
 
-def _entries(run: Path) -> list[Entry]:
-    folder = folder_at(run)
+def _entries(folder: RunFolder) -> list[Entry]:
     return [each for shard in sorted(finished_shards(folder)) for each in read_part(folder, shard)[0]]
 
 

@@ -24,7 +24,7 @@ def run_view(run: Path, model: str | None = None, *, named: Collection[str] = ()
     """
     opened = open_manifest(run)
     if opened.kind == ATTRIBUTIONS:
-        return attributions_view(run, model, named)
+        return attributions_view(opened, model, named)
     if opened.kind == EVALUATION:
         return evaluation_view(opened, model, named)
     raise SourceError(

@@ -19,7 +19,7 @@ from distillgrad.core.doubts import (
     gradients_alike,
 )
 from distillgrad.core.equivalence import rounding, row_logits
-from distillgrad.core.findings import Findings, findings_of
+from distillgrad.core.findings import Findings, Question, findings_of
 from distillgrad.core.forward import Model, uncounted
 from distillgrad.core.intercept import evaluating
 from distillgrad.core.model_state import first_change, state_of
@@ -73,7 +73,7 @@ def examine(model: Model, batch: Batch, work: Work) -> None:
     together = min(work.rows_at_a_time, len(batch)) > 1
     with evaluating(model), outside_inference_mode():
         _try_what_pays(model, batch, findings, gradients=work.gradients, together=together)
-        judge(model, batch, findings, together=together)
+        judge(model, batch, findings, gradients=work.gradients, together=together)
 
 
 def examine_at_any_cost(model: Model, batch: Batch) -> None:
@@ -90,7 +90,7 @@ def examine_at_any_cost(model: Model, batch: Batch) -> None:
         try_gradient(model, batch, findings)
         if findings.untriable:
             raise ModelError(f"the model cannot be tried with one row, and with two: {findings.untriable}")
-        judge(model, batch, findings, together=True)
+        judge(model, batch, findings, gradients=True, together=True)
 
 
 def _try_what_pays(
@@ -108,27 +108,27 @@ def _try_what_pays(
         try_gradient(model, batch, findings)
 
 
-def judge(model: Model, batch: Batch, findings: Findings, *, together: bool) -> None:
+def judge(model: Model, batch: Batch, findings: Findings, *, gradients: bool, together: bool) -> None:
     """Check that what was found of a model stands in the way of no map; looks again where it might.
 
     Raises:
         ModelError: it does; see :func:`examine`.
     """
-    row, apart, excused = first_row(batch), findings.apart, findings.excused
-    limit = rounding(batch.inputs) ** 0.5
-    if "again" not in excused and (apart.get("again", 0.0) > limit or findings.draws):
+    row, excused = first_row(batch), findings.excused
+    eps = rounding(batch.inputs)
+
+    def doubtful(question: Question, limit: float) -> bool:
+        return question not in excused and findings.apart.get(question, 0.0) > limit
+
+    if doubtful("again", eps**0.5) or (findings.draws and "again" not in excused):
         expect_same_again(model, row)
         excused.add("again")
-    alone = apart.get("beside", 0.0) <= limit or "beside" in excused
-    if not alone and together:
+    mixed = doubtful("beside", eps**0.5)
+    if mixed and together:
         expect_same_again(model, row)
         expect_own_answer(model, row)
         excused.add("beside")
-    if (
-        alone
-        and apart.get("gradient", 0.0) > gradients_alike(rounding(batch.inputs))
-        and "gradient" not in excused
-    ):
+    if gradients and not mixed and doubtful("gradient", gradients_alike(eps)):
         expect_own_gradient(model, row)
         excused.add("gradient")
 
@@ -156,7 +156,7 @@ def expecting_the_same_again(model: Model, batch: Batch) -> Iterator[None]:
     if first_change(before, state_of(model)) or not numbers.same(random_state(device)):
         row, kept = first_row(batch), first_change(before, state_of(model))
         with evaluating(model), outside_inference_mode():
-            with as_far_as_it_can_be_tried(findings):
+            with as_far_as_it_can_be_tried(findings, row):
                 row_logits(model, row)
             if not findings.untriable:
                 expect_same_again(model, row, kept)

@@ -40,7 +40,7 @@ def try_answers(model: Model, batch: Batch, findings: Findings, *, beside: bool)
     Cost: two forward passes of a row, and of a pair.
     """
     row = first_row(batch)
-    with as_far_as_it_can_be_tried(findings):
+    with as_far_as_it_can_be_tried(findings, row):
         if beside and "beside" not in findings.apart:
             # First: what is made once is made now.
             both = row_logits(model, in_a_pair(row))
@@ -64,7 +64,7 @@ def try_gradient(model: Model, batch: Batch, findings: Findings) -> None:
     Cost: a gradient of a row and of a pair.
     """
     row = first_row(batch)
-    with as_far_as_it_can_be_tried(findings):
+    with as_far_as_it_can_be_tried(findings, row):
         alone, both = responses(model, row)
         findings.apart.setdefault("beside", logits_apart(both.logits, alone.logits))
         findings.apart["gradient"] = difference(both, alone).gradient
@@ -79,12 +79,16 @@ def responses(model: Model, row: Batch) -> tuple[Response, Response]:
 
 
 @contextmanager
-def as_far_as_it_can_be_tried(findings: Findings) -> Iterator[None]:
+def as_far_as_it_can_be_tried(findings: Findings, row: Batch) -> Iterator[None]:
     """Note that a model cannot be tried where a pass fails: it is made for other rows, or memory ends.
 
-    If it is the model that fails, the passes that were asked for will meet that, and say so.
+    If it is the model that fails, the passes that were asked for will meet that, and say so. What is drawn
+    inside is put back.
     """
+    numbers = random_state(row.inputs.device)
     try:
         yield
     except Exception as error:  # noqa: BLE001  # a model's own code, on rows that nobody asked it to take
         findings.untriable = f"{type(error).__name__}: {error}"
+    finally:
+        numbers.restore(row.inputs.device)

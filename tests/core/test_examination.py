@@ -224,3 +224,9 @@ def test_a_map_of_another_shape_is_refused(result):
     Squeezed.result = result
     with pytest.raises(dg.errors.ModelError, match=r"map of shape \(2, 3, 6, 5\)"):
         Squeezed(network(nn.Identity())).attribute(images(2))
+
+
+def test_logits_that_are_not_finite_are_the_methods_own_to_refuse(at_any_cost):
+    model = network(Layer(lambda x: (torch.rand(3), x * torch.inf)[1]))
+    with pytest.raises(dg.errors.ModelError, match="not finite for sample"):
+        dg.create_method("occlusion", model, window=3).attribute(images(2), 1)

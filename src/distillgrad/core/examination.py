@@ -18,7 +18,7 @@ from distillgrad.core.doubts import (
     expect_same_again,
     gradients_alike,
 )
-from distillgrad.core.equivalence import rounding, row_logits
+from distillgrad.core.equivalence import rounding
 from distillgrad.core.findings import Findings, Question, findings_of
 from distillgrad.core.forward import Model, uncounted
 from distillgrad.core.intercept import evaluating
@@ -26,6 +26,7 @@ from distillgrad.core.model_state import first_change, state_of
 from distillgrad.core.model_tries import (
     GRADIENT,
     as_far_as_it_can_be_tried,
+    finite_logits,
     first_row,
     try_answers,
     try_gradient,
@@ -157,7 +158,7 @@ def expecting_the_same_again(model: Model, batch: Batch) -> Iterator[None]:
         row, kept = first_row(batch), first_change(before, state_of(model))
         with evaluating(model), outside_inference_mode():
             with as_far_as_it_can_be_tried(findings, row):
-                row_logits(model, row)
+                finite_logits(model, row)
             if not findings.untriable:
                 expect_same_again(model, row, kept)
     findings.keeps_nothing = True

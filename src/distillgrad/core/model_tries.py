@@ -15,6 +15,7 @@ from distillgrad.core.findings import Findings
 from distillgrad.core.forward import Model
 from distillgrad.core.model_state import changed_by
 from distillgrad.core.random_state import random_state
+from distillgrad.errors import ModelError
 
 GRADIENT = 3
 """A gradient takes as long as so many forward passes."""
@@ -44,11 +45,11 @@ def try_answers(model: Model, batch: Batch, findings: Findings, *, beside: bool)
         if beside and "beside" not in findings.apart:
             # First: what is made once is made now.
             both = row_logits(model, in_a_pair(row))
-            alone = row_logits(model, row)
+            alone = finite_logits(model, row)
             findings.apart["beside"] = logits_apart(both[1:], alone)
             findings.spent += 3
         elif "again" not in findings.apart:
-            alone = row_logits(model, row)
+            alone = finite_logits(model, row)
             findings.spent += 1
         if "again" not in findings.apart:
             before, again = random_state(row.inputs.device), list[Tensor]()
@@ -66,6 +67,7 @@ def try_gradient(model: Model, batch: Batch, findings: Findings) -> None:
     row = first_row(batch)
     with as_far_as_it_can_be_tried(findings, row):
         alone, both = responses(model, row)
+        _expect_finite(alone.logits)
         findings.apart.setdefault("beside", logits_apart(both.logits, alone.logits))
         findings.apart["gradient"] = difference(both, alone).gradient
         findings.spent += 3 * GRADIENT
@@ -76,6 +78,22 @@ def responses(model: Model, row: Batch) -> tuple[Response, Response]:
     alone = response(model, row)
     both = response(model, in_a_pair(row), alone.chosen.expand(2))
     return alone, Response(both.logits[1:], both.chosen[1:], both.gradient[1:])
+
+
+def finite_logits(model: Model, row: Batch) -> Tensor:
+    """Return the logits of a row.
+
+    Raises:
+        ModelError: they are NaN or infinite, and so no nearer to themselves than to others.
+    """
+    logits = row_logits(model, row)
+    _expect_finite(logits)
+    return logits
+
+
+def _expect_finite(logits: Tensor) -> None:
+    if not bool(torch.isfinite(logits).all()):
+        raise ModelError("its logits are not finite")
 
 
 @contextmanager

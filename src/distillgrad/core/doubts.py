@@ -29,7 +29,8 @@ BEYOND = 10
 def gradients_alike(eps: float) -> float:
     """Return how far apart two equal gradients may be in numbers of this precision, relatively.
 
-    0.01 in float32, in which no network that was tried comes to a thousandth of it; half in bfloat16.
+    0.01 in float32, half in bfloat16. Of 28 networks in float32 all but one stayed below 2e-6; it came to
+    0.012, where rounding the input otherwise turned its gradient as far: a ReLU at its kink.
     """
     return float(min(30 * eps**0.5, 0.5))
 

@@ -1,6 +1,7 @@
 """The accelerated model is the original: in float64 to rounding, or it is left alone or refused."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -309,6 +310,16 @@ def test_a_layout_that_the_model_cannot_take_is_skipped():
     assert "view size" in accelerate(Viewed(), x).skipped[1]
     with pytest.raises(ModelError, match=r"use the original: .*view size"):
         accelerate(Viewed(), x, channels_last=True)
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+def test_bfloat16_warns_where_a_processor_emulates_it(emulated, monkeypatch):
+    monkeypatch.setattr(accelerating, "multiplies_bfloat16", lambda: not emulated)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        x = images(3, 2, 6, 6).float()
+        accelerate(convolutional().float(), x, precision="bfloat16", channels_last=False)
+    assert [str(each.message)[:25] for each in caught] == ["bfloat16 on this processo"] * emulated
 
 
 def test_bfloat16_returns_logits_in_float32():

@@ -7,6 +7,7 @@ import torch
 
 import distillgrad as dg
 from distillgrad.core import batch_size
+from distillgrad.testing import check_model
 from networks import convolutional
 
 
@@ -36,9 +37,9 @@ class Priced(torch.nn.Module):
 
 
 def priced(clock, cost):
-    """Such a model after its first use, after which it is looked at whether it answers as before."""
+    """Such a model after it was examined, as it would be at its first uses."""
     model = Priced(clock, cost)
-    dg.Saliency(model).attribute(torch.randn(1, 3))
+    check_model(model, torch.randn(1, 3))
     model.rows.clear()
     return model
 
@@ -63,11 +64,11 @@ def test_the_cheapest_size_is_found_and_remembered(clock, cost, best):
 
 
 def test_a_larger_batch_is_measured_only_where_it_could_be_better(clock):
-    model = Priced(clock, lambda n: 1.0)
+    model = priced(clock, lambda n: 1.0)
     dg.Saliency(model).attribute(torch.randn(4, 3), internal_batch_size="auto")
     dg.Saliency(model).attribute(torch.randn(32, 3), internal_batch_size="auto")
     assert model.rows[-1] == 32
-    dearer = Priced(clock, lambda n: float(n * n))
+    dearer = priced(clock, lambda n: float(n * n))
     dg.Saliency(dearer).attribute(torch.randn(4, 3), internal_batch_size="auto")
     dearer.rows.clear()
     dg.Saliency(dearer).attribute(torch.randn(64, 3), internal_batch_size="auto")

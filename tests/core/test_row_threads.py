@@ -139,7 +139,14 @@ class Hooked(Remembers):
         return self.inner(x)
 
 
-@pytest.mark.parametrize("kind", [Remembers, Appends, Counts, Mixes, Scales, Draws, Hooked])
+@pytest.mark.parametrize("kind", [Mixes, Scales, Draws])
+def test_a_model_whose_rows_are_not_their_own_is_refused_when_it_is_tried(kind, small_passes):
+    with pytest.raises(dg.errors.ModelError, match="draws" if kind is Draws else "other rows"):
+        dg.DGA(Seen(kind()), n_steps=4).attribute(images(), 1)
+    assert not shared()
+
+
+@pytest.mark.parametrize("kind", [Remembers, Appends, Counts, Hooked])
 def test_a_model_with_more_than_its_rows_is_called_by_one_thread(kind, small_passes):
     dg.DGA(Seen(kind()), n_steps=4).attribute(images(), 1)
     assert not shared()

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import signal
@@ -25,7 +26,7 @@ from typer.testing import CliRunner
 
 import distillgrad as dg
 from distillgrad.cli import app
-from distillgrad.core import plan
+from distillgrad.core import findings, plan
 from distillgrad.errors import MissingExtraError, SourceError
 from distillgrad.methods.parsing import parse_methods
 from distillgrad.runs.attribution.job import ShardReport
@@ -419,6 +420,7 @@ def test_predictions_cost_a_pass_only_where_that_lets_rows_part(
     images, tmp_path, monkeypatch, method, passes, aside
 ):
     monkeypatch.setattr(plan, "LEAST_FEATURES", 1)
+    monkeypatch.setattr(findings, "THRIFT", math.inf)  # nothing is tried for its own sake
     loaded, calls = dg.load_model("cifar10-cnn"), []
     loaded = replace(loaded, model=Counting(loaded.model, calls).eval())
     request = AttributionRequest(

@@ -72,7 +72,7 @@ def response(model: Model, probe: Batch, chosen: Tensor | None = None) -> Respon
     seen: list[Tensor] = []
 
     def score(output: Any) -> Tensor:
-        logits = _flat(output, len(probe))
+        logits = _flat(output, probe)
         which = logits.detach().argmax(1) if chosen is None else chosen
         seen.extend((logits.detach(), which))
         return logits.gather(1, which[:, None])[:, 0]
@@ -82,11 +82,16 @@ def response(model: Model, probe: Batch, chosen: Tensor | None = None) -> Respon
     return Response(logits, which, gradient)
 
 
-def _flat(output: Any, n_rows: int) -> Tensor:
-    logits = logits_of(output)
-    if logits.shape[:1] != (n_rows,):
+def _flat(output: Any, probe: Batch) -> Tensor:
+    try:
+        logits = logits_of(output)
+    except ModelError:
+        if not callable(probe.target):
+            raise
+        logits = probe.target(output)  # which finds its way in an output that we do not know
+    if logits.shape[:1] != (len(probe),):
         raise ModelError(
-            f"the model's output has shape {tuple(logits.shape)} for {n_rows} samples, not (N, …)"
+            f"the model's output has shape {tuple(logits.shape)} for {len(probe)} samples, not (N, …)"
         )
     return logits.reshape(len(logits), -1)
 
@@ -96,7 +101,7 @@ def row_logits(model: Model, probe: Batch) -> Tensor:
     seen: list[Tensor] = []
 
     def score(output: Any) -> Tensor:
-        seen.append(_flat(output, len(probe)))
+        seen.append(_flat(output, probe))
         return seen[0][:, 0]
 
     scores(model, probe.inputs, score, probe.extra)

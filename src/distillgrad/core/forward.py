@@ -39,7 +39,14 @@ def counted(model: Model, on_pass: Callable[[], None]) -> Model:
         on_pass()
         return model(*arguments, **named)
 
+    model_pass._passes_counted_of = model  # type: ignore[attr-defined]
     return model_pass
+
+
+def uncounted(model: Model) -> Model:
+    """Return the model whose passes ``model`` counts, or itself: for passes that nobody waits for."""
+    itself: Model = getattr(model, "_passes_counted_of", model)
+    return itself
 
 
 def logits_of(output: Any) -> Tensor:

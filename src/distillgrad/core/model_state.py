@@ -1,78 +1,23 @@
-"""The state of a model: what its modules hold, and models refused whose answers depend on earlier calls."""
+"""The state of a model: what its modules hold, before and after."""
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-from distillgrad.core.batch import Batch, outside_inference_mode
-from distillgrad.core.equivalence import logits_apart, rounding, row_logits
 from distillgrad.core.forward import Model
-from distillgrad.core.intercept import evaluating
-from distillgrad.core.wrappers import unwrapped
-from distillgrad.errors import ModelError
 
 Held: TypeAlias = tuple[list[Any], list[int]]
 """The objects that an attribute holds, and the versions of the tensors among them."""
 
-_stateless: weakref.WeakKeyDictionary[nn.Module, tuple[int, ...]] = weakref.WeakKeyDictionary()
-"""The modules of each model that was found to keep nothing."""
 
-
-@contextmanager
-def expecting_no_state(model: Model, batch: Batch) -> Iterator[None]:
-    """Check that what is computed inside leaves nothing in the model on which its next answer depends.
-
-    A spiking or recurrent network that keeps its state from call to call would begin each pass where the one
-    before ended, so that a map depended on all that was asked earlier. Counters and what is made once, such
-    as a grid of positions, do no harm. Only plain modules are looked into.
-
-    Raises:
-        ModelError: it does; names what changes.
-    Cost: the first time two looks at the modules, and where something has changed two passes of a row.
-    """
-    if not isinstance(model, nn.Module) or unwrapped_or_none(model) is not model:
-        yield
-        return
-    parts = tuple(map(id, model.modules()))
-    if _stateless.get(model) == parts:
-        yield
-        return
-    before = dict(_state(model))
-    yield
-    changed = first_change(before, dict(_state(model)))
-    if changed and _answers_change(model, batch):
-        raise ModelError(
-            f"the model keeps {changed} from call to call, and its answer to the same input changes with it; "
-            "give a function that resets it before each call, such as lambda x: (net.reset(), net(x))[1]"
-        )
-    _stateless[model] = parts
-
-
-def unwrapped_or_none(model: nn.Module) -> nn.Module | None:
-    """Return the plain module, ``None`` where part of it is compiled or scripted: there is no look inside."""
-    try:
-        return unwrapped(model)
-    except ModelError:
-        return None
-
-
-def _answers_change(model: nn.Module, batch: Batch) -> bool:
-    row = batch.rows(slice(1))
-    with evaluating(model), outside_inference_mode():
-        first, second = row_logits(model, row), row_logits(model, row)
-    return bool(logits_apart(second, first) > rounding(row.inputs) ** 0.5)
-
-
-def changed_by(call: Callable[[], object], model: nn.Module) -> str:
+def changed_by(call: Callable[[], object], model: Model) -> str:
     """Return the first thing in ``model`` that ``call`` changes, as ``"layer4.hidden"``; empty if nothing."""
-    before = dict(_state(model))
+    before = state_of(model)
     call()
-    return first_change(before, dict(_state(model)))
+    return first_change(before, state_of(model))
 
 
 def first_change(before: dict[str, Held], after: dict[str, Held]) -> str:
@@ -83,7 +28,12 @@ def first_change(before: dict[str, Held], after: dict[str, Held]) -> str:
     return ""
 
 
-def _state(model: nn.Module) -> Iterator[tuple[str, Held]]:
+def state_of(model: Model) -> dict[str, Held]:
+    """Return by name each attribute of each module; nothing of a function, which cannot be looked into."""
+    return dict(_attributes(model)) if isinstance(model, nn.Module) else {}
+
+
+def _attributes(model: nn.Module) -> Iterator[tuple[str, Held]]:
     """Yield by name each attribute of each module, with what it holds if it is a collection, and versions.
 
     The objects themselves: as long as they are held, no new one can have their identity.

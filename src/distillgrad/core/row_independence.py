@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import weakref
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as modules
 from torch.overrides import has_torch_function_unary
 
 from distillgrad.core.batch import Batch, outside_inference_mode
-from distillgrad.core.equivalence import logits_apart, rounding, row_logits
+from distillgrad.core.equivalence import rounding
+from distillgrad.core.findings import findings_of
 from distillgrad.core.forward import Model
 from distillgrad.core.intercept import evaluating
-from distillgrad.core.model_state import changed_by
+from distillgrad.core.model_tries import try_answers
 from distillgrad.core.profiling import is_profiling
-from distillgrad.core.wrappers import unwrapped
-from distillgrad.errors import ModelError
-
-_known: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[int, ...], bool]] = weakref.WeakKeyDictionary()
-"""By model, which modules it consisted of, and whether rows may part in it."""
 
 
 def may_part(model: Model, batch: Batch) -> bool:
@@ -59,25 +52,12 @@ def _has_hooks(module: nn.Module) -> bool:
 
 
 def _independent(model: nn.Module, batch: Batch) -> bool:
-    parts = tuple(map(id, model.modules()))
-    if model not in _known or _known[model][0] != parts:
-        with evaluating(model), outside_inference_mode():
-            _known[model] = parts, _tried(model, batch)
-    return _known[model][1]
-
-
-def _tried(model: nn.Module, batch: Batch) -> bool:
-    """Return whether a row's logits are the same beside another one and again, and the model as before."""
-    try:
-        if unwrapped(model) is not model:
-            return False
-        alone = batch.rows(slice(1))
-        # Another row beside it whose mean, extremes and norm are others; what is made once is made now.
-        beside = replace(alone, inputs=torch.cat([alone.inputs, 2 * alone.inputs]))
-        both, first = row_logits(model, beside), row_logits(model, alone)
-        again: list[Tensor] = []
-        changed = changed_by(lambda: again.append(row_logits(model, alone)), model)
-    except ModelError:  # which all rows will meet again, together
+    findings = findings_of(model, batch.inputs)
+    if findings is None:
         return False
-    differs = max(logits_apart(each, first) for each in (both[:1], *again))
-    return not changed and differs <= rounding(batch.inputs) ** 0.5
+    if not {"again", "beside"} <= findings.apart.keys() and not findings.untriable:
+        with evaluating(model), outside_inference_mode():
+            try_answers(model, batch, findings, beside=True)
+    if findings.untriable or findings.writes:
+        return False
+    return bool(max(findings.apart["again"], findings.apart["beside"]) <= rounding(batch.inputs) ** 0.5)

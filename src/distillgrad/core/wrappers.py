@@ -44,3 +44,11 @@ def unwrapped(model: Callable[..., Any]) -> Callable[..., Any]:
                 "threads, where its operations cannot be seen; give the plain module instead"
             )
     return model
+
+
+def unwrapped_or_none(model: nn.Module) -> nn.Module | None:
+    """Return the plain module, ``None`` where part of it is compiled or scripted: there is no look inside."""
+    try:
+        return unwrapped(model)
+    except ModelError:
+        return None

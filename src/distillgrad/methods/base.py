@@ -12,10 +12,10 @@ from torch import Tensor
 from distillgrad.core.batch import Batch, TargetLike, checked_batch
 from distillgrad.core.batch_size import RowsAtATime, best_batch_size
 from distillgrad.core.chunks import attribute_in_chunks
+from distillgrad.core.examination import Work, examine, expecting_the_same_again
 from distillgrad.core.forward import Model, must_be_callable
-from distillgrad.core.model_state import expecting_no_state
 from distillgrad.core.plan import Plan, checked_size, plan_rows
-from distillgrad.errors import ParameterError
+from distillgrad.errors import ModelError, ParameterError
 
 
 class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
@@ -92,9 +92,9 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
         )
         model = self.forward_func
         self.notes = ()
-        with expecting_no_state(model, batch):
+        gradients = isinstance(self, GradientMethod)
+        with expecting_the_same_again(model, batch):
             if internal_batch_size == "auto":
-                gradients = isinstance(self, GradientMethod)
                 internal_batch_size = best_batch_size(model, batch, gradients=gradients)
             size = checked_size(internal_batch_size) or len(batch)
             plan = (
@@ -102,7 +102,23 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
                 if self._thread_safe
                 else Plan(len(batch), size)
             )
-            return attribute_in_chunks(model, self._attribute, batch, plan)
+            examine(model, batch, Work(self.n_passes, size, gradients))
+            attributions = attribute_in_chunks(model, self._attribute, batch, plan)
+        self._expect_shape(attributions, inputs)
+        return attributions
+
+    def _expect_shape(self, attributions: Tensor, inputs: Tensor) -> None:
+        """Check that there is a number for each feature, or each pixel, of each row.
+
+        Raises:
+            ModelError: there is not.
+        """
+        shape = inputs.shape if self.result == "features" else (len(inputs), 1, *inputs.shape[2:])
+        if attributions.shape != shape:
+            raise ModelError(
+                f"{type(self).__name__} returned a map of shape {tuple(attributions.shape)} for inputs of "
+                f"shape {tuple(inputs.shape)}; it must be {tuple(shape)}"
+            )
 
     def _note(self, sentence: str) -> None:
         """Add a sentence to the notes, once for all chunks of a call."""

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from distillgrad.core.batch import Batch, TargetLike, checked_batch, outside_inference_mode
+from distillgrad.core.examination import Work, examine, expecting_the_same_again
 from distillgrad.core.forward import Model, Target, accumulation_dtype, scores, value_and_gradient
 from distillgrad.core.intercept import evaluating
-from distillgrad.core.model_state import expecting_no_state
 from distillgrad.core.profiling import timed
 from distillgrad.core.ranking import above_lowest, among_lowest, count_below
 from distillgrad.errors import ModelError, ParameterError, UnknownNameError
@@ -197,7 +197,8 @@ class DistilledGradientAggregation(GradientMethod):
             inputs, target, baselines=baselines, additional_forward_args=additional_forward_args
         )
         model = self.forward_func
-        with expecting_no_state(model, batch), evaluating(model), outside_inference_mode():
+        with expecting_the_same_again(model, batch), evaluating(model), outside_inference_mode():
+            examine(model, batch, Work(self.n_passes, len(batch), gradients=True))
             anchors = list(self._sequence(batch))
             scored = [
                 scores(model, each.inputs, each.target, batch.extra)[0] if each.score is None else each.score

@@ -1,4 +1,4 @@
-"""The contract of methods and metrics, to check your own by; needs no test framework.
+"""The contract of methods, metrics and models, to check your own by; needs no test framework.
 
 from distillgrad.testing import check_method, method_checks
 
@@ -20,3 +20,4 @@ from distillgrad.testing.methods import method_checks as method_checks
 from distillgrad.testing.metrics import METRIC_CHECKS as METRIC_CHECKS
 from distillgrad.testing.metrics import check_metric as check_metric
 from distillgrad.testing.metrics import metric_checks as metric_checks
+from distillgrad.testing.model import check_model as check_model

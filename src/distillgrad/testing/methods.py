@@ -79,7 +79,10 @@ def returns_what_it_declares(subject: MethodSubject) -> None:
     pixels = subject.cls.result == "pixels"
     for dtype in (torch.float64, torch.float32):
         inputs = subject.inputs.to(dtype)
-        attributions = subject.explain(inputs, model=subject.network().to(dtype))
+        try:
+            attributions = subject.explain(inputs, model=subject.network().to(dtype))
+        except ModelError as error:  # a shape that the method does not declare
+            raise AssertionError(str(error)) from error
         shape = (len(inputs), 1, *inputs.shape[2:]) if pixels else tuple(inputs.shape)
         require(tuple(attributions.shape) == shape, f"shape {tuple(attributions.shape)}, not {shape}")
         require(attributions.dtype == dtype, f"{attributions.dtype} for inputs of {dtype}")

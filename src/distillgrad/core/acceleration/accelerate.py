@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Literal, TypeAlias
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from distillgrad.core.acceleration.accelerated import Accelerated
 from distillgrad.core.acceleration.batch_norm_folding import LINEAR, Pair, fold, foldable
 from distillgrad.core.acceleration.data_flow import DataFlow, data_flow
-from distillgrad.core.acceleration.prepacked_layer import PrepackedLayer
+from distillgrad.core.acceleration.prepacked_layer import PrepackedLayer, multiplies_bfloat16
 from distillgrad.core.acceleration.prepacked_linear import PrepackedLinear
 from distillgrad.core.acceleration.prepacking import prepack
 from distillgrad.core.acceleration.relu_fusion import fuse_relus_if_exact
@@ -64,7 +65,8 @@ def accelerate(
         model: A plain ``nn.Module`` (not compiled or scripted) from ``(N, …)`` to logits.
         example_inputs: Of the size that is to be fast; or ``(inputs, *further tensors)``.
         precision: ``"float32"``, in fact the model's own, or ``"bfloat16"``: autocast of a float32 model,
-            which returns logits in float32; its gradients are off by some 20 %.
+            which returns logits in float32; its gradients are off by some 20 %. A warning says so where a
+            processor emulates it.
         compile: Also ``torch.compile`` the copy. Slower on CPUs; untried on GPUs.
         channels_last: Whether to lay 4-d tensors out so; ``None`` measures, and runs may round differently.
 
@@ -98,6 +100,7 @@ def accelerate(
             applied += [f"weights laid out once: {n_prepacked}"] * bool(n_prepacked)
         autocast = precision == "bfloat16"
         if autocast:
+            _warn_if_emulated(batch)
             _cast_once(network)
         if channels_last is None:
             channels_last, measured = _faster_in_channels_last(network, batch, autocast)
@@ -174,6 +177,15 @@ def _wrong_when_folded(network: nn.Module, pairs: list[Pair], probe: Batch) -> s
     except (RuntimeError, TypeError, AttributeError) as error:
         return f"float64, in which folding is checked, fails: {error}"
     return "" if apart.within(EXACT, EXACT) else f"folded, {apart} in float64"
+
+
+def _warn_if_emulated(batch: Batch) -> None:
+    if batch.inputs.is_cpu and not multiplies_bfloat16():
+        warnings.warn(
+            "bfloat16 on this processor is slower than float32: it has no instructions for it; leave the "
+            "precision at float32, or compute where they are",
+            stacklevel=3,
+        )
 
 
 def _cast_once(network: nn.Module) -> None:

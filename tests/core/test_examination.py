@@ -10,7 +10,7 @@ from torch.nn import functional
 
 import distillgrad as dg
 from distillgrad.core import findings
-from distillgrad.core.findings import findings_of
+from distillgrad.core.examination.findings import findings_of
 from distillgrad.testing import check_model
 
 

@@ -9,7 +9,7 @@ from captum.attr import GradientAttribution
 from torch import nn
 
 import distillgrad as dg
-from distillgrad.core.intercept import evaluating
+from distillgrad.core.eval_mode import evaluating
 from distillgrad.testing import check
 from networks import WithDropout, convolutional, made, zoo
 

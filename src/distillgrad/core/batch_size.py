@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from distillgrad.core.batch import Batch, outside_inference_mode
+from distillgrad.core.eval_mode import evaluating
 from distillgrad.core.forward import Model, is_out_of_memory, scores, value_and_gradient
-from distillgrad.core.intercept import evaluating
 from distillgrad.core.profiling import elapsed
 from distillgrad.core.wrappers import unwrapped
 

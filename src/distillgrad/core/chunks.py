@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from distillgrad.core.batch import Batch, outside_inference_mode, samples_not_finite
+from distillgrad.core.eval_mode import evaluating
 from distillgrad.core.forward import Model, is_out_of_memory
-from distillgrad.core.intercept import evaluating
 from distillgrad.core.plan import Plan
 from distillgrad.core.row_threads import in_row_threads
 from distillgrad.errors import ModelError

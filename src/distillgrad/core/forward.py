@@ -253,8 +253,7 @@ def scores(
         return select(output, target, len(inputs)), target
 
 
-NAMED = (RuntimeError, ValueError, AssertionError)
-"""What torch, and checks of sizes in models and exported programs, raise at wrong inputs."""
+NAMED = (RuntimeError, ValueError, AssertionError)  # which models and exported programs raise at sizes, too
 
 
 @contextmanager

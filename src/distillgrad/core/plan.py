@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from distillgrad.core.batch import Batch
+from distillgrad.core.examination.row_independence import may_part
 from distillgrad.core.forward import Model
-from distillgrad.core.row_independence import may_part
 from distillgrad.core.row_threads import is_row_thread
 from distillgrad.errors import ParameterError
 
@@ -60,7 +60,7 @@ def plan_rows(
     """Return how the batch's rows (or ``n_rows`` of their kind) go through ``model``.
 
     One thread takes them all where sharing does not pay, or where it would be noticed: see
-    :func:`~distillgrad.core.row_independence.may_part`.
+    :func:`~distillgrad.core.examination.row_independence.may_part`.
 
     Args:
         size: The rows at a time.

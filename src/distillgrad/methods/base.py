@@ -12,7 +12,7 @@ from torch import Tensor
 from distillgrad.core.batch import Batch, TargetLike, checked_batch
 from distillgrad.core.batch_size import RowsAtATime, best_batch_size
 from distillgrad.core.chunks import attribute_in_chunks
-from distillgrad.core.examination import Work, examine, expecting_the_same_again
+from distillgrad.core.examination.first_use import Work, examine, expecting_the_same_again
 from distillgrad.core.forward import Model, must_be_callable
 from distillgrad.core.plan import Plan, checked_size, plan_rows
 from distillgrad.errors import ModelError, ParameterError

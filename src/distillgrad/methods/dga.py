@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from distillgrad.core.batch import Batch, TargetLike, checked_batch, outside_inference_mode
-from distillgrad.core.examination import Work, examine, expecting_the_same_again
+from distillgrad.core.eval_mode import evaluating
+from distillgrad.core.examination.first_use import Work, examine, expecting_the_same_again
 from distillgrad.core.forward import Model, Target, accumulation_dtype, scores, value_and_gradient
-from distillgrad.core.intercept import evaluating
 from distillgrad.core.profiling import timed
 from distillgrad.core.ranking import above_lowest, among_lowest, count_below
 from distillgrad.errors import ModelError, ParameterError, UnknownNameError

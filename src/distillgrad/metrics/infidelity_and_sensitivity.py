@@ -19,8 +19,8 @@ from distillgrad.core.batch import (
     with_target,
 )
 from distillgrad.core.chunks import in_chunks
+from distillgrad.core.eval_mode import evaluating
 from distillgrad.core.forward import Model, accumulation_dtype, scores
-from distillgrad.core.intercept import evaluating
 from distillgrad.core.plan import Plan, checked_size
 from distillgrad.errors import InputError, ParameterError, TargetError, UnknownNameError
 from distillgrad.metrics.base import Metric, MetricInput, Protocol, Values

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from distillgrad.core.batch import TargetLike, outside_inference_mode, with_target
+from distillgrad.core.eval_mode import evaluating
 from distillgrad.core.forward import Model, accumulation_dtype
-from distillgrad.core.intercept import evaluating
 from distillgrad.errors import InputError, ParameterError
 from distillgrad.metrics.base import Axis, Metric, MetricInput, Protocol, Values
 from distillgrad.metrics.perturbation_curves import morf_and_lerf

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from distillgrad.core.batch import TargetLike, outside_inference_mode, with_target
+from distillgrad.core.eval_mode import evaluating
 from distillgrad.core.forward import Model, softmax_probability
-from distillgrad.core.intercept import evaluating
 from distillgrad.core.ranking import pixel_attributions, removal_ranks
 from distillgrad.errors import ParameterError, UnknownNameError
 from distillgrad.metrics.base import Axis, Metric, MetricInput, Protocol, Values
@@ -105,7 +105,7 @@ def pixel_perturbation(
             or ``"road"``, the image's own colour, blur or noisy linear imputation.
         element: Rank and remove single features, channel by channel, instead of pixels.
         internal_batch_size: Rows at a time; by default what suits the device, for 224×224 on a CPU 8 for each
-            core that has rows of its own (:mod:`~distillgrad.core.row_independence`).
+            core that has rows of its own (:mod:`~distillgrad.core.examination.row_independence`).
     Raises:
         InputError: attributions of another shape, or with NaN or infinity.
         ParameterError: ``n_steps`` out of range.

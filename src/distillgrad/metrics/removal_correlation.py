@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from distillgrad.core.batch import TargetLike, outside_inference_mode, with_target
+from distillgrad.core.eval_mode import evaluating
 from distillgrad.core.forward import Model, select
-from distillgrad.core.intercept import evaluating
 from distillgrad.core.ranking import pixel_attributions
 from distillgrad.errors import ParameterError
 from distillgrad.metrics.base import FRACTIONS, Axis, Metric, MetricInput, Protocol, Values

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from distillgrad.core.batch import TargetLike, checked_batch
-from distillgrad.core.examination import examine_at_any_cost, expecting_the_same_again
+from distillgrad.core.examination.first_use import examine_at_any_cost, expecting_the_same_again
 from distillgrad.core.forward import Model, scores
 
 

@@ -27,8 +27,8 @@ from distillgrad.core.equivalence import (
     rounding,
     sound_response,
 )
+from distillgrad.core.eval_mode import evaluating
 from distillgrad.core.forward import Model
-from distillgrad.core.intercept import evaluating
 from distillgrad.core.profiling import elapsed
 from distillgrad.core.wrappers import unwrapped
 from distillgrad.errors import InputError, ModelError, ParameterError, UnknownNameError

@@ -224,7 +224,7 @@ class ShardWorker(Worker[Shard, ShardReport]):
     def _watched(self, inputs: Tensor) -> str | None:
         """Return the method off whose passes the predictions are read, if they are to cost none of their own.
 
-        A hook keeps a method's rows in one thread (:mod:`~distillgrad.core.row_independence`): of many passes
+        A hook keeps a method's rows in one thread (:func:`~distillgrad.core.plan.plan_rows`): of many passes
         that costs more than the one it saves.
         """
         if self._first is None or not inputs.is_cpu or len(inputs) == 1:

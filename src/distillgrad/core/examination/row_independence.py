@@ -9,10 +9,10 @@ from torch.overrides import has_torch_function_unary
 
 from distillgrad.core.batch import Batch, outside_inference_mode
 from distillgrad.core.equivalence import rounding
-from distillgrad.core.findings import findings_of
+from distillgrad.core.eval_mode import evaluating
+from distillgrad.core.examination.findings import findings_of
+from distillgrad.core.examination.tries import try_answers
 from distillgrad.core.forward import Model
-from distillgrad.core.intercept import evaluating
-from distillgrad.core.model_tries import try_answers
 from distillgrad.core.profiling import is_profiling
 
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from distillgrad.core.batch import Batch
 from distillgrad.core.equivalence import Response, difference, logits_apart, response, row_logits
-from distillgrad.core.findings import Findings
+from distillgrad.core.examination.findings import Findings
+from distillgrad.core.examination.model_state import changed_by
+from distillgrad.core.examination.random_state import random_state
 from distillgrad.core.forward import Model
-from distillgrad.core.model_state import changed_by
-from distillgrad.core.random_state import random_state
 from distillgrad.errors import ModelError
 
 GRADIENT = 3

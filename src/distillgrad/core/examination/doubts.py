@@ -11,11 +11,11 @@ from torch.overrides import TorchFunctionMode
 
 from distillgrad.core.batch import Batch
 from distillgrad.core.equivalence import difference, logits_apart, response, rounding, row_logits
-from distillgrad.core.first_difference import where_answers_part, where_gradients_part
+from distillgrad.core.examination.first_difference import where_answers_part, where_gradients_part
+from distillgrad.core.examination.model_state import changed_by
+from distillgrad.core.examination.random_state import random_state
+from distillgrad.core.examination.tries import in_a_pair, responses
 from distillgrad.core.forward import Model
-from distillgrad.core.model_state import changed_by
-from distillgrad.core.model_tries import in_a_pair, responses
-from distillgrad.core.random_state import random_state
 from distillgrad.errors import ModelError
 
 CHANCES = 40

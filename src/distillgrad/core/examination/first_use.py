@@ -12,18 +12,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from distillgrad.core.batch import Batch, outside_inference_mode
-from distillgrad.core.doubts import (
+from distillgrad.core.equivalence import rounding
+from distillgrad.core.eval_mode import evaluating
+from distillgrad.core.examination.doubts import (
     expect_own_answer,
     expect_own_gradient,
     expect_same_again,
     gradients_alike,
 )
-from distillgrad.core.equivalence import rounding
-from distillgrad.core.findings import Findings, Question, findings_of
-from distillgrad.core.forward import Model, uncounted
-from distillgrad.core.intercept import evaluating
-from distillgrad.core.model_state import first_change, state_of
-from distillgrad.core.model_tries import (
+from distillgrad.core.examination.findings import Findings, Question, findings_of
+from distillgrad.core.examination.model_state import first_change, state_of
+from distillgrad.core.examination.random_state import random_state
+from distillgrad.core.examination.tries import (
     GRADIENT,
     as_far_as_it_can_be_tried,
     finite_logits,
@@ -31,7 +31,7 @@ from distillgrad.core.model_tries import (
     try_answers,
     try_gradient,
 )
-from distillgrad.core.random_state import random_state
+from distillgrad.core.forward import Model, uncounted
 from distillgrad.errors import ModelError
 
 SMALL = 2**18

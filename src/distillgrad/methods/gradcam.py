@@ -61,7 +61,7 @@ class GradCAM(GradientMethod):
         with failures_named(batch.inputs):
             maps, gradient = self._located(watched, score)
         self.layer_used = maps.name
-        self._note(f"The maps of Grad-CAM are {_described(maps.name)}.")
+        self._note(f"The maps are {_described(maps.name)}.")
         weights = gradient.mean((2, 3), keepdim=True)
         attributions = (weights * maps.folded(maps.values)).sum(1, keepdim=True).relu_()
         return functional.interpolate(attributions, tuple(batch.inputs.shape[2:]), mode="bilinear")

@@ -99,7 +99,10 @@ def _expect_followed(watched: WatchedPass, node: Node) -> None:
 
 
 def _same_values(one: Maps, other: Maps) -> bool:
-    return one.values.data_ptr() == other.values.data_ptr() and one.values.numel() == other.values.numel()
+    """Return whether these are views of the same maps: in other shapes, or with tokens that are no place."""
+    maps, others = one.folded(one.values), other.folded(other.values)
+    same_place = maps.data_ptr() == others.data_ptr() and maps.stride() == others.stride()
+    return same_place and maps.shape == others.shape
 
 
 def named_maps(watched: WatchedPass, name: str) -> Maps:

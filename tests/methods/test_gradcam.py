@@ -74,7 +74,11 @@ class Divided(nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.patches, self.linear, self.classes = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 8), nn.Linear(8, N_CLASSES)
+        self.patches, self.linear, self.classes = (
+            nn.Conv2d(3, 8, 4, 4),
+            nn.Linear(8, 8),
+            nn.Linear(8, N_CLASSES),
+        )
         self.norm = nn.LayerNorm(8)
 
     def tokens(self, x):
@@ -275,3 +279,182 @@ def test_the_last_maps_that_all_of_the_gradient_passes(kind):
     assert method.layer_used in method.notes[0]
     alone = [method.attribute(x[row : row + 1], target[row : row + 1]) for row in range(3)]
     close(torch.cat(alone), expected, 1e-12)
+
+
+class Overwritten(Branches):
+    """The output of one layer is overwritten, that of another comes twice."""
+
+    def maps(self, x):
+        return self.norm(functional.relu(self.patches(x), inplace=True).movedim(1, -1))
+
+    def head(self, maps):
+        return self.classes(self.norm(maps.mul(2).add_(1)).mean((1, 2)))
+
+
+@pytest.mark.parametrize("layer", ["patches", "norm"])
+def test_a_layer_by_name_is_what_it_put_out_last(layer):
+    model, x = Overwritten().double().eval(), images(2, 16, 3)
+    patches = model.patches(x)
+    norm = model.norm(2 * model.norm(patches.relu().movedim(1, -1)) + 1)
+    output = {"patches": patches, "norm": norm}[layer]
+    (gradient,) = torch.autograd.grad(model.classes(norm.mean((1, 2)))[:, 2].sum(), output)
+    if layer == "norm":
+        gradient, output = gradient.movedim(-1, 1), output.movedim(-1, 1)
+    expected = (gradient.mean((2, 3), keepdim=True) * output).sum(1, keepdim=True).relu()
+    expected = functional.interpolate(expected, (16, 16), mode="bilinear").detach()
+    assert bool(expected.any())
+    method = GradCAM(model, layer)
+    close(method.attribute(x, 2), expected, 1e-12)
+    assert method.layer_used == layer
+    assert any("norm 2 times" in note for note in method.notes) == (layer == "norm")
+
+
+def test_it_costs_the_pass_that_it_says():
+    n_passes = []
+
+    class Counted(Mixer):
+        def forward(self, x):
+            n_passes.append(1)
+            return super().forward(x)
+
+    method = GradCAM(Counted().double().eval())
+    method.attribute(images(2, 24, 3)[:, :, :16])
+    assert len(n_passes) == method.n_passes == 1
+
+
+def transformer(kind):
+    torch.manual_seed(0)
+    if kind == "torchvision":
+        vit = optional("torchvision.models", "vision").VisionTransformer
+        model = vit(32, 8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=16, num_classes=5)
+        nn.init.normal_(model.heads[-1].weight)  # torchvision's is zero
+        return model, "encoder.layers.encoder_layer_0", 1
+    if kind == "transformers":
+        library = optional("transformers", "huggingface")
+        sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+        config = library.ViTConfig(image_size=32, patch_size=8, **sizes)
+        return library.ViTForImageClassification(config), "vit.layers.0", 1
+    create = optional("timm", "vision").create_model
+    layer, further, prefix = {
+        "timm": ("blocks.0", {}, 1),
+        "timm, registers": ("blocks.0", {"reg_tokens": 4}, 5),
+        "timm, mean of the tokens": ("blocks.1", {"global_pool": "avg", "class_token": False}, 0),
+        "timm, mean without the class token": ("blocks.1", {"global_pool": "avg"}, 1),
+    }[kind]
+    sizes = {"img_size": (32, 48), "patch_size": 8, "depth": 2, "embed_dim": 24, "num_classes": 5}
+    return create("vit_tiny_patch16_224", **sizes, **further), layer, prefix
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "torchvision",
+        "transformers",
+        "timm",
+        "timm, registers",
+        "timm, mean of the tokens",
+        "timm, mean without the class token",
+    ],
+)
+def test_gradcam_folds_tokens_back(kind):
+    model, layer, prefix = transformer(kind)
+    model = model.double().eval()
+    x = torch.randn(2, 3, 32, 48 if kind.startswith("timm") else 32).double()
+    method = GradCAM(model)
+    found = method.attribute(x, 1)
+    assert method.layer_used == layer
+    kept = []
+    handle = model.get_submodule(layer).register_forward_hook(lambda _, __, output: kept.append(output))
+    output = model(x)
+    handle.remove()
+    (gradient,) = torch.autograd.grad(getattr(output, "logits", output)[:, 1].sum(), kept[0])
+    gradient, tokens = gradient[:, prefix:], kept[0][:, prefix:]
+    expected = torch.relu((gradient.mean(1, keepdim=True) * tokens).sum(2)).view(2, 1, 4, -1)
+    expected = functional.interpolate(expected, x.shape[2:], mode="bilinear")
+    assert bool(expected.any())
+    close(found, expected.detach(), 1e-10)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "timm:resnet10t",
+        "timm:resnest14d",
+        "timm:convnext_atto",
+        "timm:swin_tiny_patch4_window7_224",
+        "timm:hiera_tiny_224",
+        "timm:mvitv2_tiny",
+        "timm:deit_tiny_distilled_patch16_224",
+        "timm:xcit_nano_12_p16_224",
+    ],
+)
+def test_maps_made_by_hand_of_named_architectures(name):
+    right, what = gradcam_layers.verdict(name)
+    assert right, what
+
+
+class TwoWays(Divided):
+    """The ways of two grids meet in the classes only, as in CrossViT."""
+
+    def __init__(self):
+        super().__init__()
+        self.coarse = nn.Conv2d(3, 8, 8, 8)
+
+    def maps(self, x):
+        return [self.patches(x), self.coarse(x)]
+
+    def head(self, maps):
+        return self.classes(maps[0].mean((2, 3))) + self.classes(maps[1].mean((2, 3)))
+
+
+class Pair(TwoWays):
+    """The same with a module that gives both."""
+
+    def __init__(self):
+        super().__init__()
+        self.both = TwoWays()
+
+    def maps(self, x):
+        self.both.forward = self.both.maps
+        return self.both(x)
+
+
+class Sorted(Branches):
+    """The places are sorted after the last maps that have them."""
+
+    def head(self, maps):
+        return self.classes(maps.flatten(2).sort(2).values.mul(torch.arange(24).to(maps)).sum(2))
+
+
+class Turned(Branches):
+    """The image is turned over within the model, so that no place of the maps is one of its own."""
+
+    def maps(self, x):
+        return super().maps(x.flip(3))
+
+
+def test_gradcam_refuses_what_has_no_maps():
+    vit, _, _ = transformer("timm")
+    vit_x, x = torch.randn(1, 3, 32, 48), torch.randn(2, 3, 16, 24)
+    for model, layer, inputs, words in [
+        (dense(72), None, images(), "no feature maps that all"),
+        (TwoWays(), None, x, "no feature maps that all"),
+        (Pair(), "both", x, r"gives 2 feature maps, \(2, 8, 4, 6\), \(2, 8, 2, 3\)"),
+        (Sorted(), None, x, r"cannot follow the image's grid through sort\(\) in the model"),
+        (Turned(), None, x, r"through flip\(\)"),
+        (Turned(), "patches", x, r"layer 'patches' gives shape \(2, 8, 4, 6\), in which no grid"),
+        (Heads(), "of_a_head", x, r"gives shape \(4, 4, 4, 6\)"),
+        (vit, "blocks.1", vit_x, "patch tokens of layer 'blocks.1' have no gradient"),
+        (vit, "head", vit_x, "layer 'head' gives shape"),
+        (random_weights("inception_v3"), "AuxLogits.conv1", torch.randn(1, 3, 80, 80), "takes no part"),
+        (TwoWays(), "norm", x, "takes no part"),
+    ]:
+        with pytest.raises(dg.errors.ModelError, match=words):
+            GradCAM(model.to(inputs.dtype).eval(), layer).attribute(inputs, 1)
+    with pytest.raises(dg.errors.InputError, match="images"):
+        GradCAM(dense()).attribute(torch.randn(2, 12).double())
+    with pytest.raises(dg.errors.UnknownNameError, match=r"'blocks\.1'"):
+        GradCAM(vit, "block.1")
+    for layer in (nn.ReLU(), 3):
+        with pytest.raises(dg.errors.ParameterError, match="layer"):
+            GradCAM(vit, layer)

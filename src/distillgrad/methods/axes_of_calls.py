@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -23,7 +22,7 @@ from distillgrad.methods.image_axes import (
     tells_place,
 )
 
-PRIMES = (2, 3, 5, 7, 11, 13, 17, 19)
+PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
 """Sizes that tell a function's dimensions apart in the shape of its result."""
 
 
@@ -322,7 +321,7 @@ RULES: dict[str, Rule] = {
         "view reshape view_as reshape_as flatten unflatten squeeze unsqueeze ravel _unsafe_view",
     ),
     **_rules(_by_shape, "permute transpose swapaxes swapdims movedim moveaxis t T mT H mH adjoint"),
-    **_rules(_by_shape, "mean sum amax amin logsumexp prod var std norm nanmean nansum median"),
+    **_rules(_by_shape, "mean sum amax amin logsumexp prod var std norm nanmean nansum"),
     **_rules(_by_shape, "linalg_vector_norm linalg_norm vector_norm var_mean std_mean"),
     **_rules(_extremum, "max min"),
     **_rules(_indexed, "__getitem__"),
@@ -342,9 +341,10 @@ RULES: dict[str, Rule] = {
     **_rules(_convolved, "conv_transpose1d conv_transpose2d conv_transpose3d"),
     **_rules(_rescaled, "max_pool2d max_pool2d_with_indices avg_pool2d lp_pool2d fractional_max_pool2d"),
     **_rules(_rescaled, "max_pool1d avg_pool1d interpolate upsample pixel_shuffle pixel_unshuffle"),
+    **_rules(_rescaled, "upsample_nearest2d upsample_bilinear2d upsample_bicubic2d"),
     **_rules(_pooled, "adaptive_avg_pool1d adaptive_max_pool1d adaptive_avg_pool2d adaptive_max_pool2d"),
     **_rules(_pooled, "_adaptive_avg_pool2d"),
     **_rules(_padded, "pad constant_pad_nd"),
     **_rules(_reordered, "flip index_select"),
-    **_rules(_scrambled, "gather take_along_dim sort topk fold unfold rot90 fliplr flipud"),
+    **_rules(_scrambled, "gather take_along_dim sort topk fold unfold rot90 fliplr flipud grid_sample"),
 }

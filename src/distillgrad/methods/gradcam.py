@@ -18,9 +18,9 @@ class GradCAM(GradientMethod):
     """The places where the last features speak for the target: ``ReLU(Σ_k mean(∂f/∂A_k) A_k)``, upsampled.
 
     Rectified as published, then bilinear to the images' size; of a module equals Captum's ``LayerGradCam``.
-    Without ``layer``, A is the last tensor with a grid that all of the score's gradient passes through, before
-    the grid is pooled: the sum after a residual block, all branches concatenated, a transformer's tokens. Where
-    the head reads only the class token, the last tokens whose patches have a gradient.
+    Without ``layer``, A is the last tensor with a grid that all of the score's gradient passes through,
+    before the grid is pooled: a residual block's sum, all branches concatenated, a transformer's tokens.
+    Where the head reads only the class token, the last tokens whose patches have a gradient.
 
     Args:
         model: An ``nn.Module`` of images ``(N, C, H, W)``.
@@ -89,7 +89,8 @@ class GradCAM(GradientMethod):
         if isinstance(self.layer, str):
             return self.layer
         modules = plain_module(self.forward_func, "Grad-CAM").named_modules()
-        return next(name for name, module in modules if module is self.layer)
+        name: str = next(name for name, module in modules if module is self.layer)
+        return name
 
 
 def _described(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The tensors of a pass that all of the score's gradient passes through, from the score back to the images."""
+"""The tensors of a pass that all of the score's gradient passes through, from the score to the images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.autograd.graph import Node
 def way_back(score: Node, images: Node) -> Iterator[tuple[Node, int | None]]:
     """Yield each node between score and images, after all that depend on it, and which result of it is a cut.
 
-    A result is a cut if every way from the score to the images leads through it; ``None`` where there is a way
+    A result is a cut if every way from the score to the images leads through it; ``None`` where there is one
     around the node, or several of its results are in use.
     Cost: a walk through the graph.
     """
@@ -20,16 +20,16 @@ def way_back(score: Node, images: Node) -> Iterator[tuple[Node, int | None]]:
     n_open: Counter[Node] = Counter()  # edges that come from nodes already passed, by where they lead
     results: dict[Node, set[int]] = {score: {0}}
     for node in order:
-        following = [(each, n) for each, n in node.next_functions if each in places]
-        for each, n in following:
-            results.setdefault(each, set()).add(n)
+        for each, n in node.next_functions:
+            if each is not None and each in places:
+                results.setdefault(each, set()).add(n)
     n_crossing = 0
     for node in order:
         alone = n_open[node] == n_crossing and len(results[node]) == 1
         yield node, next(iter(results[node])) if alone else None
         n_crossing -= n_open.pop(node, 0)
         for each, _ in node.next_functions:
-            if each in places:
+            if each is not None and each in places:
                 n_open[each] += 1
                 n_crossing += 1
 

@@ -19,7 +19,7 @@ CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 @dataclass(frozen=True)
 class Maps:
-    """Feature maps of a pass, and what they are: ``"layer4.1"``, ``"input of norm"``, ``"relu() in head"``."""
+    """Feature maps of a pass, named ``"layer4.1"``, ``"input of norm"`` or ``"relu() in head"``."""
 
     name: str
     edge: Edge
@@ -32,7 +32,7 @@ class Maps:
         return folded(values, self.made.axes, self.layout)
 
     def gradient(self, score: Tensor) -> Tensor | None:
-        """Return the gradient of the scores ``(N,)`` by these maps, ``(N, K, h, w)``; ``None`` without a way."""
+        """Return the gradient of the scores ``(N,)`` by the maps, ``(N, K, h, w)``; ``None`` without a way."""
         (gradient,) = torch.autograd.grad(
             score,
             GradientEdge(*self.edge),

@@ -1,4 +1,4 @@
-"""What each dimension of a tensor is of the images that it was computed from: rows, height, width, or channels.
+"""What each dimension of a tensor is of the images behind it: rows, height, width, or channels.
 
 A dimension is a sequence of axes, or of parts of them, slowest first: ``(N, h·w, K)`` holds (rows), (height,
 width), (channels), and windows ``(N·h/7·w/7, 7·7, K)`` hold (rows, height by 7, width by 7), (height within 7,
@@ -211,9 +211,7 @@ def layout_of(axes: Axes) -> Layout | None:
         for kind, stride in finest.items()
     ):
         return None
-    height, width = (
-        math.prod(part.size for part in _parts(ordered[kind])) for kind in ("height", "width")
-    )
+    height, width = (math.prod(part.size for part in _parts(ordered[kind])) for kind in ("height", "width"))
     if finest["rows"] != 1 or height * width == 1:
         return None
     others = any(part.kind == "tokens" for dimension in axes for part in dimension)
@@ -243,7 +241,8 @@ def folded(values: Tensor, axes: Axes, layout: Layout) -> Tensor:
         part = parts[place]
         if part.inner:
             apart = apart.narrow(place, part.start, size_of(part.inner))
-            apart = apart.unflatten(place, [inner.size for inner in part.inner])
+            sizes = (inner.size for inner in part.inner)
+            apart = apart.reshape(*apart.shape[:place], *sizes, *apart.shape[place + 1 :])
     order = (*layout.rows, *layout.channels, *layout.height, *layout.width)
     n_rows = math.prod(apart.shape[place] for place in layout.rows)
     return apart.permute(order).reshape(n_rows, -1, *layout.grid)

@@ -107,7 +107,7 @@ class Branches(Divided):
 
 
 class Shortcut(Branches):
-    """The convolution that is called last is that of the shortcut; a part of the pooling comes in two steps."""
+    """The convolution that is called last is that of the shortcut; the pooling takes two steps."""
 
     def __init__(self):
         super().__init__()

@@ -7,15 +7,22 @@ from collections.abc import Iterator
 
 from torch.autograd.graph import Node
 
+from distillgrad.errors import ModelError
+
 
 def way_back(score: Node, images: Node) -> Iterator[tuple[Node, int | None]]:
     """Yield each node between score and images, after all that depend on it, and which result of it is a cut.
 
     A result is a cut if every way from the score to the images leads through it; ``None`` where there is one
     around the node, or several of its results are in use.
+
+    Raises:
+        ModelError: no way leads there.
     Cost: a walk through the graph.
     """
     order = _between(score, images)
+    if order[0] is not score:
+        raise ModelError("the model's output does not depend on the inputs: there is no gradient")
     places = set(order)
     n_open: Counter[Node] = Counter()  # edges that come from nodes already passed, by where they lead
     results: dict[Node, set[int]] = {score: {0}}

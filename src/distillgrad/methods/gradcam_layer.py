@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ class Maps:
         return folded(values, self.made.axes, self.layout)
 
     def gradient(self, score: Tensor) -> Tensor | None:
-        """Return the gradient of the scores ``(N,)`` by the maps, ``(N, K, h, w)``; ``None`` without a way."""
+        """Return the gradient of scores ``(N,)`` by the maps, ``(N, K, h, w)``; ``None`` without a way."""
         (gradient,) = torch.autograd.grad(
             score,
             GradientEdge(*self.edge),
@@ -71,17 +72,22 @@ def _maps_all_pass(watched: WatchedPass, score: Tensor) -> Iterator[Maps]:
             _expect_followed(watched, node)
         made = watched.made.get((node, n)) if n is not None else None
         layout = layout_of(made.axes) if made else None
-        if n is None or made is None or layout is None:
+        if n is None or made is None or layout is None or layout.grid == (1, 1):
             continue
         maps = maps_of(watched, (node, n), made, layout)
         if last is None or not _same_values(last, maps):
             if last is not None:
                 yield last
             last = maps
-        elif (node, n) in watched.leaving or last.edge not in watched.leaving:
-            last = maps  # it has a name, or is at least the first
+        elif _depth(watched, maps) <= _depth(watched, last):
+            last = maps
     if last is not None:
         yield last
+
+
+def _depth(watched: WatchedPass, maps: Maps) -> float:
+    """Return how deep within the model the module is that puts maps out; infinity without one."""
+    return maps.name.count(".") if maps.edge in watched.leaving else math.inf
 
 
 def _expect_followed(watched: WatchedPass, node: Node) -> None:

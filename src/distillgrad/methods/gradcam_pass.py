@@ -14,7 +14,8 @@ from torch.overrides import TorchFunctionMode
 from distillgrad.core.batch import Batch
 from distillgrad.core.forward import Target, failures_named, predictions, select
 from distillgrad.core.trace import differentiable
-from distillgrad.methods.axes_of_calls import Call, axes_after, name_of
+from distillgrad.methods.axes_of_calls import Call, name_of
+from distillgrad.methods.axes_of_layers import axes_after
 from distillgrad.methods.image_axes import Axes, channels, image_axes, layout_of, size_of, tells_place
 
 Edge: TypeAlias = tuple[Node, int]

@@ -1,8 +1,8 @@
 """What each dimension of a tensor is of the images behind it: rows, height, width, or channels.
 
 A dimension is a sequence of axes, or of parts of them, slowest first: ``(N, h·w, K)`` holds (rows), (height,
-width), (channels), and windows ``(N·h/7·w/7, 7·7, K)`` hold (rows, height by 7, width by 7), (height within 7,
-width within 7), (channels). So a grid is found again whatever it was cut into.
+width), (channels), and windows ``(N·h/7·w/7, 7·7, K)`` hold (rows, height by 7, width by 7), (height
+within 7, width within 7), (channels). So a grid is found again whatever it was cut into.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def resized(dimension: Dimension, size: int) -> Dimension | None:
 
 
 def part_of(dimension: Dimension, start: int, stop: int, step: int = 1) -> Dimension:
-    """Return what ``dimension[start:stop:step]`` still is: a grid of fewer places, tokens around all of it."""
+    """Return what ``dimension[start:stop:step]`` still is: fewer places, or tokens around all of a grid."""
     size = len(range(start, stop, step))
     if size == size_of(dimension) and step == 1:
         return dimension
@@ -185,10 +185,10 @@ class Layout(NamedTuple):
 
 
 def layout_of(axes: Axes) -> Layout | None:
-    """Return how feature maps of more than one place are to be read; ``None`` where these axes are none.
+    """Return how feature maps are to be read; ``None`` where these axes are none.
 
-    Rows, height and width must be whole, and in dimensions of their own. Where the channels hold the finest part
-    of height and width, as after a patch was merged into them, the rest of these is the grid.
+    Rows, height and width must be whole, and in dimensions of their own. Where the channels hold the finest
+    part of height and width, as after a patch was merged into them, the rest of these is the grid.
     """
     places: dict[Kind, list[tuple[int, Part]]] = {"rows": [], "height": [], "width": []}
     mixed: list[tuple[int, Part]] = []
@@ -212,7 +212,7 @@ def layout_of(axes: Axes) -> Layout | None:
     ):
         return None
     height, width = (math.prod(part.size for part in _parts(ordered[kind])) for kind in ("height", "width"))
-    if finest["rows"] != 1 or height * width == 1:
+    if finest["rows"] != 1:
         return None
     others = any(part.kind == "tokens" for dimension in axes for part in dimension)
     rows, rises, runs = ([at for at, _ in ordered[kind]] for kind in ("rows", "height", "width"))

@@ -63,7 +63,7 @@ class GradCAM(GradientMethod):
         self.layer_used = maps.name
         self._note(f"The maps are {_described(maps.name)}.")
         weights = gradient.mean((2, 3), keepdim=True)
-        attributions = (weights * maps.folded(maps.values)).sum(1, keepdim=True).relu_()
+        attributions = (weights * maps.as_maps()).sum(1, keepdim=True).relu_()
         return functional.interpolate(attributions, tuple(batch.inputs.shape[2:]), mode="bilinear")
 
     def _located(self, watched: WatchedPass, score: Tensor) -> tuple[Maps, Tensor]:

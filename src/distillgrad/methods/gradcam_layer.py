@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,18 @@ class Maps:
     made: Made
     layout: Layout
     values: Tensor
+
+    def as_maps(self) -> Tensor:
+        """Return the values as maps ``(N, K, h, w)``.
+
+        Raises:
+            ModelError: they were overwritten later in the pass, unseen.
+        """
+        if self.values._version != self.made.version:
+            raise ModelError(
+                f"the maps of {self.name} are overwritten later in the call; name another layer: layer="
+            )
+        return self.folded(self.values)
 
     def folded(self, values: Tensor) -> Tensor:
         """Return maps ``(N, K, h, w)`` of values that lie as these do."""
@@ -52,10 +64,17 @@ def last_maps(watched: WatchedPass, score: Tensor) -> tuple[Maps, Tensor]:
     Raises:
         ModelError: there are none, or the maps may be lost in a function without a rule.
     """
+    last: Maps | None = None
     for maps in _maps_all_pass(watched, score):
         gradient = maps.gradient(score)
         if gradient is not None and (not maps.layout.has_others or bool(gradient.any())):
             return maps, gradient
+        last = last or maps
+    if last is not None:
+        raise ModelError(
+            f"the patch tokens have no gradient in any layer, back from {last.name}: the score does not "
+            "change with them; name a layer with maps that it changes with: layer="
+        )
     raise ModelError(
         "Grad-CAM found no feature maps that all of the score's gradient passes through: the ways from the "
         "image to the score part before its grid is pooled, or the model has no grid; name a layer with "
@@ -74,7 +93,7 @@ def _maps_all_pass(watched: WatchedPass, score: Tensor) -> Iterator[Maps]:
         layout = layout_of(made.axes) if made else None
         if n is None or made is None or layout is None or layout.grid == (1, 1):
             continue
-        maps = maps_of(watched, (node, n), made, layout)
+        maps = _maps(watched, (node, n), made, layout)
         if last is None or not _same_values(last, maps):
             if last is not None:
                 yield last
@@ -121,7 +140,7 @@ def named_maps(watched: WatchedPass, name: str) -> Maps:
     if not calls:
         raise ModelError(f"layer {name!r} takes no part in the call; name another: layer=")
     if not calls[-1]:
-        raise ModelError(f"layer {name!r} does not depend on the images; name another: layer=")
+        raise ModelError(f"layer {name!r} gives no tensor that depends on the images; name another: layer=")
     outputs = [(edge, made, layout_of(made.axes)) for edge in calls[-1] for made in [watched.made[edge]]]
     several = [(edge, made, layout) for edge, made, layout in outputs if layout is not None]
     if len(several) > 1:
@@ -138,19 +157,12 @@ def named_maps(watched: WatchedPass, name: str) -> Maps:
             "another layer="
         )
     ((edge, made, layout),) = several
-    return maps_of(watched, edge, made, layout, name)
+    return replace(_maps(watched, edge, made, layout), name=name)
 
 
-def maps_of(watched: WatchedPass, edge: Edge, made: Made, layout: Layout, name: str = "") -> Maps:
-    """Return a tensor of the pass as maps.
-
-    Raises:
-        ModelError: its values are overwritten later in the pass.
-    """
-    name = name or _name(watched, edge, made)
-    if made.values is None or made.values._version != made.version:
-        raise ModelError(f"the maps of {name} are overwritten later in the call; name another layer: layer=")
-    return Maps(name, edge, made, layout, made.values)
+def _maps(watched: WatchedPass, edge: Edge, made: Made, layout: Layout) -> Maps:
+    assert made.values is not None  # noqa: S101  # whatever has a layout has been kept
+    return Maps(_name(watched, edge, made), edge, made, layout, made.values)
 
 
 def _name(watched: WatchedPass, edge: Edge, made: Made) -> str:

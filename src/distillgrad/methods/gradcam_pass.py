@@ -99,8 +99,8 @@ class WatchedPass(TorchFunctionMode):
             self._known(each)
             edges.append(edge_of(each))
         self.outputs.setdefault(name, []).append(edges)
-        for edge in edges:
-            self.leaving.setdefault(edge, []).append(name)
+        if len(edges) == 1:  # of several the name does not tell which
+            self.leaving.setdefault(edges[0], []).append(name)
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

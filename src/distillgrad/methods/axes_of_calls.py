@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from torch import Size, Tensor
+from torch.nn import functional
 
 from distillgrad.methods.image_axes import (
     Axes,
@@ -150,11 +151,36 @@ def _padded(call: Call) -> list[Axes | None]:
         if size != size_of(dimension):
             new = resized(dimension, size)
             if new is None and before >= 0 and len(dimension) >= 1:
-                new = joined([channels(before), dimension, channels(size - before - size_of(dimension))])
+                after = size - before - size_of(dimension)
+                new = joined([channels(before), dimension, channels(after)]) if after >= 0 else None
             if new is None:
                 return [None]
             axes[-place] = new
     return [tuple(axes)]
+
+
+def _unfolded(call: Call) -> list[Axes | None]:
+    """Patches, which may overlap: along one dimension, or, of :func:`~torch.nn.functional.unfold`, as tokens."""
+    axes, shape = call.axes(call.values), call.shape
+    if call.function is not functional.unfold:
+        place, size, step = (
+            call.argument(at, name) for at, name in enumerate(("dimension", "size", "step"), 1)
+        )
+        place %= len(axes)
+        apart = regrouped((axes[place],), (shape[place], size)) if size == step else None
+        patches, within = apart or (resized(axes[place], shape[place]), channels(size))
+        return [None if patches is None else (*replaced(axes, place, patches), within)]
+    names = ("kernel_size", "dilation", "padding", "stride")
+    given = [call.argument(at, name, at not in (1, 3)) for at, name in enumerate(names, 1)]
+    sizes = []
+    for place in (0, 1):
+        kernel, dilation, padding, stride = (int(n if isinstance(n, int) else n[place]) for n in given)
+        reach = call.values.shape[place - 2] + 2 * padding - dilation * (kernel - 1) - 1
+        sizes.append(reach // stride + 1)
+    height, width = (resized(axes[place - 2], size) for place, size in enumerate(sizes))
+    if height is None or width is None:
+        return [None]
+    return [(*axes[:-3], channels(shape[-2]), height + width)]
 
 
 def _reordered(call: Call) -> list[Axes | None]:
@@ -192,6 +218,7 @@ MOVES: dict[str, Rule] = {
     **rules(_concatenated, "cat concat concatenate"),
     **rules(_stacked, "stack"),
     **rules(_padded, "pad constant_pad_nd"),
+    **rules(_unfolded, "unfold"),
     **rules(_reordered, "flip index_select"),
-    **rules(_scrambled, "gather take_along_dim sort topk fold unfold rot90 fliplr flipud grid_sample"),
+    **rules(_scrambled, "gather take_along_dim sort topk fold rot90 fliplr flipud grid_sample"),
 }

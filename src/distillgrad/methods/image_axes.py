@@ -161,6 +161,8 @@ def _merged(parts: list[Part]) -> Dimension:
     """Return the parts with those in one that follow each other in the axis that they are of."""
     result: list[Part] = []
     for part in parts:
+        if part.kind == "channels" and part.size == 1:
+            continue
         last = result[-1] if result else None
         if last is None or last.kind != part.kind or part.kind == "tokens":
             result.append(part)

@@ -88,6 +88,7 @@ ARCHITECTURES: dict[str, Right] = {
     "timm:xcit_nano_12_p16_224": Right(
         "cls_attn_blocks.1", 64, "tokens", 1, "input", further={"img_size": 64}
     ),
+    "timm:tnt_s_patch16_224": Right("blocks.11.norm_out", 224, "tokens", 1, "input"),
     "timm:levit_128s": tokens("stages.2", 224),
     "timm:crossvit_tiny_240": Right("", 240),
 }

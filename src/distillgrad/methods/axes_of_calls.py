@@ -160,7 +160,7 @@ def _padded(call: Call) -> list[Axes | None]:
 
 
 def _unfolded(call: Call) -> list[Axes | None]:
-    """Patches, which may overlap: along one dimension, or, of :func:`~torch.nn.functional.unfold`, as tokens."""
+    """Patches, which may overlap: along one dimension, or of ``functional.unfold`` as tokens."""
     axes, shape = call.axes(call.values), call.shape
     if call.function is not functional.unfold:
         place, size, step = (

@@ -18,7 +18,7 @@ NETWORKS = ["convolutional", "dense", "functional, in place, reused", "training"
 OUTPUTS = [name for name in zoo() if name not in NETWORKS]
 pytestmark = pytest.mark.usefixtures("few_segments")
 REFUSED = {
-    ("gradcam", "dense"): "no two-dimensional convolution",
+    ("gradcam", "dense"): "no feature maps",
     ("deep_lift", "functional, in place, reused"): r"relu\(\) as a function|reused ReLU",
     ("lrp", "functional, in place, reused"): r"mul\(\) as a function",
     ("agi", "scalar"): "needs",

@@ -29,6 +29,7 @@ from distillgrad.core.equivalence import (
 from distillgrad.core.forward import Model
 from distillgrad.core.intercept import evaluating
 from distillgrad.core.profiling import elapsed
+from distillgrad.core.working_copy import copied
 from distillgrad.core.wrappers import unwrapped
 from distillgrad.errors import InputError, ModelError, ParameterError, UnknownNameError
 
@@ -136,10 +137,7 @@ def _checked(
 
 
 def _copied(model: nn.Module) -> nn.Module:
-    try:
-        network = copy.deepcopy(model)
-    except (TypeError, RuntimeError, ValueError, AttributeError) as error:
-        raise ModelError(f"the model cannot be copied, and your own is not changed: {error}") from error
+    network = copied(model, "your own is not changed")
     for parameter in network.parameters():
         parameter.grad = None
     return network.requires_grad_(False)

@@ -85,13 +85,20 @@ def with_plain_layers(network: nn.Module, batch: Batch, target: Target, method: 
 def _has_own_weights(module: nn.Module) -> bool:
     """Return whether what a module calls linear functions with can only be plain parameters of its own."""
     if type(module) in LAYERS:
-        tensors = (*module._parameters.values(), *module._buffers.values())
-        plain = all(each is None or type(each) in (nn.Parameter, Tensor) for each in tensors)
         changed = bool(module._forward_pre_hooks) or "forward" in vars(module)
-        return plain and "weight" in module._parameters and not changed
+        parameters = {"weight", "bias"} <= module._parameters.keys()
+        return parameters and has_plain_weights(module) and not changed
     if type(module).__module__.startswith("torch.nn.modules"):
         return True
     return not (module._parameters or module._buffers)
+
+
+def has_plain_weights(module: nn.Module) -> bool:
+    """Return whether a module's weights are registered, as tensors of torch's own."""
+    registered = module._parameters | module._buffers
+    recomputed = {"weight", "bias"} & vars(module).keys()
+    own = all(each is None or type(each) in (nn.Parameter, Tensor) for each in registered.values())
+    return own and not recomputed
 
 
 class Exposed(nn.Module):

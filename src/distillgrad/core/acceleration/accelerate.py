@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from distillgrad.core.acceleration.accelerated import Accelerated
 from distillgrad.core.acceleration.batch_norm_folding import LINEAR, Pair, fold, foldable
-from distillgrad.core.acceleration.data_flow import DataFlow, data_flow
+from distillgrad.core.acceleration.data_flow import DataFlow, data_flow, plain
 from distillgrad.core.acceleration.prepacked_layer import PrepackedLayer
 from distillgrad.core.acceleration.prepacked_linear import PrepackedLinear
 from distillgrad.core.acceleration.prepacking import prepack
@@ -110,14 +110,19 @@ def accelerate(
             applied.append("torch.compile")
         if autocast:
             applied.append("bfloat16")
-        accelerated = Accelerated(
-            network,
-            len(batch.extra),
-            channels_last=channels_last,
-            autocast=autocast,
-            applied=applied,
-            skipped=skipped,
-        )
+        try:
+            accelerated = Accelerated(
+                network,
+                len(batch.extra),
+                channels_last=channels_last,
+                autocast=autocast,
+                applied=applied,
+                skipped=skipped,
+            )
+        except RuntimeError as error:
+            raise ModelError(
+                f"the model's weights do not take the memory layout; give channels_last=False: {error}"
+            ) from error
         _expect_same(accelerated, expected, probe)
     return accelerated
 
@@ -177,8 +182,8 @@ def _wrong_when_folded(network: nn.Module, pairs: list[Pair], probe: Batch) -> s
 def _cast_once(network: nn.Module) -> None:
     """Cast what autocast would cast in every pass: weights and biases of convolutions and linear layers."""
     for module in network.modules():
-        # Other subclasses may compute with their weights in float32.
-        if type(module) not in LINEAR and not isinstance(module, PrepackedLayer):
+        # Others may compute with their weights in float32, or their weights in every call.
+        if not plain(module, *LINEAR) and not isinstance(module, PrepackedLayer):
             continue
         for name, parameter in list(module.named_parameters(recurse=False)):
             if name in ("weight", "bias"):  # what these are computed from is not cast
@@ -216,14 +221,14 @@ def _faster_in_channels_last(network: nn.Module, batch: Batch, autocast: bool) -
         return False, "channels_last: fewer than two 2-d convolutions"
     # Linear layers have no such layout: shared, so that their weights are laid out once for all three.
     shared = {id(each): each for each in network.modules() if isinstance(each, PrepackedLinear)}
-    layouts = [
-        Accelerated(
-            copy.deepcopy(network, {**shared}), len(batch.extra), channels_last=last, autocast=autocast
-        )
-        for last in (False, True)
-    ]
     turns: list[tuple[float, ...]] = []
     try:
+        layouts = [
+            Accelerated(
+                copy.deepcopy(network, {**shared}), len(batch.extra), channels_last=last, autocast=autocast
+            )
+            for last in (False, True)
+        ]
         for model in layouts:
             _seconds(model, batch)  # what libraries set up for a new shape is not to be timed
         while len(turns) < 2 or (len({_pays(*turn) for turn in turns}) > 1 and len(turns) < MOST_TURNS):

@@ -101,4 +101,5 @@ def frozen_on_a_cpu(layer: nn.Conv2d | nn.Linear) -> bool:
     """Return whether weights of this kind can be laid out, and are not computed anew in every call."""
     weight = layer.weight
     known = weight.device.type == "cpu" and weight.dtype == torch.float32 and not weight.requires_grad
-    return known and has_plain_weights(layer) and "forward" not in vars(layer)
+    computed = bool(layer._forward_pre_hooks) or "forward" in vars(layer)
+    return known and has_plain_weights(layer) and not computed

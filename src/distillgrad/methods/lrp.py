@@ -40,14 +40,16 @@ class LRP(GradientMethod):
 
     Starts from the logits, each times the score's derivative by it, so from the score for a class.
     Conserved (sums to ``f(x)``) for rectifier networks without biases, up to ε; biases absorb their share.
-    Batch norm is merged into the convolution before it; torchvision's residual additions get a rule.
+    Batch norm is merged into the convolution before it; torchvision's residual additions get a rule. Layers
+    that compute their weights (weight norm, pruning, parametrisations …) have the rules of what they come to.
 
     Args:
         model: An ``nn.Module`` of convolutions, linear layers, rectifiers and pooling.
         epsilon: Stabilises the division in linear layers; positive.
     Raises: ModelError: a model with layers or functions without a rule; lists all of them.
         MissingExtraError: zennit is not installed.
-    Cost: two forward passes, one forward and a backward pass that repeats each layer up to four times.
+    Cost: two forward passes, one forward and a backward pass that repeats each layer up to four times; three
+        more forward passes where layers compute their weights.
     Source: Bach et al. 2015; the composite EpsilonPlusFlat of Anders et al. 2021 (zennit).
     """
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FunctionType
 
 import torch
 from torch import Tensor, nn
@@ -116,6 +118,7 @@ def _copied(model: nn.Module) -> nn.Module:
             f"randomisation needs the parameters of an nn.Module; a {type(model).__name__} hides them: "
             "give the module itself"
         )
+    _expect_no_shared_functions(given)
     network = copied(given, "your own is not to be randomised").eval()
     for name, module in network.named_modules():
         _store_weights(module)
@@ -128,6 +131,25 @@ def _copied(model: nn.Module) -> nn.Module:
             if 0 in values.stride():  # expanded: there is no place to write each value to
                 values.data = values.data.clone(memory_format=torch.contiguous_format)
     return network
+
+
+def _expect_no_shared_functions(model: nn.Module) -> None:
+    """Check that no function, which a copy shares, holds the model's own layers.
+
+    Raises:
+        ModelError: one does: the copy would go on with what the model has learned; names where.
+    """
+    own = {id(each) for each in (*model.modules(), *model.parameters())}
+    for name, module in model.named_modules():
+        hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+        for function in (*vars(module).values(), *hooks):
+            if isinstance(function, FunctionType) and any(
+                id(each) in own for each in inspect.getclosurevars(function).nonlocals.values()
+            ):
+                raise ModelError(
+                    f"{name or 'the model'} ({type(module).__name__}) calls a function that holds layers of "
+                    "the model, and would call the trained ones from a randomised copy, too; make it a method"
+                )
 
 
 def _store_weights(module: nn.Module) -> None:

@@ -11,7 +11,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from distillgrad.errors import SourceError
 
@@ -123,7 +122,7 @@ def fingerprint(model: nn.Module) -> str:
 
 def _tensors_in(values: object) -> list[Tensor]:
     """Return the tensors that a value of a state dict is made of: of a quantised one, levels and scales."""
-    if isinstance(values, Tensor) and is_traceable_wrapper_subclass(values):
+    if hasattr(values, "__tensor_flatten__"):
         names, _ = values.__tensor_flatten__()
         return [inner for name in names for inner in _tensors_in(getattr(values, name))]
     if isinstance(values, Tensor) and values.is_quantized:

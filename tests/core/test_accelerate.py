@@ -2,9 +2,12 @@
 
 import copy
 import warnings
+from contextlib import nullcontext
 
+import computed_weights
 import pytest
 import torch
+from computed_weights import KINDS, computing
 from torch import nn
 from torch.nn.functional import batch_norm, dropout, relu
 
@@ -12,6 +15,7 @@ import distillgrad as dg
 from distillgrad.core.acceleration import accelerate as accelerating
 from distillgrad.core.acceleration.accelerate import accelerate
 from distillgrad.core.acceleration.accelerated import Accelerated
+from distillgrad.core.acceleration.prepacked_layer import PrepackedLayer
 from distillgrad.core.forward import logits_of
 from distillgrad.errors import DistillgradError, InputError, ModelError
 from networks import convolutional, lively, zoo
@@ -149,6 +153,25 @@ def hooked(model):
 
 def parametrised(model):
     nn.utils.parametrizations.weight_norm(model.one)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_computed_weights_are_neither_folded_nor_laid_out(kind):
+    model, x = computing(kind), computed_weights.images()
+    accelerated = accelerate(model, x)
+    expect_equal(accelerated, model, computed_weights.images(2) / 2, 1e-5)
+    own = kind in ("buffer", "expanded")
+    assert ("batch norm folded: 1" in accelerated.applied) == own
+    assert any(isinstance(each, PrepackedLayer) for each in accelerated.modules()) == own
+    if not own and kind not in ("quantised", "own forward"):  # weights still depend on what they did
+        before = accelerated(x)
+        with torch.no_grad():
+            for name, values in accelerated.network.named_parameters():
+                if "bias" not in name and not name.startswith("1."):
+                    values.add_(torch.rand_like(values))
+        assert not torch.allclose(accelerated(x), before)
+    with pytest.raises(ModelError, match="channels_last=False") if kind == "quantised" else nullcontext():
+        accelerate(model, x, channels_last=True)
 
 
 LEFT_ALONE = {

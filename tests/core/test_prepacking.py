@@ -259,6 +259,24 @@ def test_linear_layers_are_packed_where_that_is_faster(onednn_is_faster, in_bflo
     assert [type(layer) for layer in working_copy(model)] == [nn.Linear, nn.ReLU, nn.Linear]
 
 
+def test_what_a_large_linear_layer_returns_can_be_written_into(onednn_is_faster):
+    class InPlace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two, self.head = nn.Linear(64, 512), nn.Linear(512, 64), nn.Linear(64, 3)
+
+        def forward(self, x):
+            hidden = self.two(self.one(x).mul_(0.5).relu_())
+            hidden += x
+            return self.head(hidden.mean(1))
+
+    model, x = InPlace().eval(), torch.randn(2, 129, 64)
+    accelerated = dg.accelerate(model, x)
+    assert ("weights laid out once: 3" in accelerated.applied) == onednn_is_faster
+    for found, expected in zip(*(output_and_gradient(each, x) for each in (accelerated, model)), strict=True):
+        assert apart(found, expected) < 1e-5
+
+
 def test_where_the_processor_has_no_bfloat16_torch_computes_it(monkeypatch):
     monkeypatch.setattr(prepacked_layer, "multiplies_bfloat16", lambda: False)
     plain = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()).requires_grad_(False)

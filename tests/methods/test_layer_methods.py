@@ -83,3 +83,28 @@ def test_models_that_have_no_layers_to_see(method):
     stubborn.held = (each for each in ())
     with pytest.raises(dg.errors.ModelError, match="cannot be copied"):
         method(stubborn).attribute(images(), 1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_head_without_a_gradient_is_refused_in_the_same_words(method):
+    class Cut(nn.Module):
+        def __init__(self, cut):
+            super().__init__()
+            self.inner, self.cut = convolutional(), cut
+
+        def forward(self, x):
+            return self.cut(self.inner, x)
+
+    def without_grad(inner, x):
+        with torch.no_grad():
+            return inner(x)
+
+    cuts = (
+        lambda inner, x: inner(x).detach(),
+        lambda inner, x: inner[-1](inner[:-1](x).detach()),
+        lambda inner, x: nn.functional.one_hot(inner(x).argmax(1), 4).double(),
+        without_grad,
+    )
+    for cut in cuts:
+        with pytest.raises(dg.errors.ModelError, match=r"carries no gradient: .*no_grad, detaches"):
+            method(Cut(cut)).attribute(images(), 1)

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 import torch
+from computed_weights import KINDS, computing, plain_of
 from torch import nn
 
 import distillgrad as dg
@@ -117,6 +118,63 @@ def test_any_network_and_a_target_that_is_fixed():
     assert all(torch.equal(target, model(x.clone()).argmax(1)) for target in targets)
     alone = parameter_randomisation(model, explain, x[1:2], None)
     torch.testing.assert_close(alone.spearman[0], found.spearman[1])
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"quantised", "own forward"}))
+def test_computed_weights_are_randomised_and_not_what_computes_them_again(kind):
+    model, networks, x = computing(kind), [], images().float()
+    logits = model(x).detach()
+
+    def keep(network):
+        networks.append(copy.deepcopy(network))
+        return gradient_of(network)
+
+    found = parameter_randomisation(model, keep, x, 0, n_stages=None)
+    trained, *_, last = networks
+    torch.testing.assert_close(trained(x), logits)
+    assert torch.equal(model(x), logits)
+    before = dict(trained.named_parameters())
+    for name, values in last.named_parameters():
+        assert name == "1.bias" or not torch.equal(values, before[name]), name
+    if kind.startswith(("weight", "spectral", "pruned", "channels", "biases", "parametrised", "buffer")):
+        expected = parameter_randomisation(plain_of(computing(kind)), gradient_of, x, 0, n_stages=None)
+        assert found.stages == expected.stages == ("7", "3", "1", "0")
+        torch.testing.assert_close(found.ssim, expected.ssim, rtol=1e-3, atol=1e-4)
+
+
+def test_a_frozen_batch_norm_is_randomised_too():
+    class Frozen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name, value in {"weight": 3.0, "bias": 2.0, "running_mean": 1.0, "running_var": 4.0}.items():
+                self.register_buffer(name, value + torch.arange(2.0).double())
+
+        def forward(self, x):
+            scale = self.weight / self.running_var.sqrt()
+            return (x.sum((2, 3)) - self.running_mean) * scale + self.bias
+
+    last = []
+
+    def keep(network):
+        last.append(copy.deepcopy(network))
+        return of_pixels
+
+    parameter_randomisation(Frozen(), keep, images(), 0)
+    trained, random = last
+    assert not torch.equal(random.weight, trained.weight)
+    assert not torch.equal(random.bias, trained.bias)
+    assert random.running_mean.tolist() == [0, 0]
+    assert random.running_var.tolist() == [1, 1]
+
+
+def test_quantised_weights_cannot_be_randomised():
+    with pytest.raises(dg.errors.ModelError, match=r"weight of 0 is a Rounded of torch\.float32"):
+        parameter_randomisation(computing("quantised"), gradient_of, images().float(), 0)
+
+
+def test_a_function_that_would_go_on_with_the_trained_layers_is_refused():
+    with pytest.raises(dg.errors.ModelError, match=r"0 \(Conv2d\) calls a function that holds layers"):
+        parameter_randomisation(computing("own forward"), gradient_of, images().float(), 0)
 
 
 def test_models_that_cannot_be_randomised():

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from computed_weights import computing
 from safetensors.torch import save_file
 from torch import nn
 
 import distillgrad as dg
 from distillgrad.core.optional import optional
-from distillgrad.sources.weights import load_weights, read_weights
+from distillgrad.sources.weights import fingerprint, load_weights, read_weights
 
 PREFIXES = ("", "module.", "model.", "_orig_mod.", "model._orig_mod.", "net.backbone.", "module.module.")
 
@@ -76,3 +77,9 @@ def test_a_hugging_face_model_without_a_trained_head_is_refused(tmp_path):
     transformers.ViTImageProcessor(size={"height": 28, "width": 28}).save_pretrained(tmp_path)
     with pytest.raises(dg.errors.SourceError, match=r"no weights for classifier\.bias, classifier\.weight"):
         dg.load_model(f"hf:{tmp_path}")
+
+
+def test_a_fingerprint_tells_quantised_weights_apart():
+    one, same_weights, other = (computing("quantised") for _ in range(3))
+    other[0].weight.levels[0, 0, 0, 0] += 1
+    assert fingerprint(one) == fingerprint(same_weights) != fingerprint(other)

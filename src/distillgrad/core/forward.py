@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from distillgrad.core.norm_gradients import mend_norm_gradients
 from distillgrad.core.profiling import timed
@@ -21,15 +22,32 @@ Target: TypeAlias = Tensor | Score | None
 """Class indices ``(N,)``, a score, or ``None``: the predicted class (of an ``(N,)`` output, itself)."""
 
 
+NO_GRADIENT = (
+    "the model's output carries no gradient: it does not depend on the inputs, or the model runs under "
+    "no_grad, detaches, or ends in an operation such as argmax"
+)
+
+
 def must_be_callable(model: object) -> None:
-    """Check that ``model`` can be called on inputs.
+    """Check that ``model`` can be called on inputs, and has weights.
 
     Raises:
-        ModelError: it cannot; says what to give instead.
+        ModelError: it cannot, and what to give instead; or it has lazy layers, which ones.
     """
     if not callable(model):
         mend = "its .model" if callable(getattr(model, "model", None)) else "an nn.Module or a function"
         raise ModelError(f"a {type(model).__name__} cannot be called on inputs; give {mend}")
+    if isinstance(model, nn.Module) and any(map(is_lazy, (*model.parameters(), *model.buffers()))):
+        lazy = [name or "the model itself" for name, module in model.named_modules() if _is_lazy(module)]
+        raise ModelError(
+            f"the weights of {', '.join(lazy)} are made in the model's first call; call the model once, on "
+            "inputs as it expects them, before it is explained"
+        )
+
+
+def _is_lazy(module: nn.Module) -> bool:
+    own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+    return any(map(is_lazy, own))
 
 
 def counted(model: Model, on_pass: Callable[[], None]) -> Model:
@@ -212,10 +230,7 @@ def differentiable_score(
             target = predictions(output, len(leaf))
         score = select(output, target, len(leaf))
     if not score.requires_grad:
-        raise ModelError(
-            "the model's output carries no gradient: it does not depend on the inputs, or the model "
-            "runs under no_grad, detaches, or ends in an operation such as argmax"
-        )
+        raise ModelError(NO_GRADIENT)
     return score, target
 
 
@@ -228,7 +243,7 @@ def gradient_of(score: Tensor, leaf: Tensor) -> Tensor:
     with failures_named(leaf), timed("backward"):
         (gradient,) = torch.autograd.grad(score, leaf, grad_outputs=torch.ones_like(score), allow_unused=True)
     if gradient is None:
-        raise ModelError("the model's output does not depend on the inputs: there is no gradient")
+        raise ModelError(NO_GRADIENT)
     return gradient
 
 
@@ -253,22 +268,23 @@ def scores(
         return select(output, target, len(inputs)), target
 
 
-NAMED = (RuntimeError, ValueError, AssertionError)  # which models and exported programs raise at sizes, too
+_BARE = (RuntimeError, ValueError, NotImplementedError, AssertionError)
 
 
 @contextmanager
 def failures_named(inputs: Tensor) -> Iterator[None]:
-    """Say what was put in where torch reports a wrong input as a bare RuntimeError deep inside a layer.
+    """Say what was put in where torch reports a wrong input as a bare error deep inside a layer.
 
-    Subclasses (out of memory, the model's own errors) say what they are and pass.
+    Subclasses (out of memory, the model's own errors) say what they are and pass. Exported programs assert
+    the shapes that they were exported for; operations without a backward pass are not implemented.
 
     Raises:
         ModelError: what torch reported, with the inputs' shape, type and device.
     """
     try:
         yield
-    except NAMED as error:
-        if type(error) not in NAMED or is_out_of_memory(error):
+    except _BARE as error:
+        if type(error) not in _BARE or is_out_of_memory(error):
             raise
         raise ModelError(
             f"the model failed on inputs of shape {tuple(inputs.shape)}, {inputs.dtype} on "

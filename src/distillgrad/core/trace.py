@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from distillgrad.core.batch import Batch
-from distillgrad.core.forward import Target, failures_named, select
+from distillgrad.core.forward import NO_GRADIENT, Target, failures_named, select
 from distillgrad.core.operations import ADDITIVE, LINEAR, operation_name
 from distillgrad.errors import ModelError
 
@@ -62,7 +62,7 @@ class Trace(TorchFunctionMode):
             handle.remove()
         reached = _reached(score.grad_fn)
         if entry not in reached:
-            raise ModelError("the model's output does not depend on the inputs: there is no gradient")
+            raise ModelError(NO_GRADIENT)
         self.calls = [call for call in self.calls if call.node is None or call.node in reached]
         for node in reached:
             if isinstance(node, torch.autograd.function.BackwardCFunction):
@@ -183,8 +183,5 @@ def differentiable(score: Tensor) -> Tensor:
         ModelError: it does not.
     """
     if not score.requires_grad:
-        raise ModelError(
-            "the model's output carries no gradient: it does not depend on the inputs, or the model runs "
-            "under no_grad, detaches, or ends in an operation such as argmax"
-        )
+        raise ModelError(NO_GRADIENT)
     return score

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from distillgrad.core.batch import Batch, with_target
-from distillgrad.core.forward import Model, logits_of, select, within_classes
+from distillgrad.core.forward import Model, failures_named, logits_of, select, within_classes
 
 
 def captum_forward(model: Model, batch: Batch) -> tuple[Callable[..., Tensor], Tensor | None]:
@@ -22,13 +22,16 @@ def captum_forward(model: Model, batch: Batch) -> tuple[Callable[..., Tensor], T
     target = with_target(model, batch).target
 
     def logits(inputs: Tensor, *extra: Any) -> Tensor:
-        output = logits_of(model(inputs.clone(), *extra))
+        with failures_named(inputs):
+            output = logits_of(model(inputs.clone(), *extra))
         if isinstance(target, Tensor):
             within_classes(target, output)
         return output if output.ndim > 1 else output[:, None]  # Captum takes class 0 of (N, 1) only
 
     def score(inputs: Tensor, *extra: Any) -> Tensor:
-        return select(model(inputs.clone(), *extra), target, len(inputs))
+        with failures_named(inputs):
+            output = model(inputs.clone(), *extra)
+        return select(output, target, len(inputs))
 
     if not isinstance(target, Tensor):
         return score, None

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from distillgrad.core.batch import Batch
+from distillgrad.core.equivalence import logits_apart, rounding
 from distillgrad.core.forward import Model, Target, scores, select
 from distillgrad.core.operations import ADDITIVE, LINEAR, MOVES
 from distillgrad.core.trace import Trace, expect_equal, expect_sound, kind_of, reused
 from distillgrad.core.working_copy import plain_module, working_copy
+from distillgrad.errors import ModelError
 from distillgrad.methods.base import GradientMethod
 
 _POOLS: dict[type[nn.Module], Any] = {
@@ -23,11 +25,16 @@ _POOLS: dict[type[nn.Module], Any] = {
     nn.MaxPool2d: functional.max_pool2d,
     nn.MaxPool3d: functional.max_pool3d,
 }
-_RESCALED: tuple[type[nn.Module], ...] = (
-    *(nn.ReLU, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softplus),
-    *_POOLS,
-)
-"""Modules that DeepLIFT has a rule for; Captum's for Softmax mixes the rows of a batch."""
+_RESCALED: dict[type[nn.Module], str] = {
+    nn.ReLU: "relu",
+    nn.ELU: "elu",
+    nn.LeakyReLU: "leaky_relu",
+    nn.Sigmoid: "sigmoid",
+    nn.Tanh: "tanh",
+    nn.Softplus: "softplus",
+    **{pool: f"max_pool{n}d" for n, pool in enumerate(_POOLS, 1)},
+}
+"""By module with a rule in DeepLIFT, its function; Captum's rule for Softmax mixes the rows of a batch."""
 
 
 class DeepLift(GradientMethod):
@@ -72,18 +79,28 @@ class DeepLift(GradientMethod):
             if type(module) in _RESCALED:
                 # Captum replaces the gradient of the very tensor that enters: it must be no other call's.
                 module.register_forward_pre_hook(lambda _module, values: values[0].clone())
-        return _captum_deep_lift(_Doubled(network, batch, target), batch)
+        doubled = _Doubled(network, batch, target)
+        attributions = _captum_deep_lift(doubled, batch)
+        if logits_apart(doubled.scores[: len(batch)], expected) > rounding(batch.inputs) ** 0.5:
+            raise ModelError(
+                "DeepLIFT runs baselines and inputs as one batch, and the model's score of a row depends on "
+                "the other rows: let it normalise with running statistics, with weights that no input changes"
+            )
+        return attributions
 
 
 def _unlike_rescale(trace: Trace) -> dict[str, list[str]]:
     """Return by kind where a nonlinearity is computed that Captum would give its plain gradient."""
     problems: dict[str, list[str]] = {}
     for call in trace.calls:
+        own = _RESCALED.get(type(call.module))
         linear = call.function in LINEAR and call.n_dependent == 1
-        if type(call.module) in _RESCALED or linear or call.function in MOVES | ADDITIVE:
+        if own == call.function or (own is None and (linear or call.function in MOVES | ADDITIVE)):
             continue
-        problems.setdefault(kind_of(call), []).append(call.name)
-    return problems | reused(trace, _RESCALED)
+        hooked = own is not None
+        kind = f"{call.function}() in a hook of {type(call.module).__name__}" if hooked else kind_of(call)
+        problems.setdefault(kind, []).append(call.name)
+    return problems | reused(trace, tuple(_RESCALED))
 
 
 class _Doubled(nn.Module):
@@ -92,6 +109,7 @@ class _Doubled(nn.Module):
     def __init__(self, network: nn.Module, batch: Batch, target: Target) -> None:
         super().__init__()
         self.network = network
+        self.scores: Tensor
         n = len(batch)
         self.target = torch.cat([target, target]) if isinstance(target, Tensor) else target
         self.extra = tuple(
@@ -102,7 +120,9 @@ class _Doubled(nn.Module):
         )
 
     def forward(self, rows: Tensor) -> Tensor:
-        return select(self.network(rows.clone(), *self.extra), self.target, len(rows))
+        scores = select(self.network(rows.clone(), *self.extra), self.target, len(rows))
+        self.scores = scores.detach()
+        return scores
 
 
 class _CaptumDeepLift(CaptumDeepLift):  # type: ignore[misc]  # Captum is untyped

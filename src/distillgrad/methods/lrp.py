@@ -7,13 +7,33 @@ from typing import Any
 from torch import Tensor, nn
 
 from distillgrad.core.batch import Batch
-from distillgrad.core.forward import Model, logits_of, scores, value_and_gradient
+from distillgrad.core.forward import Model, Target, logits_of, scores, value_and_gradient
 from distillgrad.core.operations import MOVES
 from distillgrad.core.optional import optional
+from distillgrad.core.plain_layers import CONVOLUTIONS, TRANSPOSED, with_plain_layers
 from distillgrad.core.trace import Trace, expect_equal, expect_sound, kind_of, reused
 from distillgrad.core.working_copy import plain_module, working_copy
 from distillgrad.errors import ParameterError, TargetError
 from distillgrad.methods.base import GradientMethod
+
+_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+_ADAPTIVE_POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
+_RULED: dict[type[nn.Module], str] = {
+    nn.Linear: "linear",
+    **{layer: function for function, layer in (CONVOLUTIONS | TRANSPOSED).items()},
+    **{layer: f"avg_pool{n}d" for n, layer in enumerate(_POOLS, 1)},
+    **{layer: f"adaptive_avg_pool{n}d" for n, layer in enumerate(_ADAPTIVE_POOLS, 1)},
+}
+"""By layer that zennit has a rule for, the function that it calls: what a hook of it calls has none."""
+_PASSING: dict[type[nn.Module], str] = {
+    nn.ReLU: "relu",
+    nn.ReLU6: "hardtanh",
+    nn.LeakyReLU: "leaky_relu",
+    nn.ELU: "elu",
+    nn.PReLU: "prelu",
+    nn.Tanh: "tanh",
+}
+"""By activation through which relevance passes as it is, its function."""
 
 
 class LRP(GradientMethod):
@@ -21,14 +41,16 @@ class LRP(GradientMethod):
 
     Starts from the logits, each times the score's derivative by it, so from the score for a class.
     Conserved (sums to ``f(x)``) for rectifier networks without biases, up to ε; biases absorb their share.
-    Batch norm is merged into the convolution before it; torchvision's residual additions get a rule.
+    Batch norm is merged into the convolution before it; torchvision's residual additions get a rule. Layers
+    that compute their weights (weight norm, pruning, parametrisations …) have the rules of what they come to.
 
     Args:
         model: An ``nn.Module`` of convolutions, linear layers, rectifiers and pooling.
         epsilon: Stabilises the division in linear layers; positive.
     Raises: ModelError: a model with layers or functions without a rule; lists all of them.
         MissingExtraError: zennit is not installed.
-    Cost: two forward passes, one forward and a backward pass that repeats each layer up to four times.
+    Cost: two forward passes, one forward and a backward pass that repeats each layer up to four times; three
+        more forward passes where layers compute their weights.
     Source: Bach et al. 2015; the composite EpsilonPlusFlat of Anders et al. 2021 (zennit).
     """
 
@@ -54,7 +76,7 @@ class LRP(GradientMethod):
     def _attribute(self, batch: Batch) -> Tensor:
         composites = optional("zennit.composites", "lrp")
         expected, target = scores(self.forward_func, batch.inputs, batch.target, batch.extra)
-        network = _canonized(plain_module(self.forward_func, "LRP"))
+        network = _canonized(plain_module(self.forward_func, "LRP"), batch, target)
         trace = Trace(network)
         actual = trace.score(batch, target)
         expect_sound("LRP", _without_rule(trace))
@@ -86,34 +108,44 @@ class LRP(GradientMethod):
 
 def _without_rule(trace: Trace) -> dict[str, list[str]]:
     """Return by kind where something is computed that zennit would give its plain gradient."""
-    types = optional("zennit.types", "lrp")
     summing = optional("zennit.layer", "lrp").Sum
-    layers = (*types.ConvolutionStandard.__subclass__, *types.ConvolutionTranspose.__subclass__, nn.Linear)
-    once = (*layers, *types.AvgPool.__subclass__, summing)
-    passing = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.PReLU, nn.Tanh)
+    ruled = {**_RULED, summing: "sum"}
     problems: dict[str, list[str]] = {}
     for call in trace.calls:
         # Relevance at a zero is zero, so a rectifier's plain gradient, however it is called, passes it all;
         # that of max-pooling sends it to the winner, which is the rule.
         moves = call.function in MOVES or call.function in ("relu", *_max_pooling())
         shifts = call.function in ("add", "sub", "subtract") and call.n_dependent == 1
-        if type(call.module) in (*once, *passing) or moves or shifts or _merged(call.module):
+        own = {**ruled, **_PASSING}.get(type(call.module))
+        known = own == call.function and call.n_dependent == 1
+        if known or moves or shifts or _merged(call.module):
             continue
-        problems.setdefault(kind_of(call), []).append(call.name)
-    return problems | reused(trace, once)
+        hooked = own is not None and own != call.function
+        kind = f"{call.function}() in a hook of {type(call.module).__name__}" if hooked else kind_of(call)
+        problems.setdefault(kind, []).append(call.name)
+    return problems | reused(trace, tuple(ruled))
 
 
 def _max_pooling() -> tuple[str, ...]:
     return tuple(f"{kind}max_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3))
 
 
-def _canonized(model: nn.Module) -> nn.Module:
-    """Return a working copy whose batch norms lie in the layers before and whose additions are modules.
+def _canonized(model: nn.Module, batch: Batch, target: Target) -> nn.Module:
+    """Return a working copy of plain layers, its batch norms within those before, its additions modules.
 
     zennit merges by the order of definition. Where that does not fit, nothing is merged here, and the batch
     norms are refused by name later.
     """
-    network = working_copy(model)
+
+    def copied() -> nn.Module:
+        network = with_plain_layers(working_copy(model), batch, target, "LRP")
+        for module in network.modules():
+            for name, parameter in module._parameters.items():
+                if parameter is not None:  # its own: zennit merges into one layer's what others may share
+                    module._parameters[name] = nn.Parameter(parameter.detach(), requires_grad=False)
+        return network
+
+    network = copied()
     canonizer = optional("zennit.canonizers", "lrp").SequentialMergeBatchNorm()
     if any(type(module).__module__ == "torchvision.models.resnet" for module in network.modules()):
         canonizer = optional("zennit.torchvision", "lrp").ResNetCanonizer()
@@ -122,8 +154,8 @@ def _canonized(model: nn.Module) -> nn.Module:
     try:
         canonizer.apply(network)
     except RuntimeError:
-        return working_copy(model)
-    return network
+        return copied()
+    return network.requires_grad_(False)  # biases that zennit has added
 
 
 def _cannot_merge(module: nn.Module) -> bool:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-import copy
+import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FunctionType
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from distillgrad.core.batch import TargetLike, outside_inference_mode, with_target
+from distillgrad.core.working_copy import copied
 from distillgrad.core.wrappers import unwrapped
 from distillgrad.errors import ModelError, ParameterError
 from distillgrad.metrics.base import Axis, Metric, MetricInput, Protocol, Values
 from distillgrad.metrics.removal import checked_images
 from distillgrad.metrics.similarity import Attribute, explained, spearman, ssim
+
+INITIAL = {"running_mean": 0.0, "running_var": 1.0}
+"""Statistics of a network that has seen nothing."""
+LEARNED = {"weight", "bias", *INITIAL}
+"""Buffers of these names are what others have as parameters, such as of a frozen batch norm."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +62,11 @@ def parameter_randomisation(
 
     Modules that own parameters follow one another in the reverse of the order in which they are
     registered. Each is made new by its ``reset_parameters()``, batch norm's statistics included, so that
-    after the last stage nothing of the training is left; parameters of a module without one become normal
-    noise of their own mean and standard deviation. What a module becomes depends on ``seed`` and its place
-    alone. It happens to a copy, in eval mode; the model and the global random numbers stay as they are.
+    after the last stage nothing of the training is left; parameters that this does not reach, or of a module
+    without one, become normal noise of their own mean and standard deviation. Weights that torch's weight
+    norm, spectral norm, pruning or a parametrisation computes are first stored, as parameters. What a module
+    becomes depends on ``seed`` and its place alone. It happens to a copy, in eval mode; the model and the
+    global random numbers stay as they are.
 
     Args:
         model: The trained network; wrappers (``DataParallel``, ``torch.compile``) are taken off.
@@ -99,26 +112,73 @@ def parameter_randomisation(
 
 
 def _copied(model: nn.Module) -> nn.Module:
-    plain = unwrapped(model)
-    if not isinstance(plain, nn.Module):
+    given = unwrapped(model)
+    if not isinstance(given, nn.Module):
         raise ModelError(
             f"randomisation needs the parameters of an nn.Module; a {type(model).__name__} hides them: "
             "give the module itself"
         )
-    try:
-        return copy.deepcopy(plain).eval()
-    except (TypeError, RuntimeError, ValueError, AttributeError) as error:
-        raise ModelError(
-            f"the model cannot be copied, and your own is not to be randomised: {error}"
-        ) from error
+    _expect_no_shared_functions(given)
+    network = copied(given, "your own is not to be randomised").eval()
+    for name, module in network.named_modules():
+        _store_weights(module)
+        for key, values in module.named_parameters(recurse=False):
+            if type(values) is not nn.Parameter or not (values.is_floating_point() or values.is_complex()):
+                raise ModelError(
+                    f"the {key} of {name or 'the model'} is a {type(values).__name__} of {values.dtype}, "
+                    "which cannot be drawn anew; give the model as it was before it was quantised"
+                )
+            if 0 in values.stride():  # expanded: there is no place to write each value to
+                values.data = values.data.clone(memory_format=torch.contiguous_format)
+    return network
+
+
+def _expect_no_shared_functions(model: nn.Module) -> None:
+    """Check that no function, which a copy shares, holds the model's own layers.
+
+    Raises:
+        ModelError: one does: the copy would go on with what the model has learned; names where.
+    """
+    own = {id(each) for each in (*model.modules(), *model.parameters())}
+    for name, module in model.named_modules():
+        hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+        for function in (*vars(module).values(), *hooks):
+            if isinstance(function, FunctionType) and any(
+                id(each) in own for each in inspect.getclosurevars(function).nonlocals.values()
+            ):
+                raise ModelError(
+                    f"{name or 'the model'} ({type(module).__name__}) calls a function that holds layers of "
+                    "the model, and would call the trained ones from a randomised copy, too; make it a method"
+                )
+
+
+def _store_weights(module: nn.Module) -> None:
+    """Make the weights that torch's utilities compute in every call parameters again, in place.
+
+    Else ``reset_parameters()`` would write into what the next call overwrites.
+    """
+    if parametrize.is_parametrized(module):
+        # Not by torch's remove_parametrizations: it changes the class, which a copy shares with its original.
+        values = {name: getattr(module, name) for name in module.parametrizations}  # type: ignore[union-attr]
+        del module.parametrizations
+        module.__class__ = type(module).__bases__[0]
+        for name, value in values.items():
+            module.register_parameter(name, nn.Parameter(value.detach().clone()))
+    for hook in list(module._forward_pre_hooks.values()):
+        if isinstance(hook, WeightNorm):
+            remove_weight_norm(module, hook.name)
+        elif isinstance(hook, SpectralNorm):
+            remove_spectral_norm(module, hook.name)
+        elif isinstance(hook, prune.BasePruningMethod):
+            prune.remove(module, hook._tensor_name)  # type: ignore[no-untyped-call]
 
 
 def _with_parameters(network: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return names and modules that own parameters, from the output to the input."""
+    """Return names and modules that own what was learned, from the output to the input."""
     owners = [
         (name or type(module).__name__, module)
         for name, module in network.named_modules()
-        if next(module.parameters(recurse=False), None) is not None
+        if _learned(module)
     ]
     if not owners:
         raise ModelError("the model has no parameters: there is nothing to randomise")
@@ -129,18 +189,39 @@ def _randomise(module: nn.Module, seed: int) -> None:
     """Give a module new parameters, in place; drawn on the CPU, so that they are the same everywhere."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every other device, too
-        if callable(getattr(module, "reset_parameters", None)):
-            fresh = copy.deepcopy(module).cpu()
-            fresh.reset_parameters()  # type: ignore[operator]
-            for mine, new in (
-                *zip(module.parameters(recurse=False), fresh.parameters(recurse=False), strict=True),
-                *zip(module.buffers(recurse=False), fresh.buffers(recurse=False), strict=True),
-            ):
-                mine.copy_(new)
-            return
-        for parameter in module.parameters(recurse=False):
-            old = parameter.cpu().double()
-            parameter.copy_(old.mean() + old.std(correction=0) * torch.randn_like(old))
+        mine = _learned(module)
+        for name, new in _reset(module).items():
+            getattr(module, name).copy_(new)
+            mine.pop(name, None)
+        for name, values in mine.items():
+            if name in INITIAL:
+                values.fill_(INITIAL[name])
+                continue
+            old = values.cpu().double()
+            values.copy_(old.mean() + old.std(correction=0) * torch.randn_like(old))
+
+
+def _reset(module: nn.Module) -> dict[str, Tensor]:
+    """Return by name the parameters and buffers that ``reset_parameters()`` gives anew.
+
+    It may not reach all: in a layer whose weight is computed, it writes into the result.
+    """
+    if not callable(getattr(module, "reset_parameters", None)):
+        return {}
+    fresh = copied(module, "it is not to be reset").cpu()
+    before = {}
+    for name, values in _learned(fresh).items():
+        before[name] = values.add_(math.pi).clone()  # what no reset gives
+    fresh.reset_parameters()  # type: ignore[operator]
+    written = {name: each for name, each in _learned(fresh).items() if not torch.equal(each, before[name])}
+    counters = {name: each for name, each in fresh.named_buffers(recurse=False) if name not in before}
+    return {**written, **counters}
+
+
+def _learned(module: nn.Module) -> dict[str, Tensor]:
+    """Return a module's own parameters, and the buffers that are learned, too."""
+    buffers = {name: each for name, each in module.named_buffers(recurse=False) if name in LEARNED}
+    return {**dict(module.named_parameters(recurse=False)), **buffers}
 
 
 def _measured(given: MetricInput, protocol: Protocol) -> dict[str, Values]:

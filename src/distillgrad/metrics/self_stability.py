@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from distillgrad.core.batch import TargetLike, outside_inference_mode, with_target
+from distillgrad.core.working_copy import copied
 from distillgrad.core.wrappers import unwrapped
 from distillgrad.errors import ModelError, ParameterError
 from distillgrad.metrics.base import Axis, Metric, MetricInput, Protocol, Values
@@ -104,10 +104,11 @@ def _in_precision(
     plain = unwrapped(model)
     if not isinstance(plain, nn.Module):
         raise ModelError(f"a {type(model).__name__} cannot be converted to {dtype}; give the nn.Module")
+    duplicate = copied(plain, "your own is not converted")
     try:
-        converted = copy.deepcopy(plain).to(dtype)
+        converted = duplicate.to(dtype)
     except (TypeError, RuntimeError, ValueError, AttributeError) as error:
-        raise ModelError(f"the model cannot be copied, and your own is not converted: {error}") from error
+        raise ModelError(f"the model cannot be converted to {dtype}: {error}") from error
     return explained(attribute_of(converted), inputs.to(dtype), target)
 
 

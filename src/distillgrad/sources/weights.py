@@ -115,5 +115,20 @@ def fingerprint(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, values in model.state_dict().items():
         digest.update(name.encode())
-        digest.update(values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        for each in _tensors_in(values):
+            digest.update(each.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _tensors_in(values: object) -> list[Tensor]:
+    """Return the tensors that a value of a state dict is made of: of a quantised one, levels and scales."""
+    if hasattr(values, "__tensor_flatten__"):
+        names, _ = values.__tensor_flatten__()
+        return [inner for name in names for inner in _tensors_in(getattr(values, name))]
+    if isinstance(values, Tensor) and values.is_quantized:
+        return [values.int_repr(), values.dequantize()]
+    if isinstance(values, tuple | list):
+        return [inner for each in values for inner in _tensors_in(each)]
+    if isinstance(values, Tensor):
+        return [values]
+    return [torch.frombuffer(bytearray(repr(values).encode()), dtype=torch.uint8)]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from distillgrad.core.acceleration.accelerated import Accelerated
 from distillgrad.core.acceleration.batch_norm_folding import LINEAR, Pair, fold, foldable
-from distillgrad.core.acceleration.data_flow import DataFlow, data_flow
+from distillgrad.core.acceleration.data_flow import DataFlow, data_flow, plain
 from distillgrad.core.acceleration.prepacked_layer import PrepackedLayer, multiplies_bfloat16
 from distillgrad.core.acceleration.prepacked_linear import PrepackedLinear
 from distillgrad.core.acceleration.prepacking import prepack
@@ -30,6 +30,7 @@ from distillgrad.core.equivalence import (
 from distillgrad.core.eval_mode import evaluating
 from distillgrad.core.forward import Model
 from distillgrad.core.profiling import elapsed
+from distillgrad.core.working_copy import copied
 from distillgrad.core.wrappers import unwrapped
 from distillgrad.errors import InputError, ModelError, ParameterError, UnknownNameError
 
@@ -112,14 +113,19 @@ def accelerate(
             applied.append("torch.compile")
         if autocast:
             applied.append("bfloat16")
-        accelerated = Accelerated(
-            network,
-            len(batch.extra),
-            channels_last=channels_last,
-            autocast=autocast,
-            applied=applied,
-            skipped=skipped,
-        )
+        try:
+            accelerated = Accelerated(
+                network,
+                len(batch.extra),
+                channels_last=channels_last,
+                autocast=autocast,
+                applied=applied,
+                skipped=skipped,
+            )
+        except RuntimeError as error:
+            raise ModelError(
+                f"the model's weights do not take the memory layout; give channels_last=False: {error}"
+            ) from error
         _expect_same(accelerated, expected, probe)
     return accelerated
 
@@ -139,10 +145,7 @@ def _checked(
 
 
 def _copied(model: nn.Module) -> nn.Module:
-    try:
-        network = copy.deepcopy(model)
-    except (TypeError, RuntimeError, ValueError, AttributeError) as error:
-        raise ModelError(f"the model cannot be copied, and your own is not changed: {error}") from error
+    network = copied(model, "your own is not changed")
     for parameter in network.parameters():
         parameter.grad = None
     return network.requires_grad_(False)
@@ -191,8 +194,8 @@ def _warn_if_emulated(batch: Batch) -> None:
 def _cast_once(network: nn.Module) -> None:
     """Cast what autocast would cast in every pass: weights and biases of convolutions and linear layers."""
     for module in network.modules():
-        # Other subclasses may compute with their weights in float32.
-        if type(module) not in LINEAR and not isinstance(module, PrepackedLayer):
+        # Others may compute with their weights in float32, or their weights in every call.
+        if not plain(module, *LINEAR) and not isinstance(module, PrepackedLayer):
             continue
         for name, parameter in list(module.named_parameters(recurse=False)):
             if name in ("weight", "bias"):  # what these are computed from is not cast
@@ -230,14 +233,14 @@ def _faster_in_channels_last(network: nn.Module, batch: Batch, autocast: bool) -
         return False, "channels_last: fewer than two 2-d convolutions"
     # Linear layers have no such layout: shared, so that their weights are laid out once for all three.
     shared = {id(each): each for each in network.modules() if isinstance(each, PrepackedLinear)}
-    layouts = [
-        Accelerated(
-            copy.deepcopy(network, {**shared}), len(batch.extra), channels_last=last, autocast=autocast
-        )
-        for last in (False, True)
-    ]
     turns: list[tuple[float, ...]] = []
     try:
+        layouts = [
+            Accelerated(
+                copy.deepcopy(network, {**shared}), len(batch.extra), channels_last=last, autocast=autocast
+            )
+            for last in (False, True)
+        ]
         for model in layouts:
             _seconds(model, batch)  # what libraries set up for a new shape is not to be timed
         while len(turns) < 2 or (len({_pays(*turn) for turn in turns}) > 1 and len(turns) < MOST_TURNS):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import fx, nn
 
+from distillgrad.core.plain_layers import has_plain_weights
 from distillgrad.core.working_copy import working_copy
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -61,5 +62,9 @@ def data_flow(network: nn.Module, n_extra: int = 0) -> DataFlow:
 
 
 def plain(module: nn.Module, *kinds: type[nn.Module]) -> bool:
-    """Return whether the module does what its class says: no subclass (parametrised), and not hooked."""
-    return type(module) in kinds and not any(getattr(module, hooks) for hooks in HOOKS)
+    """Return whether the module does what its class says: no subclass (parametrised), and not hooked.
+
+    With weights of its own: neither recomputed by others, nor of a tensor class such as quantised ones.
+    """
+    hooked = any(getattr(module, hooks) for hooks in HOOKS) or "forward" in vars(module)
+    return type(module) in kinds and not hooked and has_plain_weights(module)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import has_torch_function_unary
 
+from distillgrad.core.plain_layers import has_plain_weights
+
 Use: TypeAlias = tuple[str, torch.dtype, torch.Size | None]
 """What weights are laid out for, in which type, and for inputs of which shape, if that matters."""
 State: TypeAlias = tuple[Tensor, int, int]
@@ -96,6 +98,8 @@ def multiplies_bfloat16() -> bool:
 
 
 def frozen_on_a_cpu(layer: nn.Conv2d | nn.Linear) -> bool:
-    """Return whether weights of this kind can be laid out."""
+    """Return whether weights of this kind can be laid out, and are not computed anew in every call."""
     weight = layer.weight
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and not weight.requires_grad
+    known = weight.device.type == "cpu" and weight.dtype == torch.float32 and not weight.requires_grad
+    computed = bool(layer._forward_pre_hooks) or "forward" in vars(layer)
+    return known and has_plain_weights(layer) and not computed

@@ -43,10 +43,13 @@ class PrepackedLinear(PrepackedLayer, nn.Linear):
         dtype = self.type_for(input)
         if dtype is None or input.numel() * self.out_features < WORTHWHILE:
             return super().forward(input)
+        # oneDNN returns a view of the product of matrices, into which a model must be able to write.
+        rows = input.to(dtype).flatten(0, -2)
         if input.requires_grad and torch.is_grad_enabled():
-            output: Tensor = _Product.apply(input.to(dtype), self)  # type: ignore[no-untyped-call]
-            return output
-        return self.multiply(input.to(dtype))
+            output: Tensor = _Product.apply(rows, self)  # type: ignore[no-untyped-call]
+        else:
+            output = self.multiply(rows)
+        return output.view(*input.shape[:-1], self.out_features)
 
     def multiply(self, input: Tensor) -> Tensor:
         """Return the output, in the type of ``input``."""

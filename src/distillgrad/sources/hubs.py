@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from distillgrad.core.optional import optional
 from distillgrad.errors import ModelError, SourceError, UnknownNameError
 from distillgrad.sources.classifier import LoadedModel
-from distillgrad.sources.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from distillgrad.sources.preprocess import IMAGENET_MEAN, IMAGENET_STD, expect_bands
 from distillgrad.sources.weights import load_weights, named_as_in, read_weights
 
 OFFLINE = "the bundled --model cifar10-cnn needs no download"
@@ -122,6 +122,7 @@ def huggingface_model(name: str, pretrained: bool) -> LoadedModel:
         _expect_all_weights(f"hf:{name}", loading)
 
     def preprocess(image: Any) -> Tensor:
+        expect_bands(image, getattr(model.config, "num_channels", 3), f"hf:{name}")
         pixels: Tensor = processor(images=image, return_tensors="pt")["pixel_values"][0]
         return pixels
 

@@ -302,7 +302,9 @@ WORK = {
     ),
     "distillgrad.views.records.save_explanation": None,
     "distillgrad.views.records.save_distillation": None,
-    "distillgrad.sources.open_data.open_data": lambda *_, **__: [SimpleNamespace(image=None)],
+    "distillgrad.sources.open_data.open_data": lambda *_, **__: [
+        SimpleNamespace(image=Image.new("RGB", (4, 4)))
+    ],
     "distillgrad.runs.engines.ray.RayEngine": None,
     "distillgrad.runs.evaluation.runner.run_evaluation": None,
     "distillgrad.runs.evaluation.leaderboard.leaderboard_of": None,

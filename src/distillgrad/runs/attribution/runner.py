@@ -44,6 +44,7 @@ from distillgrad.runs.folders import LOCK, LocalFolder, RunFolder, alone_in, fol
 from distillgrad.runs.manifest import MANIFEST, refuse_another, refuse_foreign
 from distillgrad.runs.model import fast_model, model_on
 from distillgrad.sources.classifier import LoadedModel
+from distillgrad.sources.labels import check_labels
 from distillgrad.sources.open_data import ImageData, open_data
 from distillgrad.sources.value_range import ValueRange
 
@@ -186,6 +187,7 @@ def run_attribution(
         ModelError: not one image of the first batch could be explained.
     """
     check_request(request, data)
+    check_labels(loaded, data, needed=request.target == "label")
     folder = folder_at(out)
     _refuse_foreign(folder)  # before anything is written there
     with alone_in(folder), _interruptible() as stopped, ExitStack() as until_the_end:

@@ -34,6 +34,7 @@ from distillgrad.runs.evaluation.worker import (
 from distillgrad.runs.manifest import begin
 from distillgrad.runs.model import fast_model, model_on
 from distillgrad.sources.classifier import LoadedModel
+from distillgrad.sources.labels import check_labels
 from distillgrad.sources.models import portable_spec
 from distillgrad.sources.open_data import ImageData, open_data
 from distillgrad.sources.value_range import ValueRange
@@ -146,10 +147,12 @@ def run_evaluation(
         device: The one of workers in other processes.
     Raises:
         ParameterError: ``out`` holds a run of another request; says what differs.
-        InputError: labels or masks that the data does not have; no sample left.
+        InputError: labels or masks that the data does not have; labels that the model does not know, but
+            they are needed; no sample left.
         ModelError: a method or metric failed; names it and the samples.
     """
     _check(request, data)
+    check_labels(loaded, data, needed=request.only_correct)
     engine = engine or LocalEngine()
     threads = threads or engine.default_threads
     manifest = evaluation_manifest(loaded, data, request)

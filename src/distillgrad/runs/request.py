@@ -140,7 +140,7 @@ def _from_json(hint: Any, value: Any) -> Any:
     if is_dataclass(hint) and isinstance(hint, type):
         return from_manifest(hint, value)
     if hint == Baseline and isinstance(value, list):
-        return torch.tensor(value)
+        return torch.tensor(value, device="cpu")
     if isinstance(value, list) and any(get_origin(each) is tuple for each in (hint, *get_args(hint))):
         return tuple(value)
     return value

@@ -9,6 +9,7 @@ from PIL import Image
 
 from distillgrad.core.optional import optional
 from distillgrad.errors import SourceError
+from distillgrad.sources.hubs import existing_folder
 from distillgrad.sources.image_data import ImageData
 from distillgrad.sources.images import decode_image, read_image
 from distillgrad.sources.names import Names
@@ -58,6 +59,7 @@ def open_at(where: str, limit: int | None, keep_broken: bool) -> ImageData:
     """
     datasets = optional("datasets", "huggingface")
     name, _, split = where.removeprefix(PREFIX).partition(":")
+    name = existing_folder(name, PREFIX.rstrip(":"))
     try:
         loaded = datasets.load_from_disk(name) if Path(name).is_dir() else datasets.load_dataset(name)
     except Exception as error:  # of the hub, of the network, of the data set's own files

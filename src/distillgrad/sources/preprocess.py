@@ -53,5 +53,5 @@ class ResizeAndCrop:
             (left, top, left + self.crop, top + self.crop)
         )
         values = torch.from_numpy(np.array(cropped)).permute(2, 0, 1).float().div_(255)
-        mean, std = (torch.tensor(each).view(-1, 1, 1) for each in (self.mean, self.std))
+        mean, std = (torch.tensor(each, device="cpu").view(-1, 1, 1) for each in (self.mean, self.std))
         return values.sub_(mean).div_(std).contiguous()

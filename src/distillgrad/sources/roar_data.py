@@ -100,7 +100,7 @@ def subject_of(spec: str, *, limit: int | None = None, value_range: ValueRange |
     train, test = (
         (
             torch.stack([crop(sample.image) for sample in part]),
-            torch.tensor([names.index(str(label)) for label in part.labels]),
+            torch.tensor([names.index(str(label)) for label in part.labels], device="cpu"),
         )
         for part in folders
     )
@@ -117,5 +117,5 @@ def portable_data(spec: str) -> str:
 
 def _cifar_inputs(part: LabelledImages) -> tuple[Tensor, Tensor]:
     images = torch.from_numpy(part.images).permute(0, 3, 1, 2).float().div_(255)
-    mean, std = (torch.tensor(each).view(3, 1, 1) for each in (bundled.MEAN, bundled.STD))
+    mean, std = (torch.tensor(each, device="cpu").view(3, 1, 1) for each in (bundled.MEAN, bundled.STD))
     return images.sub_(mean).div_(std).contiguous(), torch.from_numpy(part.labels)

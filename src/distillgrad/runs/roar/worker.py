@@ -258,4 +258,4 @@ def read_accuracies(path: Path, n_trials: int) -> Tensor:
     values = read_json(path).get("accuracies")
     if not isinstance(values, list) or len(values) != n_trials:
         raise SourceError(f"{path} does not hold {n_trials} accuracies; remove it, to train again")
-    return torch.tensor(values, dtype=torch.float64)
+    return torch.tensor(values, dtype=torch.float64, device="cpu")

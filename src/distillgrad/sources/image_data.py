@@ -51,6 +51,7 @@ class ImageData:
         labels: As the data has them, ``None`` where it does not say.
         boxes: As for :class:`Sample`.
         classes: The names of the data's classes in its own order; () if it names none.
+        value_range: The values of the files that are shown black and white; ``None``: as each one's type says.
     """
 
     name: str
@@ -59,6 +60,7 @@ class ImageData:
     boxes: tuple[Box | None, ...]
     classes: tuple[str, ...]
     decode: Callable[[int], Image.Image]
+    value_range: ValueRange | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -78,11 +80,6 @@ class ImageData:
         decode = part_of(places) if part_of else partial(_shifted, self.decode, places.start)
         return replace(self, ids=self.ids[cut], labels=self.labels[cut], boxes=self.boxes[cut], decode=decode)
 
-    @property
-    def value_range(self) -> ValueRange | None:
-        """The values of the files that are shown black and white; ``None``: as each file's type says."""
-        return getattr(self.decode, "value_range", None)
-
     def shown_from(self, value_range: ValueRange) -> ImageData:
         """Return the images with these values of their files shown black and white.
 
@@ -96,7 +93,7 @@ class ImageData:
                 f"a value range does nothing here: {self.name} holds no image files but pixels of 8 bits; "
                 "leave it out"
             )
-        return replace(self, decode=shown_from(checked))
+        return replace(self, decode=shown_from(checked), value_range=checked)
 
     def __iter__(self) -> Iterator[Sample]:
         return map(self.__getitem__, range(len(self)))  # unlike a generator, it survives an error

@@ -170,6 +170,6 @@ def _expect_weights(spec: str, model: nn.Module) -> None:
     waiting = [name for name, each in model.named_parameters() if is_lazy(each)]
     if waiting:
         raise ModelError(
-            f"{spec} returned a model whose lazy modules have no weights yet ({', '.join(waiting[:3])}): call it "
-            "once on an example, then load its weights, in the function that makes it"
+            f"{spec} returned a model whose lazy modules have no weights yet ({', '.join(waiting[:3])}): "
+            "call it once on an example, then load its weights, in the function that makes it"
         )

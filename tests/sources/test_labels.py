@@ -1,4 +1,4 @@
-"""Labels of the data among a model's classes: by name, by number, by their place; what is not known is said."""
+"""Labels of the data among a model's classes: by name, by number, by their place; the rest is said."""
 
 import warnings
 

@@ -51,7 +51,7 @@ class ImageData:
         labels: As the data has them, ``None`` where it does not say.
         boxes: As for :class:`Sample`.
         classes: The names of the data's classes in its own order; () if it names none.
-        value_range: The values of the files that are shown black and white; ``None``: as each one's type says.
+        value_range: The values of the files that are shown black and white; ``None``: as their type says.
     """
 
     name: str

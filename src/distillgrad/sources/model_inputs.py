@@ -72,7 +72,8 @@ def preprocessed(loaded: LoadedModel, image: Image.Image) -> Tensor:
     """
     expect_bands(image, loaded.input_size[0], loaded.name or "the model")
     try:
-        return loaded.preprocess(image)
+        with torch.device("cpu"):  # torchvision's transforms take the default one
+            return loaded.preprocess(image)
     except MissingExtraError:
         raise
     except Exception as error:  # of the model's own code

@@ -82,9 +82,10 @@ def test_some_unknown_labels_are_said_by_name():
     labels = ("cat", "dgo", None, "cat", 7)
     data = image_files("listed", None, list("abcde"), labels=labels)
     with pytest.warns(UserWarning, match=r"2 of the 3 classes of listed \(dgo, 7; .*'dog'"):
-        check_labels(model("cat", "dog"), data, needed=True)
+        check_labels(model("cat", "dog"), data, needed=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        check_labels(model("cat", "dog"), data, needed=True)  # those images fail, each by itself
         check_labels(model("cat", "dog"), image_files("none", None, ["a"]), needed=False)
 
 

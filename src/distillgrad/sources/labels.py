@@ -68,7 +68,7 @@ def check_labels(loaded: LoadedModel, data: ImageData, *, needed: bool) -> None:
     """Warn of labels that the model does not know, and of classes that are its own by their place alone.
 
     Args:
-        needed: Whether labels decide what is done.
+        needed: Whether labels decide what is done, so that an image whose label is not known fails by itself.
     Raises:
         InputError: they are needed, and the model knows none of them.
         MissingExtraError: they are needed, and timm, which knows them, is not installed.
@@ -93,7 +93,8 @@ def check_labels(loaded: LoadedModel, data: ImageData, *, needed: bool) -> None:
         )
         if needed and not known:
             raise InputError(f"{words}; {MEND}")
-        warnings.warn(f"{words}. Their images count as unlabelled; {MEND}", stacklevel=2)
+        if not needed:
+            warnings.warn(f"{words}. Their images count as unlabelled; {MEND}", stacklevel=2)
     if known and by_place(loaded.classes, data.classes):
         pairs = _head([f"{name} is {own}" for name, own in zip(data.classes, loaded.classes, strict=True)])
         warnings.warn(

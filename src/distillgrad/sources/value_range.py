@@ -56,7 +56,7 @@ def range_in(values: NDArray[np.generic], name: str, wanted: ValueRange | None) 
 
     Unsigned values of 8 and 16 bits have the range of their type. Where the values would fit fewer bits than
     16, as scanners and cameras write them, they are taken for values of so many; those of floats within
-    [0, 1] for shares of white. Nothing is guessed for others.
+    [0, 1], unless all are 0, for shares of white. Nothing is guessed for others.
 
     Args:
         values: All of the image's, as the file has them; those of its opacity left out.
@@ -105,7 +105,7 @@ def _range_of_floats(
     if wanted is not None:
         return wanted, ""
     smallest, largest = float(values.min()), float(values.max())
-    if smallest >= 0 and largest <= 1:
+    if smallest >= 0 and 0 < largest <= 1:
         return (0, 1), f"{name} has floating-point values, taken for shares of white; if that is wrong, {SAY}"
     raise SourceError(
         f"{name} has floating-point values from {smallest:g} to {largest:g}, which have no agreed range; "

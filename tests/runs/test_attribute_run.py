@@ -338,7 +338,7 @@ def test_an_image_of_a_large_run_takes_little_memory(tmp_path):
     for n_images in (300, 2_000, 5_000):  # the first run is for what is set up once
         folder = tmp_path / str(n_images)
         for place in range(n_images):
-            path = folder / "a class" / f"an_image_with_a_number_{place}.png"
+            path = folder / "frog" / f"an_image_with_a_number_{place}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
         request = AttributionRequest("cifar10-cnn", str(folder), parse_methods("saliency"), shard_size=256)

@@ -140,13 +140,13 @@ def test_threads_that_decode_leave_the_warning_filters_as_they_were(tmp_path, mo
     second_is_in, first_is_out = threading.Event(), threading.Event()
     convert = images._to_rgb
 
-    def at_its_time(image, levels):
+    def at_its_time(image):
         if image.width == 11:
             assert second_is_in.wait(10)
         else:
             second_is_in.set()
             assert first_is_out.wait(10)
-        return convert(image, levels)
+        return convert(image)
 
     monkeypatch.setattr(images, "_to_rgb", at_its_time)
     paths = [saved(tmp_path / f"{width}.png", Image.new("RGB", (width, 9))) for width in (11, 12)]

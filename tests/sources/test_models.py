@@ -15,6 +15,7 @@ from torch import nn
 
 import distillgrad as dg
 from distillgrad.core.optional import optional
+from distillgrad.errors import ModelError, ParameterError, SourceError
 from distillgrad.sources import bundled
 from distillgrad.sources.preprocess import ResizeAndCrop
 from distillgrad.sources.weights import read_weights
@@ -208,3 +209,28 @@ def test_the_card_describes_the_bundled_weights():
     card = bundled.CARD.read_text()
     assert hashlib.sha256(bundled.WEIGHTS.read_bytes()).hexdigest() in card
     assert bundled.WEIGHTS.stat().st_size <= 2 * 2**20
+
+
+def test_a_model_in_place_of_its_name_is_told_where_to_go():
+    for given in (torch.nn.Linear(2, 2), dg.load_model("cifar10-cnn"), None):
+        with pytest.raises(ParameterError, match=r"takes a name, not a .*; methods take a model as it is"):
+            dg.load_model(given)
+
+
+@pytest.mark.parametrize("name", ["./missing", "~/missing-folder", "/nowhere/at/all", "some/folder/deeper"])
+def test_a_folder_that_is_not_there_is_no_repository(name):
+    for open_it in (dg.load_model, dg.open_data):
+        kind = "hf" if open_it is dg.load_model else "hf-dataset"
+        with pytest.raises(SourceError, match=f"cannot load {kind}:.*: the folder .* does not exist"):
+            open_it(f"{kind}:{name}")
+
+
+def test_layers_that_wait_for_their_first_inputs_are_named(monkeypatch):
+    lazy = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(2))
+    module = type(dg)("lazy_factories")
+    module.bare = lambda: lazy
+    module.whole = lambda: dg.LoadedModel(lazy, lambda image: image, ("a", "b"), (3, 8, 8))
+    monkeypatch.setitem(sys.modules, "lazy_factories", module)
+    for name in ("bare", "whole"):
+        with pytest.raises(ModelError, match=r"no weights yet \(1\.weight, 1\.bias\): call it once"):
+            dg.load_model(f"lazy_factories:{name}")

@@ -211,6 +211,10 @@ def test_names_do_not_become_options_or_lines_of_code(between_two):
 
     assert command_for(between_two, "-x.png", "cifar10-cnn").startswith("distillgrad explain ./-x.png ")
     assert command_for(between_two, "x.png", "cifar10-cnn").startswith("distillgrad explain x.png ")
+    assert command_for(between_two, "x.png", "it", (0, 4095.0)).endswith(" --value-range 0,4095")
+    assert "dg.read_image('x.png', value_range=(0, 4095))" in python_for(
+        between_two, "x.png", "it", value_range=(0, 4095)
+    )
     named = dataclasses.replace(between_two, target_name="cat\nraise SystemExit", versus_name="dog\r1/0")
     assert "# cat raise SystemExit rather than dog 1/0\n" in python_for(named, None, "cifar10-cnn")
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from distillgrad.metrics.removal import Baseline
     from distillgrad.sources.classifier import LoadedModel
+    from distillgrad.sources.value_range import ValueRange
 
 
 def _print_version(value: bool) -> None:
@@ -152,6 +153,14 @@ Data = Annotated[
 ]
 RunFolder = Annotated[Path, typer.Option(help="Folder of the run; the same request goes on in it.")]
 BaselineName = Annotated[str, typer.Option(help="Stand-in for removed pixels: a number, mean, blur or road.")]
+ValueRangeWords = Annotated[
+    str | None,
+    typer.Option(
+        "--value-range",
+        metavar="LOW,HIGH",
+        help="Values of image files that are black and white: 0,4095 for 12 bits (default: by their type).",
+    ),
+]
 Limit = Annotated[
     int | None, typer.Option(min=1, help="Number of images to take (of each part, where data has several).")
 ]
@@ -218,6 +227,17 @@ def baseline_of(words: str) -> Baseline:
         raise ParameterError(
             f"baseline must be a number or one of {', '.join(IMPUTATIONS)}, not {words!r}"
         ) from error
+
+
+def value_range_of(words: str | None) -> ValueRange | None:
+    """Return the range of values that is named, if one is.
+
+    Raises:
+        ParameterError: it is not two numbers, the lower first.
+    """
+    from distillgrad.sources.value_range import parse_range
+
+    return None if words is None else parse_range(words)
 
 
 def torch_device(name: str) -> Any:

@@ -24,9 +24,11 @@ from distillgrad.cli.application import (
     ModelName,
     PrecisionName,
     Seed,
+    ValueRangeWords,
     command,
     faster,
     load,
+    value_range_of,
 )
 from distillgrad.cli.engines import (
     RAY,
@@ -78,6 +80,7 @@ def attribute(
     workers: Workers = None,
     gpus: Gpus = 0.0,
     limit: Limit = None,
+    value_range: ValueRangeWords = None,
     dtype: Annotated[
         str, typer.Option(help="Type of the maps: float32, or float16 at half the size.")
     ] = "float32",
@@ -116,9 +119,10 @@ def attribute(
         seed=seed,
         accelerated=accelerate,
         precision=precision,  # type: ignore[arg-type]  # checked there
+        value_range=value_range_of(value_range),
         device=kind_of_device(engine, device, gpus),
     )
-    images = open_data(data, limit=limit, keep_broken=True)
+    images = open_data(data, limit=limit, keep_broken=True, value_range=request.value_range)
     loaded = load(model, "cpu" if engine == "ray" else device, seed)
     if target not in ("predicted", "label"):
         loaded.class_index(target)
@@ -224,8 +228,12 @@ def verify(
     kind = manifest["device"] if device == "auto" else device
     loaded = images = None
     if sample:
+        made_from = manifest["data"]
         images = open_data(
-            data or manifest["data"]["from"], limit=manifest["data"]["n_entries"], keep_broken=True
+            data or made_from["from"],
+            limit=made_from["n_entries"],
+            keep_broken=True,
+            value_range=made_from.get("value_range"),
         )
         loaded = load(manifest["model"]["from"], kind, manifest["seed"])
     verification = verify_run(run, loaded=loaded, data=images, n_samples=sample, seed=seed)

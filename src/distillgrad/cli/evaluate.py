@@ -25,10 +25,12 @@ from distillgrad.cli.application import (
     PrecisionName,
     RunFolder,
     Seed,
+    ValueRangeWords,
     baseline_of,
     command,
     faster,
     load,
+    value_range_of,
 )
 from distillgrad.cli.engines import (
     RAY,
@@ -103,6 +105,7 @@ def evaluate(
         str, typer.Option(help="Metrics separated by commas; [b]distillgrad metrics[/] lists them.")
     ] = "lerf,morf,area_between",
     limit: Limit = None,
+    value_range: ValueRangeWords = None,
     only_correct: Annotated[
         bool, typer.Option("--only-correct", help="Leave out what the model gets wrong; needs labels.")
     ] = False,
@@ -150,10 +153,11 @@ def evaluate(
         batch_size=batch_size or N_PER_BATCH,
         accelerated=accelerate,
         precision=precision,  # type: ignore[arg-type]  # checked there
+        value_range=value_range_of(value_range),
     )
     computed_by = engine_of(engine, address, workers, gpus)
     kind = kind_of_device(engine, device, gpus)
-    images = open_data(data, limit=limit)
+    images = open_data(data, limit=limit, value_range=request.value_range)
     loaded = load(model, "cpu" if engine == "ray" else device, seed)
     fast = faster(loaded, accelerate, precision)
     try:

@@ -20,15 +20,18 @@ from distillgrad.cli.application import (
     PrecisionName,
     Seed,
     Target,
+    ValueRangeWords,
     command,
     faster,
     load,
+    value_range_of,
 )
 from distillgrad.cli.terminal import print_json, print_rows, progress_of, say
 from distillgrad.errors import ParameterError
 
 if TYPE_CHECKING:
     from distillgrad.explanations.explanation import Explanation
+    from distillgrad.sources.value_range import ValueRange
 
 Out = Annotated[Path, typer.Option(help="Folder for the files.")]
 
@@ -81,6 +84,7 @@ def explain(
     stability: Annotated[
         bool, typer.Option("--stability", help="Say how stable each map is; costs 5 more explanations.")
     ] = False,
+    value_range: ValueRangeWords = None,
     out: Out = Path("explanations"),
     accelerate: Accelerate = False,
     precision: PrecisionName = "float32",
@@ -99,16 +103,19 @@ def explain(
 
     chosen = parse_methods(methods)
     passes = cost_in_passes(chosen)
-    read = _read(images)
+    shown_from = value_range_of(value_range)
+    read = _read(images, shown_from)
     loaded = load(model, device, seed)
     class_index = None if target is None else loaded.class_index(target)
     other = None if versus is None else loaded.class_index(versus)
     if other is not None and other == class_index:  # under another spelling: cat, 3
         raise ParameterError(f"--versus {versus} is {target}, the explained class itself; name another class")
     fast = faster(loaded, accelerate, precision)
-    request = {"model": model, "seed": seed, "device": str(loaded.device)}
+    request: dict[str, Any] = {"model": model, "seed": seed, "device": str(loaded.device)}
     if accelerate:
         request["precision"] = precision
+    if shown_from:
+        request["value_range"] = shown_from
     results: list[dict[str, Any]] = []
     with progress_of("explaining", len(read) * passes) as advance:
         for name, (path, image) in zip(_stems(images), read, strict=True):
@@ -153,6 +160,7 @@ def distill(
         float, typer.Option(help="q in (0, 1]; DGA drops the features that are extreme above it.")
     ] = 0.9,
     columns: Annotated[int, typer.Option(min=2, max=40, help="Anchors shown.")] = 8,
+    value_range: ValueRangeWords = None,
     out: Out = Path("explanations"),
     accelerate: Accelerate = False,
     precision: PrecisionName = "float32",
@@ -165,7 +173,8 @@ def distill(
     from distillgrad.explanations.distillation import distil
     from distillgrad.views.records import save_distillation
 
-    ((path, photograph),) = _read([image])
+    shown_from = value_range_of(value_range)
+    ((path, photograph),) = _read([image], shown_from)
     loaded = load(model, device, seed)
     class_index = None if target is None else loaded.class_index(target)
     fast = faster(loaded, accelerate, precision)
@@ -179,9 +188,16 @@ def distill(
             fast=fast,
             on_pass=advance,
         )
-    request = {"image": str(path), "model": model, "seed": seed, "device": str(loaded.device)}
+    request: dict[str, Any] = {
+        "image": str(path),
+        "model": model,
+        "seed": seed,
+        "device": str(loaded.device),
+    }
     if accelerate:
         request["precision"] = precision
+    if shown_from:
+        request["value_range"] = shown_from
     result = save_distillation(distilled, out, _stems([image])[0], request, columns)
     if as_json:
         print_json([result])
@@ -190,11 +206,11 @@ def distill(
         say("picture: {}", result["files"]["figure"])
 
 
-def _read(paths: list[Path]) -> list[tuple[Path, Any]]:
+def _read(paths: list[Path], value_range: ValueRange | None) -> list[tuple[Path, Any]]:
     """Read all images before any work: a broken one late in the list costs nothing."""
     from distillgrad.sources.images import read_image
 
-    return [(path, read_image(path)) for path in paths]
+    return [(path, read_image(path, value_range=value_range)) for path in paths]
 
 
 def _stems(paths: list[Path]) -> list[str]:

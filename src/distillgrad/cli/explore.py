@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from distillgrad.cli.application import Debug, Imports, command, import_modules
+from distillgrad.cli.application import (
+    Debug,
+    Imports,
+    ValueRangeWords,
+    command,
+    import_modules,
+    value_range_of,
+)
 from distillgrad.cli.terminal import say
 
 
@@ -23,6 +30,7 @@ def explore(
             show_default=False,
         ),
     ] = None,
+    value_range: ValueRangeWords = None,
     imports: Imports = None,
     host: Annotated[
         str, typer.Option(help="Address to serve at; any but 127.0.0.1 lets others in.")
@@ -35,4 +43,12 @@ def explore(
     from distillgrad.views.explorer.server import serve
 
     import_modules(imports)
-    serve(run, tuple(model or ()), host, port, browser=browser, on_ready=lambda url: say("explorer: {}", url))
+    serve(
+        run,
+        tuple(model or ()),
+        host,
+        port,
+        value_range=value_range_of(value_range),
+        browser=browser,
+        on_ready=lambda url: say("explorer: {}", url),
+    )

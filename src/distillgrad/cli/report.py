@@ -19,10 +19,12 @@ from distillgrad.cli.application import (
     PrecisionName,
     Seed,
     Target,
+    ValueRangeWords,
     command,
     faster,
     import_modules,
     load,
+    value_range_of,
 )
 from distillgrad.cli.terminal import print_json, progress_of, say
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from distillgrad.methods.parsing import MethodSpecs
+    from distillgrad.sources.value_range import ValueRange
 
 DEFAULT_MODEL = "cifar10-cnn"
 
@@ -45,6 +48,7 @@ OF_A_RUN = Condition(_is_run, "{subject} is an image, no run", "name a run's fol
 REPORT = {
     "target": OF_AN_IMAGE,
     "methods": OF_AN_IMAGE,
+    "value_range": OF_AN_IMAGE,
     "accelerate": OF_AN_IMAGE,
     "precision": Condition(
         lambda request: OF_AN_IMAGE.holds(request) and ACCELERATED.holds(request),
@@ -86,6 +90,7 @@ def report(
             show_default=False,
         ),
     ] = None,
+    value_range: ValueRangeWords = None,
     accelerate: Accelerate = False,
     precision: PrecisionName = "float32",
     seed: Seed = 0,
@@ -106,6 +111,7 @@ def report(
             model or DEFAULT_MODEL,
             target,
             parse_methods(methods),
+            value_range=value_range_of(value_range),
             accelerate=accelerate,
             precision=precision,
             device=device,
@@ -136,6 +142,7 @@ def _page_of_image(
     target: str | None,
     methods: MethodSpecs,
     *,
+    value_range: ValueRange | None,
     accelerate: bool,
     precision: str,
     device: str,
@@ -148,7 +155,7 @@ def _page_of_image(
     from distillgrad.views.report import image_report
 
     passes = cost_in_passes(methods)
-    image = read_image(path)
+    image = read_image(path, value_range=value_range)
     loaded = load(model, device, seed)
     class_index = None if target is None else loaded.class_index(target)
     fast = faster(loaded, accelerate, precision)
@@ -156,4 +163,12 @@ def _page_of_image(
         explanation = explain(loaded, image, methods, target=class_index, fast=fast, on_pass=advance)
     steps = distillation(loaded, image, explanation, fast=fast) if n_anchors(explanation) else None
     curves = faithfulness(loaded, image, explanation, fast=fast)
-    return image_report(explanation, str(path), model, steps=steps, display=loaded.displayable, curves=curves)
+    return image_report(
+        explanation,
+        str(path),
+        model,
+        value_range=value_range,
+        steps=steps,
+        display=loaded.displayable,
+        curves=curves,
+    )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from distillgrad.cli.application import (
     BaselineName,
+    Condition,
     Debug,
     Device,
     Json,
@@ -17,8 +19,10 @@ from distillgrad.cli.application import (
     PrecisionName,
     RunFolder,
     Seed,
+    ValueRangeWords,
     baseline_of,
     command,
+    value_range_of,
 )
 from distillgrad.cli.engines import (
     RAY,
@@ -36,7 +40,18 @@ from distillgrad.errors import ParameterError, UnknownNameError
 EXPLAINED = "dga,fullgrad,gradient_x_input,guided_backprop,integrated_gradients"
 
 
-ROAR = {"address": RAY, "workers": RAY, "gpus": RAY}
+def _has_files(request: Mapping[str, Any]) -> bool:
+    from distillgrad.sources.roar_data import has_files
+
+    return has_files(request["data"])
+
+
+ROAR = {
+    "address": RAY,
+    "workers": RAY,
+    "gpus": RAY,
+    "value_range": Condition(_has_files, "{data} holds no image files", "name a folder of them"),
+}
 
 
 @command(ROAR, epilog="Example: distillgrad roar cifar10:FOLDER --limit 10000 --epochs 10 --trials 2")
@@ -51,6 +66,7 @@ def roar(
         int | None, typer.Option(min=1, help="Epochs of training (default: 10 for digits, else 100).")
     ] = None,
     limit: Limit = None,
+    value_range: ValueRangeWords = None,
     baseline: BaselineName = "mean",
     keep: Annotated[bool, typer.Option("--keep", help="Keep these pixels, remove the others (KAR).")] = False,
     retrain: Annotated[
@@ -89,11 +105,12 @@ def roar(
         keep=keep,
         retrain=retrain,
         bfloat16=precision == "bfloat16",
+        value_range=value_range_of(value_range),
         limit=limit,
     )
     computed_by = engine_of(engine, address, workers, gpus)
     kind = kind_of_device(engine, device, gpus)
-    subject = subject_of(data, limit=limit)
+    subject = subject_of(data, limit=limit, value_range=request.value_range)
     try:
         with progress_of("removing and retraining", n_units(request), "units") as advance:
             accuracies = roar_run(

@@ -19,9 +19,11 @@ from distillgrad.cli.application import (
     Methods,
     PrecisionName,
     Seed,
+    ValueRangeWords,
     command,
     faster,
     load,
+    value_range_of,
 )
 from distillgrad.cli.terminal import complain, print_json, print_rows, progress_of, say
 from distillgrad.errors import ParameterError
@@ -58,6 +60,7 @@ def stability(
             min=1, help=f"Number of images to take (default: {N_IMAGES}); once, or once for each model."
         ),
     ] = None,
+    value_range: ValueRangeWords = None,
     out: Annotated[
         Path, typer.Option(help=f"Folder for {PAGE} and its values (.json); the same request goes on in it.")
     ] = Path("stability"),
@@ -77,6 +80,7 @@ def stability(
     from distillgrad.explanations.stability import stability_of_methods
     from distillgrad.methods import METHODS
     from distillgrad.methods.parsing import parse_methods
+    from distillgrad.sources.model_inputs import preprocessed
     from distillgrad.sources.open_data import open_data
     from distillgrad.views.stability import HEADS, stability_record, stability_rows
     from distillgrad.views.stability_record import StabilityRecord, StabilityTable, key_of, write_page
@@ -87,12 +91,16 @@ def stability(
     limits = _for_each(limit or [N_IMAGES], specs, "--limit")
     page = out / PAGE
     kept = StabilityRecord(page)
-    opened = [open_data(path, limit=number) for path, number in zip(paths, limits, strict=True)]
+    shown_from = value_range_of(value_range)
+    opened = [
+        open_data(path, limit=number, value_range=shown_from)
+        for path, number in zip(paths, limits, strict=True)
+    ]
     subjects: list[StabilityTable] = []
     for spec, images in zip(specs, opened, strict=True):
         loaded = load(spec, device, seed)
         fast = faster(loaded, accelerate, precision) if accelerate else None
-        inputs = torch.stack([loaded.preprocess(images[place].image) for place in range(len(images))])
+        inputs = torch.stack([preprocessed(loaded, sample.image) for sample in images])
         known = kept.known(key_of(loaded, inputs, precision if accelerate else ""))
         subjects.append(StabilityTable(loaded, inputs, known, fast, precision if accelerate else ""))
     write_page(page, subjects, chosen)

@@ -146,7 +146,7 @@ def _checked_baselines(baselines: Tensor | float, inputs: Tensor) -> Tensor | fl
             raise InputError(
                 f"baselines must be a number or a tensor that broadcasts to the inputs, not {baselines!r}"
             ) from error
-        if not torch.isfinite(torch.tensor(value)):
+        if not torch.isfinite(torch.tensor(value, device="cpu")):
             raise InputError(f"the baseline must be finite, not {value}")
         return value
     baselines = baselines.detach()

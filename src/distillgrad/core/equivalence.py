@@ -51,12 +51,12 @@ def probe_of(batch: Batch) -> Batch:
     """Return the batch's first rows, and the first one with little and with much noise, seeded."""
     n = min(len(batch), MOST_ROWS)
     rows = batch.rows(torch.tensor([*range(n), 0, 0], device=batch.inputs.device))
-    noise = torch.randn(2, *batch.inputs.shape[1:], generator=torch.Generator().manual_seed(0)).to(
-        rows.inputs
-    )
+    noise = torch.randn(
+        2, *batch.inputs.shape[1:], generator=torch.Generator().manual_seed(0), device="cpu"
+    ).to(rows.inputs)
     spread = batch.inputs[0].std(correction=0)
     noise *= torch.where(spread > 0, spread, 1)
-    noise *= torch.tensor([0.01, 0.5]).to(noise).view(2, *(1,) * (noise.ndim - 1))
+    noise *= torch.tensor([0.01, 0.5], device="cpu").to(noise).view(2, *(1,) * (noise.ndim - 1))
     return replace(rows, inputs=torch.cat([rows.inputs[:n], rows.inputs[n:] + noise]))
 
 

@@ -171,7 +171,7 @@ def logit_difference(one: int, other: int) -> Score:
 
     def difference(output: Any) -> Tensor:
         logits = logits_of(output)
-        within_classes(torch.tensor([one, other]), logits)
+        within_classes(torch.tensor([one, other], device="cpu"), logits)
         return logits[:, one] - logits[:, other]
 
     return difference

@@ -18,7 +18,7 @@ from distillgrad.methods import create_method, find_method
 from distillgrad.methods.base import Method
 from distillgrad.methods.parsing import MethodSpecs
 from distillgrad.sources.classifier import LoadedModel
-from distillgrad.sources.model_inputs import class_probabilities
+from distillgrad.sources.model_inputs import class_probabilities, preprocessed
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,10 @@ def cost_in_passes(methods: MethodSpecs) -> int:
 
 def seen_by(loaded: LoadedModel, image: Image.Image) -> Tensor:
     """Return the model's input for a photograph, ``(1, C, H, W)``, on the model's device."""
-    inputs = loaded.preprocess(image)[None]
-    if inputs.ndim != 4 or inputs.shape[1] not in (1, 3):
+    inputs = preprocessed(loaded, image)[None]
+    if inputs.ndim != 4 or inputs.shape[1] not in (1, 3, 4):
         raise InputError(
-            f"{loaded.name} takes {tuple(inputs.shape[1:])}; only images (C, H, W) of one or three "
+            f"{loaded.name} takes {tuple(inputs.shape[1:])}; only images (C, H, W) of one, three or four "
             "channels can be shown"
         )
     return inputs.to(loaded.device)

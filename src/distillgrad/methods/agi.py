@@ -111,7 +111,11 @@ class AGI(GradientMethod):
     def _false_classes(self, target: Tensor, n_classes: int) -> Tensor:
         """Return for each row the first classes, in an order that all rows share, that are not its target."""
         generator = torch.Generator().manual_seed(self.seed)
-        order = torch.randperm(n_classes, generator=generator).to(target.device).expand(len(target), -1)
+        order = (
+            torch.randperm(n_classes, generator=generator, device="cpu")
+            .to(target.device)
+            .expand(len(target), -1)
+        )
         others = order[order != target[:, None]].view(len(target), n_classes - 1)
         return others[:, : self.n_classes]
 

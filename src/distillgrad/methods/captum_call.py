@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from distillgrad.core.batch import Batch, with_target
 from distillgrad.core.forward import Model, failures_named, logits_of, select, within_classes
+
+
+@contextmanager
+def on_the_cpu_by_default(model: Model) -> Iterator[Model]:
+    """Make tensors without a device lie on the CPU within the block, as Captum expects.
+
+    Yields the model to call there, which itself runs with the user's default device.
+    """
+    users = torch.get_default_device()
+    if users.type == "cpu":
+        yield model
+        return
+
+    def as_before(*arguments: Any, **named: Any) -> Any:
+        with users:
+            return model(*arguments, **named)
+
+    with torch.device("cpu"):
+        yield as_before
 
 
 def captum_forward(model: Model, batch: Batch) -> tuple[Callable[..., Tensor], Tensor | None]:

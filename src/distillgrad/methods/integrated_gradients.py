@@ -11,7 +11,7 @@ from distillgrad.core.batch import Batch
 from distillgrad.core.forward import Model, Target, value_and_gradient
 from distillgrad.errors import UnknownNameError
 from distillgrad.methods.base import GradientMethod, whole_number
-from distillgrad.methods.captum_call import captum_forward
+from distillgrad.methods.captum_call import captum_forward, on_the_cpu_by_default
 
 QUADRATURES = ("gausslegendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid")
 
@@ -53,21 +53,22 @@ class IntegratedGradients(GradientMethod):
         return self.n_steps
 
     def _attribute(self, batch: Batch) -> Tensor:
-        model, target = captum_forward(self.forward_func, batch)
-        captum = CaptumIntegratedGradients(model)
-        captum.gradient_func = _gradients
+        function, target = captum_forward(self.forward_func, batch)
         baselines = batch.baselines
         if isinstance(baselines, Tensor):
             baselines = baselines.to(batch.inputs.dtype).expand(batch.inputs.shape)
-        attributions: Tensor = captum.attribute(
-            batch.inputs,
-            baselines=baselines,
-            target=target,
-            additional_forward_args=batch.extra or None,
-            n_steps=self.n_steps,
-            method=self.method,
-            internal_batch_size=len(batch),
-        )
+        with on_the_cpu_by_default(function) as model:
+            captum = CaptumIntegratedGradients(model)
+            captum.gradient_func = _gradients
+            attributions: Tensor = captum.attribute(
+                batch.inputs,
+                baselines=baselines,
+                target=target,
+                additional_forward_args=batch.extra or None,
+                n_steps=self.n_steps,
+                method=self.method,
+                internal_batch_size=len(batch),
+            )
         return attributions
 
 

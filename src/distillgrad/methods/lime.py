@@ -16,6 +16,7 @@ from distillgrad.core.forward import Model, scores
 from distillgrad.core.optional import optional
 from distillgrad.errors import ParameterError
 from distillgrad.methods.base import Method, whole_number
+from distillgrad.methods.captum_call import on_the_cpu_by_default
 
 MOST_PARTS = 10_000
 """Captum warns of slow fits above."""
@@ -88,11 +89,12 @@ class Lime(Method):
         def samples(inputs: Tensor, num_interp_features: int, **_: Any) -> Iterator[Tensor]:
             drawn = torch.Generator().manual_seed(self.seed)
             while True:
-                on = torch.full((1, num_interp_features), 0.5).bernoulli(generator=drawn)
+                on = torch.full((1, num_interp_features), 0.5, device="cpu").bernoulli(generator=drawn)
                 yield on.long().to(inputs.device)
 
-        lime = captum.attr.Lime(score, _Lasso(alpha=self.alpha, max_iter=20_000), perturb_func=samples)
-        with torch.random.fork_rng(devices=[]):  # Captum's data loader draws a seed from the global one
+        # Captum's data loader draws a seed from the global generator.
+        with torch.random.fork_rng(devices=[]), on_the_cpu_by_default(score) as scored:
+            lime = captum.attr.Lime(scored, _Lasso(alpha=self.alpha, max_iter=20_000), perturb_func=samples)
             weights = lime.attribute(
                 alone.inputs,
                 baselines=alone.baselines,
@@ -113,8 +115,10 @@ def patches(shape: tuple[int, ...], cells: int) -> Tensor:
     """
     if len(shape) != 4:
         n_features = math.prod(shape[1:])
-        return (torch.arange(n_features) * min(MOST_PARTS, n_features) // n_features).view(1, *shape[1:])
-    y, x = (torch.arange(side) * min(cells, side) // side for side in shape[2:])
+        return (torch.arange(n_features, device="cpu") * min(MOST_PARTS, n_features) // n_features).view(
+            1, *shape[1:]
+        )
+    y, x = (torch.arange(side, device="cpu") * min(cells, side) // side for side in shape[2:])
     return (y[:, None] * (x[-1] + 1) + x)[None, None]
 
 
@@ -125,5 +129,5 @@ class _Lasso(SkLearnLasso):  # type: ignore[misc]  # Captum is untyped
         parts, outputs, _ = train_data.dataset.tensors
         if torch.isfinite(outputs).all():
             return super().fit(train_data, **keywords)
-        self._construct_model_params(weight_values=torch.full((1, parts.shape[1]), torch.nan))
+        self._construct_model_params(weight_values=torch.full((1, parts.shape[1]), torch.nan, device="cpu"))
         return {}

@@ -27,9 +27,11 @@ def quantus_explain(name: str, **parameters: Any) -> Callable[..., NDArray[Any]]
     create_method(name, nn.Identity(), **parameters)
 
     def explain(model: Any, inputs: Any, targets: Any, **_: Any) -> NDArray[Any]:
-        like = next(model.parameters(), torch.empty(0)) if isinstance(model, nn.Module) else torch.empty(0)
-        values = torch.as_tensor(inputs).to(like.device, like.dtype)
-        attributions = create_method(name, model, **parameters).attribute(values, torch.as_tensor(targets))
+        like = torch.empty(0, device="cpu")
+        like = next(model.parameters(), like) if isinstance(model, nn.Module) else like
+        values = torch.as_tensor(inputs, device=like.device).to(like.dtype)
+        wanted = torch.as_tensor(targets, device=like.device)
+        attributions = create_method(name, model, **parameters).attribute(values, wanted)
         array: NDArray[Any] = attributions.cpu().numpy()
         return array
 

@@ -47,4 +47,4 @@ class Random(Method):
         content = row.contiguous().view(torch.uint8).numpy().tobytes()
         key = hashlib.blake2b(f"{self.seed} ".encode() + content, digest_size=7).digest()
         drawn = torch.Generator().manual_seed(int.from_bytes(key, "little"))
-        return torch.randn(row.shape, generator=drawn, dtype=torch.float64)
+        return torch.randn(row.shape, generator=drawn, dtype=torch.float64, device="cpu")

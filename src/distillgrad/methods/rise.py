@@ -92,7 +92,7 @@ class RISE(Method):
         cell = [math.ceil(side / n) for side, n in zip(sides, grid, strict=True)]
         enlarged = [(n + 1) * size for n, size in zip(grid, cell, strict=True)]
         for _ in range(self.n_masks):
-            kept = torch.rand(grid, generator=drawn, dtype=torch.float64) < self.probability
-            y, x = (int(torch.randint(size, (), generator=drawn)) for size in cell)
+            kept = torch.rand(grid, generator=drawn, dtype=torch.float64, device="cpu") < self.probability
+            y, x = (int(torch.randint(size, (), generator=drawn, device="cpu")) for size in cell)
             smooth = interpolate(kept.to(images)[None, None], size=enlarged, mode="bilinear")
             yield smooth[0, 0, y : y + sides[0], x : x + sides[1]]

@@ -76,7 +76,7 @@ class SmoothGrad(GradientMethod):
         generator = torch.Generator().manual_seed(self.seed)
         mean, spread = torch.zeros_like(inputs), torch.zeros_like(inputs)
         for n in range(1, self.n_samples + 1):
-            noise = torch.randn(inputs.shape[1:], generator=generator, dtype=torch.float64)
+            noise = torch.randn(inputs.shape[1:], generator=generator, dtype=torch.float64, device="cpu")
             noisy = noise.to(inputs.dtype).to(inputs.device) * deviation + inputs
             _, gradient, _ = value_and_gradient(
                 model, noisy.to(batch.inputs.dtype), batch.target, batch.extra

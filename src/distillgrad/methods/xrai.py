@@ -82,7 +82,7 @@ class XRAI(GradientMethod):
             ranked_regions(pixel.double().numpy(), segments(picture.numpy())) if _finite(pixel) else pixel
             for pixel, picture in zip(pixels, pictures, strict=True)
         ]
-        return torch.stack([torch.as_tensor(each) for each in maps])[:, None].to(attributions)
+        return torch.stack([torch.as_tensor(each, device="cpu") for each in maps])[:, None].to(attributions)
 
 
 def segments(picture: NDArray[np.float64]) -> NDArray[np.bool_]:

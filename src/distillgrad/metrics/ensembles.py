@@ -119,7 +119,9 @@ def train_ensemble(
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         sizes = [len(next(iter(group.values()))) for group in groups]
         for epoch in range(1, n_epochs + 1):
-            orders = torch.stack([torch.randperm(len(images), generator=each) for each in generators])
+            orders = torch.stack(
+                [torch.randperm(len(images), generator=each, device="cpu") for each in generators]
+            )
             total = torch.zeros(len(seeds), device=images.device)
             for chosen in torch.split(orders.to(images.device), batch_size, dim=1):
                 optimizer.zero_grad()
@@ -142,7 +144,7 @@ def new_network(make_network: Callable[[], nn.Module], seed: int, images: Tensor
     Raises:
         ModelError: it is no module, or has dropout.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):  # where the same seed draws the same weights
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every other device, too
         network = make_network()
     if not isinstance(network, nn.Module):

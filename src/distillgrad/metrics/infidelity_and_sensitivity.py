@@ -226,11 +226,14 @@ def _squares(batch: Batch, seed: int) -> Iterator[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     height, width = batch.inputs.shape[2:]
     while True:
-        side = int(torch.randint(1, max(min(height, width) // 2, 1) + 1, (), generator=generator))
-        top, left = (
-            int(torch.randint(length - side + 1, (), generator=generator)) for length in (height, width)
+        side = int(
+            torch.randint(1, max(min(height, width) // 2, 1) + 1, (), generator=generator, device="cpu")
         )
-        removed = torch.zeros(batch.inputs.shape[1:])
+        top, left = (
+            int(torch.randint(length - side + 1, (), generator=generator, device="cpu"))
+            for length in (height, width)
+        )
+        removed = torch.zeros(batch.inputs.shape[1:], device="cpu")
         removed[:, top : top + side, left : left + side] = 1
         yield removed
 
@@ -238,13 +241,15 @@ def _squares(batch: Batch, seed: int) -> Iterator[Tensor]:
 def _gaussians(batch: Batch, seed: int, sigma: float) -> Iterator[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     while True:
-        yield sigma * torch.randn(batch.inputs.shape[1:], generator=generator, dtype=torch.float64)
+        yield sigma * torch.randn(
+            batch.inputs.shape[1:], generator=generator, dtype=torch.float64, device="cpu"
+        )
 
 
 def _uniforms(batch: Batch, seed: int, radius: float) -> Iterator[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     while True:
-        unit = torch.rand(batch.inputs.shape[1:], generator=generator, dtype=torch.float64)
+        unit = torch.rand(batch.inputs.shape[1:], generator=generator, dtype=torch.float64, device="cpu")
         yield radius * (2 * unit - 1)
 
 

@@ -128,7 +128,7 @@ def _direction(inputs: Tensor, noise: Tensor | None, seed: int) -> Tensor:
     dtype = accumulation_dtype(inputs.dtype)
     if noise is None:
         generator = torch.Generator().manual_seed(seed)
-        drawn = torch.randn(inputs.shape[1:], generator=generator, dtype=torch.float64)
+        drawn = torch.randn(inputs.shape[1:], generator=generator, dtype=torch.float64, device="cpu")
         return drawn.to(dtype).to(inputs.device)
     try:
         direction = noise.detach().to(inputs.device, dtype).expand(inputs.shape)

@@ -46,7 +46,7 @@ def ranks_to_store(attributions: Tensor) -> Tensor:
 def random_ranks(n_images: int, height: int, width: int, *, seed: int) -> Tensor:
     """Return ranks that know nothing, ``(N, H, W)``, one order for each image: ROAR's control."""
     generator = torch.Generator().manual_seed(seed)
-    orders = [torch.randperm(height * width, generator=generator) for _ in range(n_images)]
+    orders = [torch.randperm(height * width, generator=generator, device="cpu") for _ in range(n_images)]
     return torch.stack(orders).view(-1, height, width).to(_smallest(height * width))
 
 

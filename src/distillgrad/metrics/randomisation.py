@@ -91,7 +91,9 @@ def parameter_randomisation(
         network = _copied(model)
         modules = _with_parameters(network)
         count = min(n_stages or len(modules), len(modules))
-        seeds = torch.randint(2**62, (len(modules),), generator=torch.Generator().manual_seed(seed)).tolist()
+        seeds = torch.randint(
+            2**62, (len(modules),), generator=torch.Generator().manual_seed(seed), device="cpu"
+        ).tolist()
         batch = with_target(network, batch)
         trained = explained(attribute_of(network), batch.inputs, batch.target)
         stages, ranks, structures = [], [], []

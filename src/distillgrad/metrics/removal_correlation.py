@@ -181,13 +181,13 @@ def random_masks(
                 "one removed and one left"
             )
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    order = torch.rand(len(counts), n_masks, n_cells, generator=generator).argsort(2).argsort(2)
-    return (order < torch.tensor(counts)[:, None, None]).view(len(counts), n_masks, grid, grid)
+    order = torch.rand(len(counts), n_masks, n_cells, generator=generator, device="cpu").argsort(2).argsort(2)
+    return (order < torch.tensor(counts, device="cpu")[:, None, None]).view(len(counts), n_masks, grid, grid)
 
 
 def cells_of(side: int, grid: int) -> Tensor:
     """Return the cell of each of ``side`` pixels, as nearest-neighbour upsampling of a grid assigns it."""
-    return torch.arange(side) * grid // side
+    return torch.arange(side, device="cpu") * grid // side
 
 
 def _pearson(first: Tensor, second: Tensor, first_noise: Tensor, second_noise: Tensor) -> Tensor:

@@ -145,7 +145,7 @@ def remove_and_retrain(
     units = {"none": (0.0,), **dict.fromkeys(rankings, tuple(fractions))}
     return {
         name: Roar(
-            torch.tensor(each, dtype=torch.float64),
+            torch.tensor(each, dtype=torch.float64, device="cpu"),
             torch.stack([measured(name, fraction) for fraction in each]),
         )
         for name, each in units.items()

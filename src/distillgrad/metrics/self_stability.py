@@ -76,7 +76,9 @@ def stability(
         x, chosen = batch.inputs, batch.target
         mine = attribute_of(model)
         reference = explained(mine, x, chosen)
-        noise = torch.rand(x.shape[1:], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        noise = torch.rand(
+            x.shape[1:], generator=torch.Generator().manual_seed(seed), dtype=torch.float64, device="cpu"
+        )
         moved = x + ((2 * noise - 1) * jitter).to(x)
         rows = [batch.rows(slice(row, row + 1)) for row in range(len(x))]
         maps = [

@@ -95,10 +95,10 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
 
 def _weighting(side: int, window: int) -> Tensor:
     """Return the Gaussian means over a side's windows as a matrix, ``(side − window + 1, side)``."""
-    offsets = torch.arange(window, dtype=torch.float64) - window // 2
+    offsets = torch.arange(window, dtype=torch.float64, device="cpu") - window // 2
     weights = torch.exp(-((offsets / SIGMA) ** 2) / 2)
-    places = torch.arange(side - window + 1)[:, None] + torch.arange(window)
-    return torch.zeros(len(places), side, dtype=torch.float64).scatter_(
+    places = torch.arange(side - window + 1, device="cpu")[:, None] + torch.arange(window, device="cpu")
+    return torch.zeros(len(places), side, dtype=torch.float64, device="cpu").scatter_(
         1, places, (weights / weights.sum()).expand(len(places), -1)
     )
 

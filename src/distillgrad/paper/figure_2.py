@@ -113,7 +113,7 @@ def make(setting: Setting) -> Exhibit:
 
 def _maps(setting: Setting, methods: Methods, image: Tensor, target: Tensor) -> Figure:
     generator = torch.Generator().manual_seed(setting.seed)
-    noise = torch.randn(image.shape, generator=generator, dtype=torch.float64).to(image)
+    noise = torch.randn(image.shape, generator=generator, dtype=torch.float64, device="cpu").to(image)
     noisy = torch.stack([image + sigma * noise for sigma in (0.0, *SIGMAS)])
     figure = Figure(figsize=(2 * len(noisy), 2.1 * (1 + len(methods))), layout="constrained", dpi=100)
     axes = figure.subplots(1 + len(methods), len(noisy), squeeze=False)

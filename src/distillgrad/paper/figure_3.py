@@ -34,8 +34,8 @@ EPSILON = 1e-6
 
 def segment(name: str) -> Tensor:
     """Return points from a to b, ``(N, 2)``."""
-    start, end = (torch.tensor(each, dtype=torch.float64) for each in SEGMENTS[name])
-    return start + torch.linspace(0, 1, N_POINTS, dtype=torch.float64)[:, None] * (end - start)
+    start, end = (torch.tensor(each, dtype=torch.float64, device="cpu") for each in SEGMENTS[name])
+    return start + torch.linspace(0, 1, N_POINTS, dtype=torch.float64, device="cpu")[:, None] * (end - start)
 
 
 @cache
@@ -55,14 +55,14 @@ def ranges(name: str) -> dict[str, list[float]]:
 
 def crossed(end: Tensor, n_points: int = 4001) -> int:
     """Return the number of linear regions on the straight path from the origin to ``end``."""
-    shares = torch.linspace(0, 1, n_points, dtype=torch.float64)[1:-1]
+    shares = torch.linspace(0, 1, n_points, dtype=torch.float64, device="cpu")[1:-1]
     return len({tuple(row) for row in patterns(shares[:, None] * end).tolist()})
 
 
 def across_a_kink() -> tuple[Tensor, Tensor]:
     """Return two points some ``EPSILON`` apart, of one output, on both sides of the first unit's kink."""
-    model, kink = network(), torch.tensor([0.75, 0.5], dtype=torch.float64)  # x₁ + x₂/2 = 1
-    normal = torch.tensor([1.0, 0.5], dtype=torch.float64)
+    model, kink = network(), torch.tensor([0.75, 0.5], dtype=torch.float64, device="cpu")  # x₁ + x₂/2 = 1
+    normal = torch.tensor([1.0, 0.5], dtype=torch.float64, device="cpu")
     sides = []
     for sign in (-1, 1):
         inside = (kink + sign * 1e-3 * normal)[None].requires_grad_()
@@ -175,7 +175,7 @@ def _paths() -> Verdict:
 def _figure(regions: list[Region], anchors: Tensor) -> Figure:
     figure = Figure(figsize=(13.5, 8), layout="constrained", dpi=110)
     axes = figure.subplots(2, 3)
-    ticks = torch.linspace(-HALF, HALF, 201, dtype=torch.float64)
+    ticks = torch.linspace(-HALF, HALF, 201, dtype=torch.float64, device="cpu")
     grid = torch.cartesian_prod(ticks, ticks)
     with torch.no_grad():
         logits = network()(grid).view(201, 201).T

@@ -102,8 +102,8 @@ def _kept(folder: Path) -> tuple[Mapping[str, Roar], Mapping[str, Any]]:
         request: Mapping[str, Any] = content["request"]
         roars = {
             label: Roar(
-                torch.tensor(each["fractions"], dtype=torch.float64),
-                torch.tensor(each["accuracies"], dtype=torch.float64),
+                torch.tensor(each["fractions"], dtype=torch.float64, device="cpu"),
+                torch.tensor(each["accuracies"], dtype=torch.float64, device="cpu"),
             )
             for label, each in content["explanations"].items()
         }

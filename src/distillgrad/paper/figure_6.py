@@ -156,7 +156,7 @@ def _in_quarters(
     made, classes, inside = mosaics(inputs, target)
     shares = {}
     for label in methods:
-        values = torch.full((len(inputs),), torch.nan, dtype=torch.float64)
+        values = torch.full((len(inputs),), torch.nan, dtype=torch.float64, device="cpu")
         if len(made):
             maps = _maps(method_for(setting, label, methods), made, classes)
             values[: len(made)] = mass_inside(maps[:, None], inside.cpu())

@@ -42,10 +42,10 @@ def network() -> nn.Sequential:
     """Return the network, from ``(N, 2)`` to ``(N, 1)``, float64."""
     layers: list[nn.Module] = []
     for weights, biases in WEIGHTS:
-        linear = nn.Linear(len(weights[0]), len(biases), dtype=torch.float64)
+        linear = nn.Linear(len(weights[0]), len(biases), dtype=torch.float64, device="cpu")
         with torch.no_grad():
-            linear.weight.copy_(torch.tensor(weights))
-            linear.bias.copy_(torch.tensor(biases))
+            linear.weight.copy_(torch.tensor(weights, device="cpu"))
+            linear.bias.copy_(torch.tensor(biases, device="cpu"))
         layers += [linear, nn.ReLU()]
     return nn.Sequential(*layers[:-1]).eval()
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from types import MappingProxyType
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
@@ -140,8 +140,10 @@ def _from_json(hint: Any, value: Any) -> Any:
     if is_dataclass(hint) and isinstance(hint, type):
         return from_manifest(hint, value)
     if hint == Baseline and isinstance(value, list):
-        return torch.tensor(value)
-    return tuple(value) if get_origin(hint) is tuple else value
+        return torch.tensor(value, device="cpu")
+    if isinstance(value, list) and any(get_origin(each) is tuple for each in (hint, *get_args(hint))):
+        return tuple(value)
+    return value
 
 
 def _kept_fields(kind: type[Any]) -> Iterator[tuple[Field[Any], _Kept]]:

@@ -22,7 +22,8 @@ class LoadedModel:
 
     Attributes:
         model: In eval mode, on the CPU: images ``(N, C, H, W)`` to logits.
-        preprocess: From an RGB image to the model's input, ``(C, H, W)``.
+        preprocess: From an RGB image to the model's input, ``(C, H, W)``; a model of four channels
+            gets images of four bands, of mode RGBX, too.
         classes: Their names, in the order of the logits.
         input_size: ``(C, H, W)``.
         mean, std: The normalisation by channel, to undo it for display.
@@ -65,6 +66,9 @@ class LoadedModel:
         return matching[0]
 
     def displayable(self, inputs: Tensor) -> Tensor:
-        """Return inputs ``(…, C, H, W)`` with the normalisation undone, clipped to [0, 1]."""
+        """Return inputs ``(…, C, H, W)`` with the normalisation undone, clipped to [0, 1].
+
+        Of four channels the first three are returned, which a screen has colours for.
+        """
         mean, std = (inputs.new_tensor(each).view(-1, 1, 1) for each in (self.mean, self.std))
-        return (inputs * std + mean).clamp(0, 1)
+        return (inputs * std + mean).clamp(0, 1)[..., :3, :, :]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from distillgrad.core.optional import optional
 from distillgrad.errors import ModelError, SourceError, UnknownNameError
 from distillgrad.sources.classifier import LoadedModel
-from distillgrad.sources.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from distillgrad.sources.preprocess import IMAGENET_MEAN, IMAGENET_STD, expect_bands
 from distillgrad.sources.weights import load_weights, named_as_in, read_weights
 
 OFFLINE = "the bundled --model cifar10-cnn needs no download"
@@ -105,6 +105,7 @@ def timm_model(name: str, weights_file: str, pretrained: bool) -> LoadedModel:
 
 def huggingface_model(name: str, pretrained: bool) -> LoadedModel:
     """Return a classifier of the Hugging Face hub, or of a folder: only safetensors, no remote code."""
+    name = existing_folder(name, "hf")
     transformers = optional("transformers", "huggingface")
     try:
         if pretrained:
@@ -122,6 +123,7 @@ def huggingface_model(name: str, pretrained: bool) -> LoadedModel:
         _expect_all_weights(f"hf:{name}", loading)
 
     def preprocess(image: Any) -> Tensor:
+        expect_bands(image, getattr(model.config, "num_channels", 3), f"hf:{name}")
         pixels: Tensor = processor(images=image, return_tensors="pt")["pixel_values"][0]
         return pixels
 
@@ -139,6 +141,21 @@ def huggingface_model(name: str, pretrained: bool) -> LoadedModel:
         std=tuple(getattr(processor, "image_std", None) or IMAGENET_STD),
         name=f"hf:{name}",
     )
+
+
+def existing_folder(name: str, kind: str) -> str:
+    """Return what names a folder or a repository of the hub, the former as it is called without ``~``.
+
+    Raises:
+        SourceError: it can only be a folder (``./`` or ``/`` before it, or several names), and is none.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return str(path)
+    if name.startswith((".", "~")) or path.is_absolute() or path.exists() or len(path.parts) > 2:
+        what = "is a file, no folder" if path.exists() else "does not exist"
+        raise SourceError(f"cannot load {kind}:{name}: the folder {path} {what}; name one, or a repository")
+    return name
 
 
 def _expect_all_weights(spec: str, loading: Mapping[str, Any]) -> None:

@@ -9,10 +9,12 @@ from PIL import Image
 
 from distillgrad.core.optional import optional
 from distillgrad.errors import SourceError
+from distillgrad.sources.hubs import existing_folder
 from distillgrad.sources.image_data import ImageData
 from distillgrad.sources.images import decode_image, read_image
 from distillgrad.sources.names import Names
 from distillgrad.sources.parquet import IMAGES, LABELS
+from distillgrad.sources.value_range import ValueRange
 
 PREFIX = "hf-dataset:"
 
@@ -20,19 +22,23 @@ PREFIX = "hf-dataset:"
 class DatasetImages:
     """The images of a Hugging Face data set, as their encoded files."""
 
-    def __init__(self, dataset: Any, column: str) -> None:
-        self._dataset, self._column = dataset, column
+    def __init__(self, dataset: Any, column: str, value_range: ValueRange | None = None) -> None:
+        self._dataset, self._column, self.value_range = dataset, column, value_range
 
     def __call__(self, place: int) -> Image.Image:
         value = self._dataset[place][self._column]
         if not isinstance(value, dict) or value.get("bytes") is None:
             if isinstance(value, dict) and value.get("path"):
-                return read_image(value["path"])
+                return read_image(value["path"], value_range=self.value_range)
             raise SourceError(f"row {place} holds no image")
-        return decode_image(value["bytes"], f"row {place}")
+        return decode_image(value["bytes"], f"row {place}", value_range=self.value_range)
 
     def part(self, places: range) -> DatasetImages:
-        return DatasetImages(self._dataset.select(range(places.start, places.stop)), self._column)
+        some = self._dataset.select(range(places.start, places.stop))
+        return DatasetImages(some, self._column, self.value_range)
+
+    def shown_from(self, value_range: ValueRange) -> DatasetImages:
+        return DatasetImages(self._dataset, self._column, value_range)
 
 
 def recognises(where: str) -> bool:
@@ -53,6 +59,7 @@ def open_at(where: str, limit: int | None, keep_broken: bool) -> ImageData:
     """
     datasets = optional("datasets", "huggingface")
     name, _, split = where.removeprefix(PREFIX).partition(":")
+    name = existing_folder(name, PREFIX.rstrip(":"))
     try:
         loaded = datasets.load_from_disk(name) if Path(name).is_dir() else datasets.load_dataset(name)
     except Exception as error:  # of the hub, of the network, of the data set's own files

@@ -12,9 +12,10 @@ from typing import TypeAlias
 
 from PIL import Image
 
-from distillgrad.errors import SourceError
+from distillgrad.errors import ParameterError, SourceError
 from distillgrad.sources.images import read_image
 from distillgrad.sources.names import Names
+from distillgrad.sources.value_range import ValueRange, checked_range
 
 Label: TypeAlias = str | int | None
 Box: TypeAlias = tuple[float, float, float, float]
@@ -50,6 +51,7 @@ class ImageData:
         labels: As the data has them, ``None`` where it does not say.
         boxes: As for :class:`Sample`.
         classes: The names of the data's classes in its own order; () if it names none.
+        value_range: The values of the files that are shown black and white; ``None``: as their type says.
     """
 
     name: str
@@ -58,6 +60,7 @@ class ImageData:
     boxes: tuple[Box | None, ...]
     classes: tuple[str, ...]
     decode: Callable[[int], Image.Image]
+    value_range: ValueRange | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -77,6 +80,21 @@ class ImageData:
         decode = part_of(places) if part_of else partial(_shifted, self.decode, places.start)
         return replace(self, ids=self.ids[cut], labels=self.labels[cut], boxes=self.boxes[cut], decode=decode)
 
+    def shown_from(self, value_range: ValueRange) -> ImageData:
+        """Return the images with these values of their files shown black and white.
+
+        Raises:
+            ParameterError: a range that is none, or images that are no files.
+        """
+        checked = checked_range(value_range)
+        shown_from = getattr(self.decode, "shown_from", None)
+        if shown_from is None:
+            raise ParameterError(
+                f"a value range does nothing here: {self.name} holds no image files but pixels of 8 bits; "
+                "leave it out"
+            )
+        return replace(self, decode=shown_from(checked), value_range=checked)
+
     def __iter__(self) -> Iterator[Sample]:
         return map(self.__getitem__, range(len(self)))  # unlike a generator, it survives an error
 
@@ -88,16 +106,22 @@ class ImageFiles:
     root: Path
     names: Names
     faults: Mapping[int, str]
+    value_range: ValueRange | None = None
 
     def __call__(self, place: int) -> Image.Image:
         if place in self.faults:
             raise SourceError(self.faults[place])
-        return read_image(self.root / self.names[place])
+        return read_image(self.root / self.names[place], value_range=self.value_range)
 
     def part(self, places: range) -> ImageFiles:
         """Return some of them, also for a process that works in another folder."""
         faults = {place - places.start: self.faults[place] for place in places if place in self.faults}
-        return ImageFiles(self.root.absolute(), self.names[places.start : places.stop], faults)
+        names = self.names[places.start : places.stop]
+        return ImageFiles(self.root.absolute(), names, faults, self.value_range)
+
+    def shown_from(self, value_range: ValueRange) -> ImageFiles:
+        """Return the same files, with these values shown black and white."""
+        return replace(self, value_range=value_range)
 
     def fingerprint(self) -> Iterator[int]:
         """Yield the files' sizes in bytes, -1 where there is none."""

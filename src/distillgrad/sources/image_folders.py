@@ -11,8 +11,8 @@ from pathlib import Path
 from distillgrad.errors import SourceError
 from distillgrad.sources.ground_truth import labels_by_ground_truth
 from distillgrad.sources.image_data import ImageData, image_files
-from distillgrad.sources.images import FORMATS
 from distillgrad.sources.names import Names
+from distillgrad.sources.samples import FORMATS
 
 IMAGE_FILE = re.compile(r".+\.(jpe?g|png|webp|gif|bmp|tiff?|p[bgnp]m|jp2|j2k|avif)", re.IGNORECASE)
 

@@ -13,14 +13,22 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from distillgrad.errors import MissingExtraError, SourceError
+from distillgrad.sources.samples import (
+    FORMATS,
+    OPAQUE_FROM,
+    deep_colours,
+    has_declared_depth,
+    is_deep,
+    refuse_bands,
+    samples_of,
+    samples_of_tiff,
+)
+from distillgrad.sources.tiff import TiffFacts, is_tiff, tiff_facts
+from distillgrad.sources.value_range import ValueRange, as_bytes, checked_range
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
-"""What is decoded: pixel formats only, none that runs an interpreter (EPS, PDF)."""
 MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 80_000_000
 """Above this a file is taken for a decompression bomb: 240 MB of RGB."""
-DEPTHS = (8, 10, 12, 14)
-"""Bits of sensors whose values are written into files of 16."""
 MIN_SIDE = 2
 MAX_ASPECT = 200
 """Classifiers scale the shorter side to some 256 pixels: a thinner strip would become gigantic."""
@@ -57,16 +65,24 @@ class _WithoutWarnings:
 _without_warnings = _WithoutWarnings()
 
 
-def read_image(path: str | os.PathLike[str]) -> Image.Image:
+def read_image(path: str | os.PathLike[str], *, value_range: ValueRange | None = None) -> Image.Image:
     """Return the image in a file: mode RGB, turned as its EXIF data says, the first frame of an animation.
 
-    16-bit greyscale is scaled to 8 bits, transparency is laid over white, palettes and CMYK are converted.
-    A 16-bit file whose values would fit 8, 10, 12 or 14 bits, as scanners and cameras write them, is taken
-    for one of so many, with a warning.
+    Depth: 8 and 16 bits have the range of their type. A 16-bit file whose values would fit 8, 10, 12 or 14
+    bits, as scanners and cameras write them, is taken for one of so many, with a warning; so are floats
+    within [0, 1]. Signed, wider and other floating-point values need ``value_range``. Bands: 1 is grey, 3
+    are RGB, 4 of CMYK are converted, so are palettes; opacity, laid over white, is what the file says it is
+    (an alpha channel, TIFF's ExtraSamples 1 or 2). A fourth band of any other kind is data: the image has
+    the mode RGBX then, and only a model of four channels takes it.
 
+    Args:
+        path: The file.
+        value_range: The values that are shown black and white, as the file has them: ``(low, high)``.
     Raises:
         SourceError: the file is missing, unreadable, not an image, truncated, a single pixel wide or
-            high, or larger than ``MAX_PIXELS`` or ``MAX_BYTES``.
+            high, larger than ``MAX_PIXELS`` or ``MAX_BYTES``, or of other bands or values than above.
+        ParameterError: a range that is none.
+        MissingExtraError: a TIFF that Pillow cannot read, but tifffile is not installed.
     """
     path = Path(path)
     try:
@@ -86,26 +102,30 @@ def read_image(path: str | os.PathLike[str]) -> Image.Image:
         raise
     except (OSError, ValueError) as error:
         raise SourceError(f"cannot read {path}: {error}") from error
-    return decode_image(content, str(path))
+    return decode_image(content, str(path), value_range=value_range)
 
 
-def decode_image(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode_image(
+    content: bytes, name: str, *, max_pixels: int = MAX_PIXELS, value_range: ValueRange | None = None
+) -> Image.Image:
     """Return the image in ``content``, as :func:`read_image` says; ``name`` is what errors call it."""
+    image, notes = decoded_image(content, name, max_pixels, value_range)
+    for each in notes:
+        warnings.warn(each, stacklevel=2)
+    return image
+
+
+def decoded_image(
+    content: bytes, name: str, max_pixels: int, value_range: ValueRange | None
+) -> tuple[Image.Image, tuple[str, ...]]:
+    """Return the image in ``content``, and what :func:`decode_image` warns of."""
     if not content:
         raise SourceError(f"{name} is empty")
+    wanted = None if value_range is None else checked_range(value_range)
     try:
-        # Pillow warns of odd metadata; of size we judge below.
-        with _without_warnings, Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            _check_size(image.size, name, max_pixels)
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode == "F":
-                raise SourceError(
-                    f"{name} has floating-point pixels, which have no agreed range; save them as 8 or 16 bits"
-                )
-            levels = _levels(upright)
-            guessed = 0 < levels < 65535 and (upright.mode, levels) != ("I", 255)
-            converted = _to_rgb(upright, levels)
-    except SourceError:
+        with _without_warnings:  # Pillow's of odd metadata; of size we judge below
+            return _decoded(content, name, max_pixels, wanted)
+    except (SourceError, MissingExtraError):
         raise
     except UnidentifiedImageError as error:
         raise SourceError(f"{name} is not an image of a known format ({', '.join(FORMATS)})") from error
@@ -113,13 +133,6 @@ def decode_image(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> 
         raise SourceError(f"{name} would decode to too many pixels; make it smaller: {error}") from error
     except Exception as error:  # decoders of hostile files raise almost anything
         raise SourceError(f"{name} is broken or truncated: {error}") from error
-    if guessed:
-        warnings.warn(
-            f"{name} has 16 bits, of which its values take {levels.bit_length()}: it is shown from 0 to "
-            f"{levels}; scale it to all 16 bits if that is wrong",
-            stacklevel=2,
-        )
-    return converted
 
 
 def sample_photograph() -> Path:
@@ -150,19 +163,61 @@ def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
         )
 
 
-def _levels(image: Image.Image) -> int:
-    """Return the largest value of as many bits as the values of a deep picture need; 0 for others."""
-    if not image.mode.startswith("I"):
-        return 0
-    largest = int(np.asarray(image).max(initial=0))
-    return next((2**bits - 1 for bits in DEPTHS if largest < 2**bits), 65535)
+def _decoded(
+    content: bytes, name: str, max_pixels: int, wanted: ValueRange | None
+) -> tuple[Image.Image, tuple[str, ...]]:
+    facts, pages = None, ""
+    if is_tiff(content):
+        facts = tiff_facts(content, name)
+        _check_size(facts.size, name, max_pixels)
+        refuse_bands(facts, name)
+        if facts.several:
+            pages = f"{name} has several pages, of which the first is read; save the others by themselves"
+    image, guess = _shown(content, facts, name, max_pixels, wanted)
+    return image, tuple(filter(None, (pages, guess)))
 
 
-def _to_rgb(image: Image.Image, levels: int) -> Image.Image:
-    if levels:
-        # Pillow would clip 16 bits to 255 instead of scaling them.
-        values = np.asarray(image).astype(np.int64)
-        return Image.fromarray((values.clip(0, levels) * 255 // levels).astype(np.uint8)).convert("RGB")
+def _shown(
+    content: bytes, facts: TiffFacts | None, name: str, max_pixels: int, wanted: ValueRange | None
+) -> tuple[Image.Image, str]:
+    """Return the image, and what was guessed of its values."""
+    if facts is not None and (facts.separate or (facts.kind, facts.bits) == ("signed", 8)):
+        return samples_of_tiff(content, facts, name).picture(name, wanted)
+    try:
+        opened = Image.open(io.BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError:
+        if facts is None:
+            raise
+        return samples_of_tiff(content, facts, name).picture(name, wanted)
+    with opened:
+        _check_size(opened.size, name, max_pixels)
+        return _converted(opened, content, facts, name, wanted)
+
+
+def _converted(
+    image: Image.Image, content: bytes, facts: TiffFacts | None, name: str, wanted: ValueRange | None
+) -> tuple[Image.Image, str]:
+    if image.mode == "LAB":
+        raise SourceError(f"{name} has the colour space CIELAB; save it as RGB")
+    declared = has_declared_depth(image)
+    if wanted is not None and declared:
+        raise SourceError(
+            f"a value range does nothing here: {name} is a {image.format} file, which says its depth itself; "
+            "leave it out"
+        )
+    if wanted is not None or is_deep(image, facts):
+        return samples_of(image, content, facts, name).picture(name, wanted)
+    deep = deep_colours(image)
+    upright = ImageOps.exif_transpose(image)
+    if deep and max(high for _, high in upright.getextrema()[:3]) < OPAQUE_FROM:  # type: ignore[misc]
+        with Image.open(io.BytesIO(content), formats=FORMATS) as again:
+            return samples_of(again, content, facts, name).picture(name, wanted)
+    return _to_rgb(upright), ""
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # Pillow would clip 16 bits to 255 instead of scaling them
+        return Image.fromarray(as_bytes(np.asarray(image), (0, 65535))).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         ground = Image.new("RGBA", layer.size, "white")

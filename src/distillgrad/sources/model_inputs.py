@@ -13,6 +13,7 @@ from distillgrad.errors import DistillgradError, InputError, MissingExtraError, 
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.image_data import ImageData
 from distillgrad.sources.labels import label_index
+from distillgrad.sources.preprocess import expect_bands
 
 
 @dataclass(frozen=True)
@@ -52,18 +53,31 @@ def model_input(loaded: LoadedModel, data: ImageData, place: int) -> ModelInput:
     except (DistillgradError, ValueError) as error:
         label_error = error
     try:
-        inputs = loaded.preprocess(image)
-    except MissingExtraError:
-        raise
-    except Exception as error:  # noqa: BLE001  # the model's own code
-        failure = InputError(f"cannot be preprocessed: {error}")
-        return ModelInput(image, known, error=failure, label_error=label_error)
-    if tuple(inputs.shape) != tuple(loaded.input_size):
-        failure = InputError(
-            f"preprocessed to {tuple(inputs.shape)}, the model takes {tuple(loaded.input_size)}"
-        )
+        inputs = preprocessed(loaded, image)
+        if tuple(inputs.shape) != tuple(loaded.input_size):
+            raise InputError(
+                f"preprocessed to {tuple(inputs.shape)}, the model takes {tuple(loaded.input_size)}"
+            )
+    except InputError as failure:
         return ModelInput(image, known, error=failure, label_error=label_error)
     return ModelInput(image, known, inputs, label_error=label_error)
+
+
+def preprocessed(loaded: LoadedModel, image: Image.Image) -> Tensor:
+    """Return the model's input for an image, ``(C, H, W)`` on the CPU.
+
+    Raises:
+        InputError: the model takes another number of bands, or its preprocessing fails.
+        MissingExtraError: a package that every image needs.
+    """
+    expect_bands(image, loaded.input_size[0], loaded.name or "the model")
+    try:
+        with torch.device("cpu"):  # torchvision's transforms take the default one
+            return loaded.preprocess(image)
+    except MissingExtraError:
+        raise
+    except Exception as error:  # of the model's own code
+        raise InputError(f"cannot be preprocessed: {error}") from error
 
 
 def class_logits(loaded: LoadedModel, model: Model, inputs: Tensor) -> Tensor:

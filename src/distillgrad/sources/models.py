@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from distillgrad.core.forward import failures_named, logits_of
 from distillgrad.core.registry import imported, is_import_path
@@ -47,6 +48,8 @@ KINDS = {
 def load_model(spec: str, *, pretrained: bool = True) -> LoadedModel:
     """Return the classifier that ``spec`` names, on the CPU, in eval mode.
 
+    Tensors of its own lie on the CPU, too, whatever torch's default device is.
+
     Args:
         spec: One of ``KINDS``; WEIGHTS is a ``.safetensors`` or a torch file, of which no code is run.
         pretrained: False gives random weights (tests, benchmarks) and reads no file of weights.
@@ -55,27 +58,39 @@ def load_model(spec: str, *, pretrained: bool = True) -> LoadedModel:
         UnknownNameError: no such model; names the nearest.
         SourceError: weights that are missing, broken, of another model, or out of reach.
         MissingExtraError: the library that defines the model is not installed.
+        ParameterError: a model instead of a name.
+        ModelError: a model without weights yet (lazy modules), or one that cannot be called.
     """
+    if not isinstance(spec, str):
+        raise ParameterError(
+            f"load_model takes a name, not a {type(spec).__name__}; methods take a model as it is, "
+            "dg.DGA(model).attribute(inputs), and commands and data sets dg.LoadedModel(model, preprocess, "
+            "classes, input_size)"
+        )
+    with torch.device("cpu"):
+        loaded = _loaded(spec, pretrained)
+    loaded.model.eval()
+    return loaded
+
+
+def _loaded(spec: str, pretrained: bool) -> LoadedModel:
     kind, _, rest = spec.partition(":")
     name, at, weights = rest.partition("@")
     if kind in ("torchvision", "timm") and (not name or (at and not weights)):
         raise ParameterError(f"{spec!r} is incomplete: write {kind}:NAME or {kind}:NAME@WEIGHTS")
     if spec == "cifar10-cnn":
-        loaded = _bundled(pretrained)
-    elif spec.startswith("cifar10-resnet20"):
-        loaded = resnet20_model(spec.removeprefix("cifar10-resnet20").removeprefix("@"), pretrained)
-    elif kind == "torchvision":
-        loaded = torchvision_model(name, weights, pretrained)
-    elif kind == "timm":
-        loaded = timm_model(name, weights, pretrained)
-    elif kind == "hf" and rest:
-        loaded = huggingface_model(rest, pretrained)
-    elif is_import_path(spec):
-        loaded = _from_factory(kind, rest)
-    else:
-        raise UnknownNameError("model", spec, KINDS)
-    loaded.model.eval()
-    return loaded
+        return _bundled(pretrained)
+    if spec.startswith("cifar10-resnet20"):
+        return resnet20_model(spec.removeprefix("cifar10-resnet20").removeprefix("@"), pretrained)
+    if kind == "torchvision":
+        return torchvision_model(name, weights, pretrained)
+    if kind == "timm":
+        return timm_model(name, weights, pretrained)
+    if kind == "hf" and rest:
+        return huggingface_model(rest, pretrained)
+    if is_import_path(spec):
+        return _from_factory(kind, rest)
+    raise UnknownNameError("model", spec, KINDS)
 
 
 def portable_spec(spec: str) -> str:
@@ -125,11 +140,13 @@ def _from_factory(module: str, factory: str) -> LoadedModel:
         raise SourceError(f"{spec} is no function without arguments that makes a model: {error}") from error
     made = function()
     if isinstance(made, LoadedModel):
+        _expect_weights(spec, made.model)
         return made
     if not isinstance(made, nn.Module):
         raise ModelError(f"{spec} returned a {type(made).__name__}; expected a torch module or a LoadedModel")
+    _expect_weights(spec, made)
     made.eval()
-    inputs = torch.zeros(1, 3, 224, 224)
+    inputs = torch.zeros(1, 3, 224, 224, device="cpu")
     try:
         with torch.no_grad(), failures_named(inputs):
             n_classes = logits_of(made(inputs)).shape[-1]
@@ -142,3 +159,17 @@ def _from_factory(module: str, factory: str) -> LoadedModel:
         input_size=(3, 224, 224),
         name=spec,
     )
+
+
+def _expect_weights(spec: str, model: nn.Module) -> None:
+    """Check that no module waits for its first inputs to have weights.
+
+    Raises:
+        ModelError: some do; names them.
+    """
+    waiting = [name for name, each in model.named_parameters() if is_lazy(each)]
+    if waiting:
+        raise ModelError(
+            f"{spec} returned a model whose lazy modules have no weights yet ({', '.join(waiting[:3])}): "
+            "call it once on an example, then load its weights, in the function that makes it"
+        )

@@ -20,6 +20,7 @@ from distillgrad.errors import SourceError
 from distillgrad.sources.image_data import ImageData, shared
 from distillgrad.sources.images import decode_image, read_image
 from distillgrad.sources.names import Names
+from distillgrad.sources.value_range import ValueRange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,7 +145,7 @@ class EncodedImages:
         SourceError: the file has no column of images.
     """
 
-    def __init__(self, table: Any, path: Path) -> None:
+    def __init__(self, table: Any, path: Path, value_range: ValueRange | None = None) -> None:
         names, metadata = table.schema_arrow.names, table.metadata
         column = next((each for each in IMAGES if each in names), None)
         if column is None:
@@ -153,11 +154,16 @@ class EncodedImages:
             )
         self._table, self._column, self._path = table, column, path.absolute()
         self._ends = list(accumulate(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)))
+        self.value_range = value_range
         self._group: tuple[int, Any] = (-1, None)
         self._reading = Lock()
 
-    def __reduce__(self) -> tuple[Any, tuple[Path]]:
-        return _images_in, (self._path,)  # another process opens the file anew
+    def __reduce__(self) -> tuple[Any, tuple[Path, ValueRange | None]]:
+        return _images_in, (self._path, self.value_range)  # another process opens the file anew
+
+    def shown_from(self, value_range: ValueRange) -> EncodedImages:
+        """Return the same images, with these values shown black and white."""
+        return EncodedImages(self._table, self._path, value_range)
 
     def fingerprint(self) -> list[int]:
         """Return the file's size in bytes."""
@@ -187,16 +193,16 @@ class EncodedImages:
         name = f"row {row} of {self._path}"
         if isinstance(value, dict):
             if value.get("bytes") is None and value.get("path"):
-                return read_image(self._path.parent / value["path"])
+                return read_image(self._path.parent / value["path"], value_range=self.value_range)
             value = value.get("bytes")
         if not isinstance(value, bytes):
             raise SourceError(f"{name} holds no encoded image but {value!r:.40}")
-        return decode_image(value, name)
+        return decode_image(value, name, value_range=self.value_range)
 
 
 @lru_cache(maxsize=4)
-def _images_in(path: Path) -> EncodedImages:
-    return EncodedImages(open_parquet(path), path)
+def _images_in(path: Path, value_range: ValueRange | None) -> EncodedImages:
+    return EncodedImages(open_parquet(path), path, value_range)
 
 
 def read_cifar10(folder: str | Path, split: str, *, limit: int | None = None) -> LabelledImages:

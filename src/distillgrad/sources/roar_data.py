@@ -17,6 +17,7 @@ from distillgrad.sources.digits import normalised_digits, read_digits
 from distillgrad.sources.open_data import open_data
 from distillgrad.sources.parquet import LabelledImages, read_cifar10
 from distillgrad.sources.preprocess import ResizeAndCrop
+from distillgrad.sources.value_range import ValueRange
 
 FORMS = {
     "digits": "scikit-learn's handwritten digits, 8×8: always there",
@@ -52,19 +53,28 @@ class Subject:
         return digest.hexdigest()
 
 
-def subject_of(spec: str, *, limit: int | None = None) -> Subject:
+def has_files(spec: str) -> bool:
+    """Return whether the data are a folder of image files."""
+    kind, _, rest = spec.partition(":")
+    return spec != "digits" and not (kind == "cifar10" and rest)
+
+
+def subject_of(spec: str, *, limit: int | None = None, value_range: ValueRange | None = None) -> Subject:
     """Return the data that ``spec`` names, one of ``FORMS``.
 
     Args:
         limit: Only so many train images, and at most so many test images.
+        value_range: The values of a folder's files that are shown black and white.
     Raises:
         SourceError: nothing is there, or it is in another layout.
         UnknownNameError: no such form.
-        ParameterError: ``limit`` below 1.
+        ParameterError: ``limit`` below 1; a range for data without image files.
         MissingExtraError: scikit-learn or pyarrow is not installed.
     """
     if limit is not None and limit < 1:
         raise ParameterError(f"limit must be at least 1, not {limit}")
+    if value_range is not None and not has_files(spec):
+        raise ParameterError(f"a value range does nothing here: {spec} holds no image files; leave it out")
     kind, _, rest = spec.partition(":")
     if spec == "digits":
         parts = [normalised_digits(part) for part in read_digits()]
@@ -76,7 +86,9 @@ def subject_of(spec: str, *, limit: int | None = None) -> Subject:
         return Subject(train, test, bundled.CLASSES, CifarNetwork, 100, 3e-4)
     if not Path(spec).is_dir():
         raise UnknownNameError("data set", spec, FORMS)
-    folders = [open_data(Path(spec) / split, limit=limit) for split in ("train", "test")]
+    folders = [
+        open_data(Path(spec) / split, limit=limit, value_range=value_range) for split in ("train", "test")
+    ]
     names = tuple(sorted({str(label) for label in folders[0].labels if label is not None}))
     if not names or any(
         label is None or str(label) not in names for part in folders for label in part.labels
@@ -88,7 +100,7 @@ def subject_of(spec: str, *, limit: int | None = None) -> Subject:
     train, test = (
         (
             torch.stack([crop(sample.image) for sample in part]),
-            torch.tensor([names.index(str(label)) for label in part.labels]),
+            torch.tensor([names.index(str(label)) for label in part.labels], device="cpu"),
         )
         for part in folders
     )
@@ -105,5 +117,5 @@ def portable_data(spec: str) -> str:
 
 def _cifar_inputs(part: LabelledImages) -> tuple[Tensor, Tensor]:
     images = torch.from_numpy(part.images).permute(0, 3, 1, 2).float().div_(255)
-    mean, std = (torch.tensor(each).view(3, 1, 1) for each in (bundled.MEAN, bundled.STD))
+    mean, std = (torch.tensor(each, device="cpu").view(3, 1, 1) for each in (bundled.MEAN, bundled.STD))
     return images.sub_(mean).div_(std).contiguous(), torch.from_numpy(part.labels)

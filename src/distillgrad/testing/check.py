@@ -82,7 +82,7 @@ def close(one: Tensor, other: Tensor, words: str, tolerance: float = 1e-8) -> No
 
 def small_network(channels: int = 2, size: int = 6, n_classes: int = 4) -> nn.Module:
     """Return a float64 network of convolutions, batch norm and ReLUs for ``(N, channels, size, size)``."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.manual_seed(0)
         model = nn.Sequential(
             nn.Conv2d(channels, 5, 3, padding=1),

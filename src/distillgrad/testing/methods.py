@@ -141,7 +141,7 @@ def takes_every_form_of_target(subject: MethodSubject) -> None:
     """Check that a class may be a number, one per row, or left out for the prediction."""
     n = len(subject.inputs)
     one = subject.explain(subject.inputs, 1)
-    for target in ([1] * n, torch.full((n,), 1), torch.tensor(1)):
+    for target in ([1] * n, torch.full((n,), 1, device="cpu"), torch.tensor(1, device="cpu")):
         require(torch.equal(subject.explain(subject.inputs, target), one), f"target {target} differs from 1")
     with torch.no_grad():
         predicted = logits_of(subject.network()(subject.inputs)).argmax(1)
@@ -172,7 +172,7 @@ def refuses_what_cannot_be_explained(subject: MethodSubject) -> None:
         with refused(InputError, f"an input with {what}"):
             subject.explain(wrong)
     with refused(InputError, "a baseline of another shape"):
-        subject.explain(inputs, baselines=torch.zeros(inputs.shape[-1] + 1))
+        subject.explain(inputs, baselines=torch.zeros(inputs.shape[-1] + 1, device="cpu"))
     with refused(ParameterError, "internal_batch_size=0"):
         subject.explain(inputs, internal_batch_size=0)
     if subject.calls_the_model():
@@ -234,4 +234,6 @@ def check_method(
 
 
 def _images(n: int) -> Tensor:
-    return torch.randn(n, 2, 6, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return torch.randn(
+        n, 2, 6, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64, device="cpu"
+    )

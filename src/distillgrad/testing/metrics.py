@@ -150,10 +150,10 @@ def _given(rows: slice = slice(None)) -> MetricInput:
     """Return four images of noise with their maps by two methods, one of values for pixels."""
     network: nn.Module = small_network(channels=3, size=SIZE).float()
     draws = torch.Generator().manual_seed(1)
-    inputs = torch.randn(4, 3, SIZE, SIZE, generator=draws)
-    masks = torch.zeros(4, SIZE, SIZE, dtype=torch.bool)
+    inputs = torch.randn(4, 3, SIZE, SIZE, generator=draws, device="cpu")
+    masks = torch.zeros(4, SIZE, SIZE, dtype=torch.bool, device="cpu")
     masks[:, 3:12, 4:10] = True
-    target = torch.tensor([0, 1, 2, 3])
+    target = torch.tensor([0, 1, 2, 3], device="cpu")
     inputs, masks, target = inputs[rows], masks[rows], target[rows]
     explainer: dict[str, Callable[[Model], Attribute]] = {
         "gradient_x_input": lambda model: GradientXInput(model).attribute,

@@ -8,6 +8,7 @@ from typing import Any
 
 from distillgrad.explanations.explanation import Explanation
 from distillgrad.methods import find_method
+from distillgrad.sources.value_range import ValueRange, written
 
 SAMPLE = "chelsea.png"
 _SAMPLE_IN_PYTHON = "dg.sample_photograph()"
@@ -15,15 +16,21 @@ _SAMPLE_IN_SHELL = "\"$(python -c 'import distillgrad as dg; print(dg.sample_pho
 
 
 def python_for(
-    explanation: Explanation, image: str | None, model: str, sides: Sequence[Explanation] = ()
+    explanation: Explanation,
+    image: str | None,
+    model: str,
+    sides: Sequence[Explanation] = (),
+    value_range: ValueRange | None = None,
 ) -> str:
     """Return a script that leaves the attributions in ``maps``.
 
     Args:
         image: The file's name; ``None`` for the sample photograph.
+        value_range: The file's values that were shown black and white, where they were said.
         sides: Explanations of single classes, which it leaves in ``alone``, by class and method.
     """
     named = _SAMPLE_IN_PYTHON if image is None else repr(image)
+    shown = "" if value_range is None else f", value_range=({written(value_range).replace(',', ', ')})"
     target, name = str(explanation.target), explanation.target_name
     if explanation.versus is not None:
         target = f"dg.logit_difference({explanation.target}, {explanation.versus})"
@@ -33,7 +40,7 @@ def python_for(
         "import distillgrad as dg",
         "",
         f"loaded = dg.load_model({model!r})",
-        f"inputs = loaded.preprocess(dg.read_image({named}))[None]",
+        f"inputs = loaded.preprocess(dg.read_image({named}{shown}))[None]",
         f"target = {target}  # {name}",
     ]
     if explanation.acceleration:
@@ -54,15 +61,24 @@ def python_for(
 
 
 def commands_for(
-    explanation: Explanation, image: str | None, model: str, sides: Sequence[Explanation] = ()
+    explanation: Explanation,
+    image: str | None,
+    model: str,
+    sides: Sequence[Explanation] = (),
+    value_range: ValueRange | None = None,
 ) -> str:
     """Return the commands that write the same arrays, those of ``sides`` into folders of their own."""
-    lines = [command_for(explanation, image, model)]
-    lines += [f"{command_for(side, image, model)} --out explanations/class-{side.target}" for side in sides]
+    lines = [command_for(explanation, image, model, value_range)]
+    lines += [
+        f"{command_for(side, image, model, value_range)} --out explanations/class-{side.target}"
+        for side in sides
+    ]
     return "\n".join(lines)
 
 
-def command_for(explanation: Explanation, image: str | None, model: str) -> str:
+def command_for(
+    explanation: Explanation, image: str | None, model: str, value_range: ValueRange | None = None
+) -> str:
     """Return the command that writes the same arrays into the folder ``explanations``."""
     if image is not None and image.startswith("-"):
         image = f"./{image}"  # it would be taken for an option
@@ -72,6 +88,8 @@ def command_for(explanation: Explanation, image: str | None, model: str) -> str:
     words.append(f"--methods {shlex.quote(methods)}")
     if explanation.versus is not None:
         words.append(f"--versus {explanation.versus}")
+    if value_range is not None:
+        words.append(f"--value-range {written(value_range)}")
     if explanation.acceleration:
         words += ["--accelerate", f"--precision {explanation.acceleration['precision']}"]
     return " ".join(words)

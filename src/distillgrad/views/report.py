@@ -12,6 +12,7 @@ from distillgrad.explanations.explanation import Explanation
 from distillgrad.methods.dga import Distillation
 from distillgrad.metrics.perturbation_curves import MorfAndLerf
 from distillgrad.runs.files import written_whole
+from distillgrad.sources.value_range import ValueRange
 from distillgrad.views.html.comparison_cards import comparison_panel
 from distillgrad.views.html.map_cards import curves_panel, map_panel, prediction_list, sequence_panel
 from distillgrad.views.html.page import code, document, facts, text
@@ -36,6 +37,7 @@ def image_report(
     name: str | None,
     model: str,
     *,
+    value_range: ValueRange | None = None,
     sides: Sequence[Explanation] = (),
     steps: Distillation | None = None,
     display: Callable[[Tensor], Tensor] = lambda inputs: inputs,
@@ -45,9 +47,11 @@ def image_report(
 
     Args:
         name: The file's; ``None`` for the sample.
+        value_range: The file's values that were shown black and white, where they were said.
         sides: The explanation of each class alone, where two classes are compared.
         display: Turns the model's inputs ``(C, H, W)`` into a picture in [0, 1].
     """
+    given = explanation, name, model, sides, value_range
     maps = comparison_panel(explanation, sides, "maps") if sides else map_panel(explanation, "maps")
     body = (
         f'<h1>{text(explanation.question)}</h1><p class="quiet">{text(name or SAMPLE)}, seen by {text(model)}</p>'
@@ -61,8 +65,8 @@ def image_report(
         body += f"<h2>Whether to believe it</h2>{curves_panel(curves)}"
     body += (
         f"<h2>How it was made</h2>{facts(versions())}"
-        f"<h3>Python</h3>{code(python_for(explanation, name, model, sides), 'Python', 'python')}"
-        f"<h3>Command line</h3>{code(commands_for(explanation, name, model, sides), 'Command line', 'command')}"
+        f"<h3>Python</h3>{code(python_for(*given), 'Python', 'python')}"
+        f"<h3>Command line</h3>{code(commands_for(*given), 'Command line', 'command')}"
     )
     return document(f"{explanation.question} {name or SAMPLE}", body)
 

@@ -132,6 +132,6 @@ def _read(values: Mapping[str, Any]) -> Stability | str:
 
     def tensor(measure: str) -> Tensor:
         rows = [[float("nan") if each is None else each for each in row] for row in values[measure]]
-        return torch.tensor(rows, dtype=torch.float64)
+        return torch.tensor(rows, dtype=torch.float64, device="cpu")
 
     return Stability(tuple(values["conditions"]), **{measure: tensor(measure) for measure in MEASURES})

@@ -27,6 +27,7 @@ from distillgrad.runs.manifest import MANIFEST, parsed_json
 from distillgrad.runs.request import as_read_back, kept_at, merged, methods_by_keys, to_manifest
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.open_data import ImageData
+from distillgrad.sources.value_range import ValueRange
 from distillgrad.sources.weights import fingerprint
 
 FORMAT = 1
@@ -51,6 +52,7 @@ class AttributionRequest:
             the run has them that is resumed, or else as suits the model and the machine.
         precision: That of the faster model, if ``accelerated``; methods that look at layers have the model
             itself.
+        value_range: The values of the files that are shown black and white; ``None``: as their type says.
         device: ``cpu``, ``cuda`` or ``mps``.
     """
 
@@ -65,6 +67,7 @@ class AttributionRequest:
     seed: int = 0
     accelerated: bool = True
     precision: Precision = "float32"
+    value_range: ValueRange | None = field(default=None, metadata=kept_at("data", "value_range"))
     device: str = "cpu"
 
 

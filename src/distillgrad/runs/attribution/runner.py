@@ -43,7 +43,9 @@ from distillgrad.runs.folders import LOCK, LocalFolder, RunFolder, alone_in, fol
 from distillgrad.runs.manifest import MANIFEST, refuse_another, refuse_foreign
 from distillgrad.runs.model import fast_model, model_on
 from distillgrad.sources.classifier import LoadedModel
+from distillgrad.sources.labels import check_labels
 from distillgrad.sources.open_data import ImageData, open_data
+from distillgrad.sources.value_range import ValueRange
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +85,7 @@ def attribute_data(
     out: str | Path = "run",
     target: str = "predicted",
     limit: int | None = None,
+    value_range: ValueRange | None = None,
     dtype: Literal["float32", "float16"] = "float32",
     batch_size: int | None = None,
     shard_size: int | None = None,
@@ -106,6 +109,8 @@ def attribute_data(
         out: A folder or an fsspec URL; new, empty, or a run of the same request.
         target: The explained class: ``"predicted"``, the image's ``"label"``, or a class's name or number.
         limit: The most images; by default all.
+        value_range: The values of the files that are shown black and white, ``(low, high)``; by default as
+            ``read_image`` says.
         dtype: The type of the maps that are kept.
         batch_size, shard_size: Images explained, and written, at a time; by default as suits the machine.
         seed: Set before each batch, for models that draw.
@@ -124,6 +129,8 @@ def attribute_data(
     """
     loaded = model_on(model, device)
     images = data if isinstance(data, ImageData) else open_data(data, limit=limit, keep_broken=True)
+    if value_range is not None:
+        images = images.shown_from(value_range)
     if limit is not None and limit < len(images):
         images = images.part(range(limit))
     request = AttributionRequest(
@@ -138,6 +145,7 @@ def attribute_data(
         seed=seed,
         accelerated=accelerated,
         precision=precision,
+        value_range=images.value_range,
         device=loaded.device.type,
     )
     fast = fast_model(loaded, accelerated, precision)
@@ -178,6 +186,7 @@ def run_attribution(
         ModelError: not one image of the first batch could be explained.
     """
     check_request(request, data)
+    check_labels(loaded, data, needed=request.target == "label")
     folder = folder_at(out)
     _refuse_foreign(folder)  # before anything is written there
     with alone_in(folder), interruptible() as stopped, ExitStack() as until_the_end:

@@ -19,6 +19,7 @@ from distillgrad.runs.manifest import MANIFEST, read_json
 from distillgrad.runs.request import as_read_back, kept_at, merged, to_manifest
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.open_data import ImageData
+from distillgrad.sources.value_range import ValueRange
 from distillgrad.sources.weights import fingerprint
 
 FORMAT = 1
@@ -35,6 +36,7 @@ class EvaluationRequest:
         batch_size: Images that are explained together, and lost together when a run is killed.
         accelerated: Use an equivalent, faster model, which rounds otherwise.
         precision: That of the faster model; methods that look at layers have the model itself.
+        value_range: The values of the files that are shown black and white; ``None``: as their type says.
     """
 
     model: str
@@ -46,6 +48,7 @@ class EvaluationRequest:
     batch_size: int = 8
     accelerated: bool = False
     precision: Precision = "float32"
+    value_range: ValueRange | None = field(default=None, metadata=kept_at("data", "value_range"))
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,10 @@ from distillgrad.runs.evaluation.worker import (
 from distillgrad.runs.manifest import begin
 from distillgrad.runs.model import fast_model, model_on
 from distillgrad.sources.classifier import LoadedModel
+from distillgrad.sources.labels import check_labels
 from distillgrad.sources.models import portable_spec
 from distillgrad.sources.open_data import ImageData, open_data
+from distillgrad.sources.value_range import ValueRange
 
 
 def evaluate_data(
@@ -47,6 +49,7 @@ def evaluate_data(
     out: str | Path = "evaluation",
     protocol: Protocol | None = None,
     limit: int | None = None,
+    value_range: ValueRange | None = None,
     only_correct: bool = False,
     batch_size: int = 8,
     accelerated: bool = True,
@@ -70,6 +73,8 @@ def evaluate_data(
         out: The folder of the run.
         protocol: Steps of the curves, replacement of removed pixels, and what else metrics leave open.
         limit: The most images; by default all.
+        value_range: The values of the files that are shown black and white, ``(low, high)``; by default as
+            ``read_image`` says.
         only_correct: Leave out what the model gets wrong; needs labels.
         batch_size: Images that are explained together, and lost together when a run is killed.
         accelerated: Use an equivalent, faster model, which rounds otherwise; ``precision``: that model's.
@@ -86,6 +91,8 @@ def evaluate_data(
     """
     loaded = model_on(model, device)
     images = data if isinstance(data, ImageData) else open_data(data, limit=limit)
+    if value_range is not None:
+        images = images.shown_from(value_range)
     if limit is not None and limit < len(images):
         images = images.part(range(limit))
     names = metrics.replace(" ", "").split(",") if isinstance(metrics, str) else metrics
@@ -99,6 +106,7 @@ def evaluate_data(
         batch_size=batch_size,
         accelerated=accelerated,
         precision=precision,
+        value_range=images.value_range,
     )
     evaluation = run_evaluation(
         loaded, images, request, Path(out), fast=fast_model(loaded, accelerated, precision), on_unit=on_unit,
@@ -139,10 +147,12 @@ def run_evaluation(
         device: The one of workers in other processes.
     Raises:
         ParameterError: ``out`` holds a run of another request; says what differs.
-        InputError: labels or masks that the data does not have; no sample left.
+        InputError: labels or masks that the data does not have; labels that the model does not know, but
+            they are needed; no sample left.
         ModelError: a method or metric failed; names it and the samples.
     """
     _check(request, data)
+    check_labels(loaded, data, needed=request.only_correct)
     engine = engine or LocalEngine()
     threads = threads or engine.default_threads
     manifest = evaluation_manifest(loaded, data, request)

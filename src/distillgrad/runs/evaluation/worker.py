@@ -227,5 +227,6 @@ def _masks(
         if box is not None:
             x0, y0, x1, y1 = box
             ImageDraw.Draw(drawn).rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), fill="white")
+        drawn = drawn if image is None else drawn.convert(image.mode)
         masks.append(loaded.displayable(loaded.preprocess(drawn)).mean(0) > 0.5)
     return torch.stack(masks)

@@ -154,7 +154,7 @@ def _join(job: RoarJob, units: Sequence[ExplanationUnit]) -> None:
 
 def _read(job: RoarJob, label: str, fractions: Sequence[float]) -> Roar:
     accuracies = [read_accuracies(job.accuracies(label, each), job.request.n_trials) for each in fractions]
-    return Roar(torch.tensor(fractions, dtype=torch.float64), torch.stack(accuracies))
+    return Roar(torch.tensor(fractions, dtype=torch.float64, device="cpu"), torch.stack(accuracies))
 
 
 def roar_manifest(subject: Subject, request: RoarRequest) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from distillgrad.runs.files import file_name_of, written_whole
 from distillgrad.runs.manifest import read_json
 from distillgrad.runs.request import kept_at
 from distillgrad.sources.roar_data import Subject, subject_of
+from distillgrad.sources.value_range import ValueRange
 
 ROWS_TO_EXPLAIN = 64
 
@@ -46,6 +47,7 @@ class RoarRequest:
         n_epochs, learning_rate, batch_size: Settings of training; ``None``: as suits the data.
         replacement: The values of removed pixels.
         keep: Keep the top pixels instead of removing them (KAR).
+        value_range: The values of a folder's files that are shown black and white.
         retrain: ``False``: measure the networks of plain training on changed test images (ROAD).
     """
 
@@ -61,6 +63,7 @@ class RoarRequest:
     keep: bool = False
     retrain: bool = True
     bfloat16: bool = field(default=False, metadata=kept_at("training", "bfloat16"))
+    value_range: ValueRange | None = field(default=None, metadata=kept_at("data", "value_range"))
     limit: int | None = field(default=None, metadata=kept_at())  # the fingerprint of the images says it
 
     def training(self, subject: Subject) -> dict[str, Any]:
@@ -143,7 +146,9 @@ class RoarWorker(Worker[RoarUnit, None]):
 
     def __init__(self, job: RoarJob, subject: Subject | None = None) -> None:
         if subject is None:
-            subject = subject_of(job.request.data, limit=job.request.limit)
+            subject = subject_of(
+                job.request.data, limit=job.request.limit, value_range=job.request.value_range
+            )
             if subject.fingerprint != job.fingerprint:
                 raise ParameterError(
                     f"{job.request.data} does not hold the images that {job.out} was begun with"
@@ -253,4 +258,4 @@ def read_accuracies(path: Path, n_trials: int) -> Tensor:
     values = read_json(path).get("accuracies")
     if not isinstance(values, list) or len(values) != n_trials:
         raise SourceError(f"{path} does not hold {n_trials} accuracies; remove it, to train again")
-    return torch.tensor(values, dtype=torch.float64)
+    return torch.tensor(values, dtype=torch.float64, device="cpu")

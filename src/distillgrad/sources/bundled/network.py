@@ -51,4 +51,6 @@ class Cifar10CNN(nn.Module):
 def normalised(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Return normalised floats ``(N, 3, H, W)`` of uint8 images ``(N, H, W, 3)``; channels-last in memory."""
     channels_last = images.permute(0, 3, 1, 2).float().div_(255)
-    return channels_last.sub_(torch.tensor(mean).view(3, 1, 1)).div_(torch.tensor(std).view(3, 1, 1))
+    return channels_last.sub_(torch.tensor(mean, device="cpu").view(3, 1, 1)).div_(
+        torch.tensor(std, device="cpu").view(3, 1, 1)
+    )

@@ -28,9 +28,9 @@ SIDE = 32
 def augmented(padded: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
     """Return random 32×32 crops, half mirrored, of the chosen rows of ``padded`` ``(N, 40, 40, 3)``."""
     n = len(chosen)
-    offsets = torch.randint(0, 2 * PADDING + 1, (2, n, 1), generator=generator)
-    mirrored = torch.rand(n, 1, generator=generator) < 0.5
-    forward = torch.arange(SIDE)
+    offsets = torch.randint(0, 2 * PADDING + 1, (2, n, 1), generator=generator, device="cpu")
+    mirrored = torch.rand(n, 1, generator=generator, device="cpu") < 0.5
+    forward = torch.arange(SIDE, device="cpu")
     rows = offsets[0] + forward
     columns = offsets[1] + torch.where(mirrored, forward.flip(0), forward)
     return padded[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]
@@ -63,7 +63,7 @@ def train(
     )
     criterion = nn.CrossEntropyLoss()
     for epoch in range(1, epochs + 1):
-        total, order = 0.0, torch.randperm(len(labels), generator=generator)
+        total, order = 0.0, torch.randperm(len(labels), generator=generator, device="cpu")
         for step in track(range(steps), f"epoch {epoch}/{epochs}", transient=True):
             chosen = order[step * batch_size : (step + 1) * batch_size]
             batch = normalised(augmented(padded, chosen, generator), MEAN, STD)

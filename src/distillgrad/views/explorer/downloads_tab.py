@@ -49,7 +49,8 @@ def downloads_tab(gr: Any, models: Models, displayed: Any) -> ResultTab:  # as e
 
 def code_blocks(displayed: Displayed) -> str:
     """Return the Python and the command line."""
-    given = displayed.explanation, displayed.picture.name, displayed.model, displayed.sides
+    picture = displayed.picture
+    given = displayed.explanation, picture.name, displayed.model, displayed.sides, picture.value_range
     return fragment(
         f"<h3>Python</h3>{code(python_for(*given), 'Python', 'live-python')}"
         f"<h3>Command line</h3>{code(commands_for(*given), 'Command line', 'live-command')}"

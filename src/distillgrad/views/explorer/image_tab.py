@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from distillgrad.sources.value_range import ValueRange
 from distillgrad.views.explorer.controls import Controls, controls_column
 from distillgrad.views.explorer.curves_tab import curves_tab
 from distillgrad.views.explorer.downloads_tab import downloads_tab
@@ -24,8 +25,12 @@ RESULT_TABS: tuple[Callable[[Any, Models, Any], ResultTab], ...] = (sequence_tab
 """The tabs beside the maps, in their order. Each takes gradio, the models and the component of what is displayed."""
 
 
-def image_tab(gr: Any, models: Models) -> None:
+def image_tab(gr: Any, models: Models, value_range: ValueRange | None) -> None:
     """Add the tab to the page. What a visitor sees is kept in their session."""
+
+    def taken_from(path: str | None) -> Picture:
+        return picture_of(path, value_range)
+
     with gr.Tab("Explain an image"):
         displayed, picture = gr.State(None, time_to_live=3600), gr.State(None, time_to_live=3600)
         with gr.Row():
@@ -34,13 +39,14 @@ def image_tab(gr: Any, models: Models) -> None:
             with gr.Column(scale=3, min_width=320), gr.Tabs():
                 maps = maps_tab(gr, displayed, controls)
                 results = [tab(gr, models, displayed) for tab in RESULT_TABS]
-        _explain_on_demand(gr, models, controls, displayed, picture, maps, results)
-        _explain_for_programs(gr, models, controls)
+        _explain_on_demand(gr, models, taken_from, controls, displayed, picture, maps, results)
+        _explain_for_programs(gr, models, taken_from, controls)
 
 
 def _explain_on_demand(
     gr: Any,
     models: Models,
+    taken_from: Callable[[str | None], Picture],
     controls: Controls,
     displayed: Any,
     picture: Any,
@@ -56,7 +62,7 @@ def _explain_on_demand(
         """
         cleared = dict.fromkeys((controls.target, controls.versus, controls.upload))
         try:
-            return {**cleared, picture: picture_of(None if sample else path)}
+            return {**cleared, picture: taken_from(None if sample else path)}
         except Exception as error:  # noqa: BLE001  # whatever it is, the visitor is told and the page goes on
             words = problem(error)
             return {**cleared, picture: words, maps: words}
@@ -109,17 +115,20 @@ def _explain_on_demand(
 def _prediction(displayed: Displayed) -> str:
     name = text(displayed.picture.name or SAMPLE)
     predictions = prediction_list(displayed.explanation)
-    return fragment(f'<h2>What the model says</h2><p class="quiet">of {name}</p>{predictions}')
+    notes = "".join(f'<p class="quiet">{text(each)}</p>' for each in displayed.picture.notes)
+    return fragment(f'<h2>What the model says</h2><p class="quiet">of {name}</p>{notes}{predictions}')
 
 
-def _explain_for_programs(gr: Any, models: Models, controls: Controls) -> None:
+def _explain_for_programs(
+    gr: Any, models: Models, taken_from: Callable[[str | None], Picture], controls: Controls
+) -> None:
     """Add the one request that programs may make."""
 
     def explain_file(path: str | None, model: str, target: str | None, methods: list[str]) -> tuple[Any, str]:
         """Return, for programs, the attributions by method as nested lists, and the class."""
         try:
             settings = checked_settings(methods, 30, 0.9, 0.0)
-            made = explain_picture(models, picture_of(path), model, target, None, settings, lambda: None)
+            made = explain_picture(models, taken_from(path), model, target, None, settings, lambda: None)
         except Exception as error:  # noqa: BLE001  # whatever it is, the program is told
             log_failure(error)
             raise gr.Error(public_message(error), print_exception=False) from None

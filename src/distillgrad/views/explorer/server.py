@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from distillgrad.core.optional import optional
 from distillgrad.errors import SourceError
+from distillgrad.sources.value_range import ValueRange
 from distillgrad.views.explorer.models import Models
 from distillgrad.views.explorer.page import page_of
 from distillgrad.views.explorer.uploads import MAX_BYTES
@@ -36,9 +37,18 @@ button[role="tab"][aria-selected="true"] { color: var(--dg-accent) !important; }
 
 
 @contextlib.contextmanager
-def launched(run: Path | None, offered: tuple[str, ...], host: str, port: int) -> Iterator[tuple[str, Any]]:
+def launched(
+    run: Path | None,
+    offered: tuple[str, ...],
+    host: str,
+    port: int,
+    *,
+    value_range: ValueRange | None = None,
+) -> Iterator[tuple[str, Any]]:
     """Yield the address and the page of a running server, whose uploads live in a folder that goes with it.
 
+    Args:
+        value_range: The values of uploaded files that are shown black and white.
     Raises:
         MissingExtraError: gradio is not installed.
         SourceError, InputError: the address cannot be had, or ``run`` is no run that can be read.
@@ -55,7 +65,7 @@ def launched(run: Path | None, offered: tuple[str, ...], host: str, port: int) -
         models.load(models.offered[0])
         # The command line's models may run code, a run's own only if they are named there, too.
         view = None if run is None else run_view(run, named=models.offered)
-        page = _within_a_loop(lambda: page_of(models, view))
+        page = _within_a_loop(lambda: page_of(models, view, value_range))
         undone.callback(page.close)
         try:
             _within_a_loop(lambda: page.launch(
@@ -111,13 +121,14 @@ def serve(
     host: str,
     port: int,
     *,
+    value_range: ValueRange | None = None,
     browser: bool,
     on_ready: Callable[[str], None],
 ) -> None:
     """Serve until it is interrupted or asked to end; either way nothing is left behind."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with launched(run, offered, host, port) as (url, page):
+        with launched(run, offered, host, port, value_range=value_range) as (url, page):
             on_ready(url)
             if browser:
                 import webbrowser

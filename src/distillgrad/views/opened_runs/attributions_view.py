@@ -93,7 +93,8 @@ def _sample(entry: Entry) -> RunSample:
 
 
 def _images(opened: AttributionRun, place: str) -> ImageData:
-    data = data_of_run(place, limit=len(opened.ids), keep_broken=True)
+    shown_from = opened.manifest["data"].get("value_range")
+    data = data_of_run(place, limit=len(opened.ids), keep_broken=True, value_range=shown_from)
     if not set(opened.ids) <= set(data.ids):
         raise SourceError("the images are not those of the run")
     return data

@@ -155,7 +155,7 @@ def _samples(evaluation: Evaluation, explainable: Explainable) -> list[RunSample
 
 def _images(evaluation: Evaluation) -> ImageData:
     made_from = evaluation.manifest["data"]
-    data = data_of_run(made_from["from"])
+    data = data_of_run(made_from["from"], value_range=made_from.get("value_range"))
     if not set(evaluation.ids) <= set(data.ids):
         ids = "\n".join(data.ids[: made_from["n_samples"]])
         known = hashlib.sha256(ids.encode()).hexdigest() == made_from["ids"]

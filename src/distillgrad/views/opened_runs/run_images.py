@@ -221,5 +221,5 @@ def disagreements(
 
 def as_maps(arrays: Mapping[str, object]) -> dict[str, Tensor]:
     """Return arrays as tensors, without those that hold nothing."""
-    maps = {label: torch.as_tensor(each).float() for label, each in arrays.items()}
+    maps = {label: torch.as_tensor(each, device="cpu").float() for label, each in arrays.items()}
     return {label: each for label, each in maps.items() if bool(each.isfinite().all())}

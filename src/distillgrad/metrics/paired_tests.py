@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillgrad.errors import ParameterError
-from distillgrad.metrics.intervals import ROUNDING, studentised_mean
+from distillgrad.metrics.intervals import ROUNDING, STRETCH_OF_FEW, studentised_mean
 from distillgrad.metrics.resampling import every_subset, random_subsets
 from distillgrad.metrics.samples import Values, checked_values
 
@@ -58,7 +58,7 @@ def smallest_p_value(n: int, *, n_resamples: int = DRAWS, n_flips: int = DRAWS) 
     if n < 1:
         return math.nan
     flipped = 2 / 2**n if _all_flips(n, n_flips) else 1 / (n_flips + 1)
-    studentised = 2 * math.exp(10 / n) / (n_resamples + 1) if n > 1 else 0.0
+    studentised = 2 * math.exp(STRETCH_OF_FEW / n) / (n_resamples + 1) if n > 1 else 0.0
     return min(1.0, max(flipped, studentised))
 
 

@@ -81,7 +81,7 @@ def check_bounds(bounds: tuple[float, float], columns: dict[str, Values]) -> Non
     low, high = bounds
     if not low < high:
         raise ParameterError(f"bounds must be the lowest and the highest possible value, not {bounds}")
-    slack = 1e-6 * (high - low) if math.isfinite(high - low) else 0.0  # rounding of float32
+    slack = 1e-2 * (high - low) if math.isfinite(high - low) else 0.0  # rounding of bfloat16
     for name, values in columns.items():
         wrong = values[(values < low - slack) | (values > high + slack)]
         if len(wrong):

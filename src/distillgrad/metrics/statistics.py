@@ -183,7 +183,7 @@ def compare(
 
 
 def adjusted_together(comparisons: Mapping[Key, Comparison]) -> dict[Key, Comparison]:
-    """Return the comparisons with one correction for all of their differences: those of one table or claim."""
+    """Return the comparisons with one correction for all of their differences, of one table or claim."""
     every = {
         (place, name): difference
         for place, each in comparisons.items()

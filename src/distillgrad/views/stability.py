@@ -20,7 +20,7 @@ PREFACE = """# Stability of methods
 How alike each method's maps are to its own maps of the same images and classes when something changes that
 should not matter: `float64` and `bfloat16`, model and inputs in that precision in place of float32; `alone`,
 each image in a batch of its own; `jitter`, inputs moved by at most one 8-bit level. 1 is the same map. Means
-over the images, and 95 % bootstrap intervals of them where there are several images.
+over the images, and 95 % bootstrap-t intervals of them where there are several images.
 """
 
 
@@ -49,7 +49,7 @@ def stability_rows(
     """Return a row for each method and measure; for a refusal one with dashes.
 
     Args:
-        intervals: Add 95 % bootstrap intervals, where there are several images.
+        intervals: Add 95 % intervals, where there are several images.
     """
     rows: list[tuple[str, ...]] = []
     for label, measured in stabilities.items():
@@ -70,7 +70,7 @@ def stability_markdown(stabilities: Mapping[str, Stability | str]) -> str:
 
 
 def _cell(values: Tensor, interval: bool) -> str:
-    mean = bootstrap_mean(values.double().cpu().numpy())
+    mean = bootstrap_mean(values.double().cpu().numpy(), bounds=(-1, 1))
     if mean.n == 0:
         return "–"
     ends = f" ({decimal(mean.low)} … {decimal(mean.high)})" if interval and mean.n > 1 else ""

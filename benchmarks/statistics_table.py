@@ -33,16 +33,16 @@ Population: TypeAlias = Callable[[np.random.Generator, int], Array]
 HEAD = """# Do the statistics hold?
 
 Made by `make statistics-table`: seed {seed}, {repetitions:,} samples for each cell, {draws:,} resamples and
-flips, a standard error of at most {error:.3f}. Samples are drawn from populations whose mean is known: the values of
-single images that lie beside this page (`variants-*.json`, 100 images each, drawn with replacement), and
-distributions as skewed as they are.
+flips, a standard error of at most {error:.3f}. Samples are drawn from populations whose mean is known: the
+values of single images that lie beside this page (`variants-*.json`, 100 images each, drawn with
+replacement), and distributions as skewed as they are.
 
 ## Intervals of a mean
 
 The share of 95 % intervals that hold the true mean, by the number of images; in brackets that of the
-percentile bootstrap, which earlier versions used. Below 16 images no interval can be relied on where values are
-skewed: the rare values that make the mean are in few of the samples. LeRF, which is not skewed, pays with intervals
-that are wider than need be.
+percentile bootstrap, which earlier versions used. Below 16 images no interval can be relied on where values
+are skewed: the rare values that make the mean are in few of the samples. LeRF, which is not skewed, pays
+with intervals that are wider than need be.
 """
 TESTS = """## Tests of paired differences
 
@@ -52,7 +52,8 @@ difference can be called significant too often by either. One comparison each, s
 """
 POWER = """## What that costs
 
-The share of samples with p < 0.05 where differences are normal and their mean is so many standard deviations.
+The share of samples with p < 0.05 where differences are normal and their mean is so many standard
+deviations.
 """
 
 

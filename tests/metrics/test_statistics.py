@@ -36,8 +36,8 @@ def literal_bootstrap_t(values, level, n_resamples, seed):
         again = values[generator.integers(0, n, n)]
         found.append((again.mean() - mean) / math.sqrt(again.var(ddof=1) + s**2 / n))
     found.sort()
-    stretch = math.exp(12 / n + 6 * abs(scipy.stats.skew(values)) / math.sqrt(n))
-    place = math.floor((1 - level) / 2 / stretch * (n_resamples + 1))
+    stretch = math.exp(8 / n + 6 * abs(scipy.stats.skew(values)) / math.sqrt(n))
+    place = max(1, math.floor((1 - level) / 2 / stretch * (n_resamples + 1)))
     spread = s * math.sqrt(1 + 1 / n)
     student = scipy.stats.t.ppf((1 + level) / 2, n - 1) * s / math.sqrt(n)
     return (

@@ -24,7 +24,7 @@ from distillgrad.metrics.samples import (
 
 ENOUGH = 16
 """Samples from which on the intervals of the simulation keep what they promise, however skewed the values."""
-STRETCH_OF_FEW, STRETCH_OF_SKEWED = 12, 6
+STRETCH_OF_FEW, STRETCH_OF_SKEWED = 8, 6
 ROUNDING = 1e-12
 """Sums of the same numbers in another order differ by less than this share of their magnitude."""
 
@@ -152,7 +152,7 @@ def studentised_mean(present: Values, n_resamples: int, seed: int) -> Studentise
     """Return the mean of at least two values and its studentised deviations; ``None`` if all are the same.
 
     Few samples, and skewed ones above all, show less of their distribution's tail than there is. So the
-    tails are stretched: what is asked of a tail is divided by exp(12 / n + 6 |skewness| / √n), which was
+    tails are stretched: what is asked of a tail is divided by exp(8 / n + 6 |skewness| / √n), which was
     chosen by simulation, and goes to 1 with many samples.
     """
     n, mean = len(present), float(present.mean())

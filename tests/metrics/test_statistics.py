@@ -1,7 +1,9 @@
 """Intervals and tests against scipy, full enumeration, hand computed examples and their properties."""
 
+import importlib
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -288,6 +290,30 @@ def test_numbers_do_not_depend_on_the_other_methods():
     assert two.means["bad"] == everything.means["bad"]
     assert two.differences["bad"].interval == everything.differences["bad"].interval
     assert two.differences["bad"].p_value == everything.differences["bad"].p_value
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def table_of(page, heading):
+    """The first number of each cell of a table, by row and column."""
+    lines = page.split(f"## {heading}")[1].split("\n## ")[0].splitlines()
+    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines if "|" in line)
+    return {
+        row[0]: dict(zip(head[1:], (float(cell.split()[0]) for cell in row[1:]), strict=True)) for row in rows
+    }
+
+
+def test_the_committed_table_is_made_by_its_script_and_keeps_what_is_promised(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    made = importlib.import_module("statistics_table").page(4, 100)
+    kept = (ROOT / "docs/results/statistics.md").read_text()
+    for heading in ("Intervals of a mean", "Tests of paired differences", "What that costs"):
+        assert table_of(kept, heading).keys() == table_of(made, heading).keys()
+    for row in table_of(kept, "Intervals of a mean").values():
+        assert all(row[f"n = {n}"] >= 0.92 for n in (16, 24, 44, 100))
+    for row in table_of(kept, "Tests of paired differences").values():
+        assert all(row[f"n = {n}"] <= 0.06 for n in (16, 24, 44))
 
 
 def test_one_correction_for_all_that_is_claimed():

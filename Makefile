@@ -9,7 +9,7 @@ DATA := $(or $(DISTILLGRAD_DATA),../shared/data)
 # take half as long again.
 export GOMP_SPINCOUNT ?= 5000
 
-.PHONY: help browser setup peers demo test check lint types doctest docs docs-serve stability-table bench bench-quick clean
+.PHONY: help browser setup peers demo test check lint types doctest docs docs-serve stability-table statistics-table bench bench-quick clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ bench: peers  ## speed and memory, side by side in one run
 
 bench-quick: peers
 	$(BIN)/python benchmarks/run.py --quick
+
+statistics-table: setup  ## how often intervals and tests hold: docs/results/statistics.md, some three minutes
+	$(BIN)/python benchmarks/statistics_table.py
 
 # Few passes and images, for it takes long; a run that was stopped goes on.
 stability-table: setup  ## how far every method agrees with itself: docs/results/stability.md

@@ -31,7 +31,7 @@ HEAD = """# Is an accelerated model's map as good?
 function, rounded otherwise; DGA [amplifies rounding](rounding.md), so that single pixels move. Here DGA
 (N = 30) explains the first sample images of ImageNet with the model as it is and accelerated; LeRF and MoRF
 (20 steps, pixels, the mean colour) are those of the model as it is, in float32. Differences are paired, with
-95 % bootstrap intervals. `python benchmarks/accelerated.py` measures what is missing and writes the page.
+95 % bootstrap-t intervals. `python benchmarks/accelerated.py` measures what is missing and writes the page.
 """
 
 

@@ -50,7 +50,7 @@ HEAD = """# A distillation steadier than DGA
 `stable_dga` ranks by the sum of all that it has gathered, ranks anew at most `n_rankings` times (2 unless
 said), and returns the mean of that sum along the sequence. Values of single images lie beside this page
 (`variants-*.json`); `python benchmarks/variants.py` measures what is missing and writes the page. LeRF ↑ and
-MoRF ↓: 20 steps, pixels, removed ones at the mean colour; 95 % bootstrap intervals, differences in pairs.
+MoRF ↓: 20 steps, pixels, removed ones at the mean colour; 95 % bootstrap-t intervals, differences in pairs.
 Sections named bfloat16 have both maps and curves computed in that precision. The images begin with number
 100 of the samples in the order of their names, or of CIFAR-10's test images; the method was chosen on
 SqueezeNet's images 0 to 31 and on the bundled network's 0 to 79. SAMP is SAMP++, with momentum and the

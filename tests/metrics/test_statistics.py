@@ -1,7 +1,9 @@
 """Intervals and tests against scipy, full enumeration, hand computed examples and their properties."""
 
+import importlib
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,35 +12,153 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import distillgrad as dg
+from distillgrad.metrics import resampling
+from distillgrad.metrics.paired_tests import difference_p_value, smallest_p_value
 from distillgrad.metrics.statistics import (
+    adjusted_together,
     bootstrap_mean,
     compare,
     holm,
+    images_needed,
     sign_flip_p_value,
 )
+from distillgrad.metrics.student import quantile, within
 
 
 def normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape)
 
 
-def test_the_interval_is_scipys_percentile_bootstrap():
-    values = normal(60) ** 2
-    found = bootstrap_mean(values, level=0.9, seed=3)
-    theirs = scipy.stats.bootstrap(
-        (values,), np.mean, confidence_level=0.9, method="percentile", rng=np.random.default_rng(1)
+def literal_bootstrap_t(values, level, n_resamples, seed):
+    """The interval's definition, resample by resample."""
+    n, mean, s = len(values), np.mean(values), np.std(values, ddof=1)
+    generator = np.random.default_rng(seed)
+    found = []
+    for _ in range(n_resamples):
+        again = values[generator.integers(0, n, n)]
+        found.append((again.mean() - mean) / math.sqrt(again.var(ddof=1) + s**2 / n))
+    found.sort()
+    stretch = math.exp(8 / n + 6 * abs(scipy.stats.skew(values)) / math.sqrt(n))
+    place = max(1, math.floor((1 - level) / 2 / stretch * (n_resamples + 1)))
+    spread = s * math.sqrt(1 + 1 / n)
+    student = scipy.stats.t.ppf((1 + level) / 2, n - 1) * s / math.sqrt(n)
+    return (
+        mean - max(found[-place] * spread, student),
+        mean + max(-found[place - 1] * spread, student),
+        found,
+        mean / spread,
+        stretch,
     )
-    # Two draws of 10,000 resamples: their quantiles differ by some 2 % of the interval's width.
-    spread = theirs.confidence_interval.high - theirs.confidence_interval.low
-    assert found.mean == pytest.approx(values.mean())
-    assert found.low == pytest.approx(theirs.confidence_interval.low, abs=0.04 * spread)
-    assert found.high == pytest.approx(theirs.confidence_interval.high, abs=0.04 * spread)
 
 
-def test_intervals_cover_the_true_mean_as_often_as_they_say():
-    intervals = [bootstrap_mean(row, n_resamples=1000) for row in normal(300, 40)]
-    covered = np.mean([each.low <= 0 <= each.high for each in intervals])
-    assert 0.90 <= covered <= 0.98
+@pytest.mark.parametrize("n", [3, 16, 40])
+def test_intervals_and_p_values_are_those_of_the_studentised_bootstrap(n):
+    values = normal(n, seed=n) ** 2 - 0.5
+    low, high, resampled, apart, stretch = literal_bootstrap_t(values, 0.9, 2000, 3)
+    found = bootstrap_mean(values, level=0.9, n_resamples=2000, seed=3)
+    assert (found.mean, found.low, found.high) == pytest.approx((values.mean(), low, high), rel=1e-9)
+    tail = min(np.sum(np.array(resampled) >= apart - 1e-9), np.sum(np.array(resampled) <= apart + 1e-9))
+    student = scipy.stats.ttest_1samp(values, 0).pvalue
+    expected = max(min(1, 2 * (tail + 1) / 2001 * stretch), student, sign_flip_p_value(values))
+    assert difference_p_value(values, 2000, 10_000, 3) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 30, 10_001])
+def test_students_distribution_is_scipys(freedom):
+    for t in (0.0, 0.3, 2.0, 12.0):
+        assert within(t, freedom) == pytest.approx(1 - 2 * scipy.stats.t.sf(t, freedom), abs=1e-4)
+    expected = scipy.stats.t.ppf(0.975, freedom)
+    assert quantile(0.95, freedom) == pytest.approx(expected, rel=2e-4)
+
+
+def skewed(generator, *shape):
+    """Gamma-distributed values of mean 0 and skewness -3, as the differences of two MoRF can be."""
+    return 4 / 9 - generator.gamma(4 / 9, 1, shape)
+
+
+@pytest.mark.parametrize(("n", "least"), [(8, 0.86), (16, 0.92), (44, 0.92)])
+def test_intervals_of_skewed_values_hold_the_mean_as_often_as_they_say(n, least):
+    samples = skewed(np.random.default_rng(1), 400, n)
+    intervals = [bootstrap_mean(row, n_resamples=1000) for row in samples]
+    assert np.mean([each.low <= 0 <= each.high for each in intervals]) >= least
+    percentile = np.array([np.quantile(row[_drawn(n)].mean(1), (0.025, 0.975)) for row in samples])
+    assert np.mean((percentile[:, 0] <= 0) & (percentile[:, 1] >= 0)) < 0.92  # what was wrong before
+
+
+def _drawn(n):
+    return np.random.default_rng(2).integers(0, n, (500, n))
+
+
+@pytest.mark.parametrize("n", [8, 16, 24, 44])
+def test_skewed_differences_of_mean_zero_are_seldom_called_significant(n):
+    samples = skewed(np.random.default_rng(3), 400, n)
+    found = np.array([difference_p_value(row, 1000, 1000, 0) for row in samples])
+    flipped = np.array([sign_flip_p_value(row, n_flips=1000) for row in samples])
+    assert np.mean(found < 0.05) <= 0.06
+    assert np.mean(flipped < 0.05) > 0.07  # what was wrong before
+    assert (found >= flipped).all()
+
+
+def test_intervals_of_symmetric_values_are_no_wider_than_they_need_be():
+    width = np.mean([np.ptp([*_ends(row)]) for row in normal(200, 44)])
+    student = 2 * scipy.stats.t.ppf(0.975, 43) / math.sqrt(44)
+    assert student < width < 1.15 * student
+
+
+def _ends(values):
+    found = bootstrap_mean(values, n_resamples=1000)
+    return found.low, found.high
+
+
+@pytest.mark.parametrize("n", [6, 16, 44])
+def test_an_interval_leaves_out_zero_where_the_test_rejects_it(n):
+    for row in skewed(np.random.default_rng(4), 60, n) + 0.3:
+        found = bootstrap_mean(row)
+        if difference_p_value(row, 10_000, 10_000, 0) < 0.0499:
+            assert not found.low <= 0 <= found.high
+
+
+def test_intervals_do_not_leave_what_is_possible():
+    rates = np.array([0.0] + [1.0] * 15)
+    free, bounded = bootstrap_mean(rates), bootstrap_mean(rates, bounds=(0, 1))
+    assert free.high > 1
+    assert (bounded.low, bounded.high) == (free.low, 1)
+    assert 0.5 < bounded.low < 0.8  # Clopper and Pearson say .70
+    pair = compare({"a": rates, "b": 1 - rates}, better="higher", bounds=(0, 1))
+    assert pair.means["b"].low == 0
+    assert pair.differences["b"].interval.low == -1
+    with pytest.raises(dg.errors.InputError, match="outside"):
+        bootstrap_mean(rates + 0.1, bounds=(0, 1))
+    with pytest.raises(dg.errors.ParameterError, match="bounds"):
+        bootstrap_mean(rates, bounds=(1, 0))
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_few_samples_have_wide_but_finite_intervals(n):
+    values = np.arange(n) ** 2.0
+    found = bootstrap_mean(values)
+    assert found.few
+    assert math.isfinite(found.low)
+    student = scipy.stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / math.sqrt(n)
+    assert found.mean - found.low >= student * (1 - 1e-9)
+    assert not bootstrap_mean(normal(16)).few
+
+
+def test_views_of_one_photograph_count_as_one_sample():
+    photographs = normal(12) + 0.4
+    views = np.repeat(photographs, 5)
+    groups = np.repeat(np.arange(12), 5).tolist()
+    assert bootstrap_mean(views, groups=groups) == bootstrap_mean(photographs)
+    zero = {"a": np.zeros(60), "b": views}
+    apart = compare(zero, better="higher", reference="a", groups=groups).differences["b"]
+    once = compare({"a": np.zeros(12), "b": photographs}, better="higher", reference="a").differences["b"]
+    assert apart == once
+    assert apart.p_value > 10 * compare(zero, better="higher", reference="a").differences["b"].p_value
+    # A view that is missing leaves the others; a photograph without any is missing.
+    some = bootstrap_mean(np.array([1.0, math.nan, 3.0, math.nan]), groups=["x", "x", "y", "z"])
+    assert (some.mean, some.n, some.n_missing) == (2, 2, 1)
+    with pytest.raises(dg.errors.InputError, match="4 samples; got 2"):
+        bootstrap_mean(np.zeros(4), groups=["x", "y"])
 
 
 @given(
@@ -48,16 +168,18 @@ def test_intervals_cover_the_true_mean_as_often_as_they_say():
     st.integers(0, 3),
 )
 @settings(max_examples=30, deadline=None)
-def test_intervals_lie_among_the_values_and_move_with_them(values, scale, shift, n_missing):
+def test_intervals_move_with_the_values(values, scale, shift, n_missing):
     values = np.array(values)
     found = bootstrap_mean(values, n_resamples=200)
     slack = 1e-9 * (1 + np.abs(values).max())
-    assert values.min() - slack <= found.low <= found.high <= values.max() + slack
+    assert found.low <= found.mean <= found.high
+    turned = bootstrap_mean(-values, n_resamples=200)
+    assert (-turned.high, -turned.low) == pytest.approx((found.low, found.high), abs=20 * slack)
     moved = bootstrap_mean(np.append(scale * values + shift, [math.nan] * n_missing), n_resamples=200)
     assert (moved.n, moved.n_missing) == (len(values), n_missing)
     for name in ("mean", "low", "high"):
         expected = scale * getattr(found, name) + shift
-        assert getattr(moved, name) == pytest.approx(expected, abs=20 * slack)
+        assert getattr(moved, name) == pytest.approx(expected, rel=1e-6, abs=20 * slack)
 
 
 def test_missing_values_single_samples_and_constants():
@@ -75,10 +197,12 @@ def test_missing_values_single_samples_and_constants():
 
 def test_memory_is_bounded_and_chunks_do_not_matter(monkeypatch):
     values = normal(50)
-    whole = bootstrap_mean(values, n_resamples=1000), sign_flip_p_value(values + 0.1)
-    monkeypatch.setattr("distillgrad.metrics.statistics.CHUNK", 3 * 64)
-    cut = bootstrap_mean(values, n_resamples=1000), sign_flip_p_value(values + 0.1)
-    assert cut == whole
+    whole = bootstrap_mean(values, n_resamples=1000), sign_flip_p_value(values + 0.1, n_flips=1001)
+    monkeypatch.setattr(resampling, "KEPT", 0)
+    monkeypatch.setattr(resampling, "CHUNK", 3 * 64)
+    cut = bootstrap_mean(values, n_resamples=1000), sign_flip_p_value(values + 0.1, n_flips=1001)
+    assert (cut[0].low, cut[0].high) == pytest.approx((whole[0].low, whole[0].high), rel=1e-12)
+    assert cut[1] == whole[1]
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 8])
@@ -152,7 +276,7 @@ def test_methods_are_ranked_and_compared_in_pairs(better):
         apart = values[name] - values[found.best]
         assert found.means[name] == bootstrap_mean(values[name])
         assert difference.interval == bootstrap_mean(apart)
-        assert difference.p_value == sign_flip_p_value(apart)
+        assert difference.p_value == difference_p_value(apart, 10_000, 10_000, 0)
         assert difference.significant == ("bad" in (name, found.best))
     # Without pairs the spread of the samples would hide what is there.
     assert found.means["bad"].high > found.means["good"].low
@@ -166,6 +290,70 @@ def test_numbers_do_not_depend_on_the_other_methods():
     assert two.means["bad"] == everything.means["bad"]
     assert two.differences["bad"].interval == everything.differences["bad"].interval
     assert two.differences["bad"].p_value == everything.differences["bad"].p_value
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def table_of(page, heading):
+    """The first number of each cell of a table, by row and column."""
+    lines = page.split(f"## {heading}")[1].split("\n## ")[0].splitlines()
+    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines if "|" in line)
+    return {
+        row[0]: dict(zip(head[1:], (float(cell.split()[0]) for cell in row[1:]), strict=True)) for row in rows
+    }
+
+
+def test_the_committed_table_is_made_by_its_script_and_keeps_what_is_promised(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    made = importlib.import_module("statistics_table").page(4, 100)
+    kept = (ROOT / "docs/results/statistics.md").read_text()
+    for heading in ("Intervals of a mean", "Tests of paired differences", "What that costs"):
+        assert table_of(kept, heading).keys() == table_of(made, heading).keys()
+    for row in table_of(kept, "Intervals of a mean").values():
+        assert all(row[f"n = {n}"] >= 0.92 for n in (16, 24, 44, 100))
+    for row in table_of(kept, "Tests of paired differences").values():
+        assert all(row[f"n = {n}"] <= 0.06 for n in (16, 24, 44))
+
+
+def test_one_correction_for_all_that_is_claimed():
+    values = three_methods(30)
+    pages = {
+        metric: compare(values, better="higher", reference="good") for metric in ("lerf", "sensitivity_n")
+    } | {"one": compare({"good": values["good"], "bad": values["bad"]}, better="higher")}
+    together = adjusted_together(pages)
+    p_values = {
+        (page, name): each.p_value for page in pages for name, each in pages[page].differences.items()
+    }
+    expected = holm(p_values)
+    for (page, name), p in expected.items():
+        found = together[page].differences[name]
+        assert (found.p_adjusted, found.n_comparisons) == (p, 5)
+        assert found.p_value == pages[page].differences[name].p_value
+        assert found.p_adjusted >= pages[page].differences[name].p_adjusted
+    assert together["lerf"].means == pages["lerf"].means
+
+
+@pytest.mark.parametrize(("n_rivals", "needed"), [(1, 6), (2, 7), (5, 8), (20, 10), (57, 12)])
+def test_a_verdict_needs_so_many_images(n_rivals, needed):
+    """With fewer no values at all make a significant difference; with so many the clearest ones do."""
+    assert images_needed(n_rivals) == needed
+
+    def clearest(n):
+        values = {str(rival): np.full(n, 0.1) for rival in range(n_rivals)}
+        return compare({"best": np.full(n, 0.9), **values}, better="higher").differences.values()
+
+    assert not any(each.significant or each.decidable for each in clearest(needed - 1))
+    assert all(each.significant and each.decidable for each in clearest(needed))
+    enough = next(iter(clearest(needed)))
+    assert enough.smallest_p == smallest_p_value(needed)
+    assert enough.smallest_p_adjusted == pytest.approx(n_rivals * smallest_p_value(needed))
+
+
+def test_nothing_can_be_needed_for_nothing():
+    with pytest.raises(dg.errors.ParameterError, match="n_comparisons"):
+        images_needed(0)
+    assert images_needed(400) < 30  # more draws tell smaller p-values
 
 
 def test_comparisons_of_little():

@@ -150,10 +150,11 @@ def test_retraining_is_compared_trial_by_trial(tmp_path, monkeypatch):
     roar, steep = exhibit["verdicts"]
     assert f"dga(n_steps=2) {subject:.3f}" in roar["numbers"]
     assert f"{rival - subject:+.3f}" in roar["numbers"]
-    assert roar["outcome"] == "undecided"  # two trials cannot be significant
+    assert roar["outcome"] == steep["outcome"] == "cannot be decided"  # two trials: p is at least .5
     assert f"dga(n_steps=2) {plain - subject:.3f}" in steep["numbers"]
     assert f"random {plain - chance:.3f}" in steep["numbers"]
-    assert steep["why"] == "2 trials cannot be significant: p is at least 0.5"
+    assert steep["why"].startswith("cannot be decided with 2 trials: p is at least 1 ")
+    assert "2 comparisons; at least 7 trials would be needed" in steep["why"]
     finished = made / "figure-5" / "run"
     (made / "figure-5" / "roar.json").rename(finished / "roar.json")  # where `distillgrad roar` puts it
     result = run("figure-5", "--roar-run", finished, "--out", kept, "--json")
@@ -231,6 +232,12 @@ def test_outcomes_follow_significance():
     assert worst_of_all("morf", worse, "lower", measure="morf").outcome == "holds"
     close = compare({**values, "fullgrad": values["dga"][::-1]}, better="higher", reference="dga")
     assert best_of_all("lerf", close, "higher", measure="lerf").outcome == "undecided"
+    few = compare({name: each[:6] for name, each in values.items()}, better="higher", reference="dga")
+    refused = best_of_all("lerf", few, "higher", measure="lerf")
+    assert refused.outcome == "cannot be decided"  # however clear it looks: two rivals need seven images
+    assert refused.why.startswith("cannot be decided with 6 images: p is at least 0.062")
+    assert "at least 7 images would be needed" in refused.why
+    assert worst_of_all("lerf", few, "higher", measure="lerf").outcome == "cannot be decided"
     assert pairs_in_order({"a": 1.0, "b": 2.0, "c": 3.0}, {"a": 1.0, "b": 3.0, "c": 2.0}) == (2, 3)
 
 
@@ -294,6 +301,29 @@ def loaded():
     model = Sequential(Flatten(), Linear(3 * 32 * 32, 10), GELU(), Linear(10, 10))
     return replace(dg.load_model("cifar10-cnn"), model=model.eval())
 """
+
+
+def test_views_of_one_photograph_decide_nothing(tmp_path):
+    """Thirty views of five photographs are five samples, with which no difference can be significant."""
+    asked = ("--limit", 10, "--methods", "dga(n_steps=2),fullgrad,random", "--n-steps", 2, "--json")
+    result = run("table-1", *asked, "--out", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    (exhibit,) = json.loads(result.stdout)["exhibits"]
+    said = {each["claim"]: each for each in exhibit["verdicts"]}
+    for claim in ("lerf", "morf", "applies"):
+        assert said[claim]["outcome"] == "cannot be decided"
+        # LeRF and MoRF against FullGrad, the area against random pixels: three comparisons, one correction.
+        assert "with 5 photographs: p is at least 0.19 " in said[claim]["why"]
+        assert "3 comparisons; at least 7 photographs would be needed" in said[claim]["why"]
+    board = exhibit["numbers"]["metrics"]["lerf"]["methods"]["fullgrad"]
+    assert (board["n"], board["difference"]["n"], board["difference"]["n_comparisons"]) == (5, 5, 6)
+    run_ = read_evaluation(tmp_path / "table-1" / "run")
+    values = run_.values["lerf"]["fullgrad"].reshape(2, 5).mean(0)  # the whole ones, then the mirrored ones
+    assert board["mean"] == pytest.approx(values.mean())
+    assert board["low"] == pytest.approx(bootstrap_mean(values, bounds=(0, 1)).low)
+    caption = (tmp_path / "table-1" / "run" / "leaderboard.md").read_text()
+    assert "views of 5 photographs" in caption
+    assert "No star is possible" in caption
 
 
 def test_a_method_that_is_not_defined_for_the_model_is_left_out(tmp_path, monkeypatch):

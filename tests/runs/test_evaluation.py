@@ -95,7 +95,7 @@ def test_values_are_the_metrics_own_and_the_board_is_their_mean(images, tmp_path
         )
         said = board["metrics"]["lerf"]["methods"][name]
         assert said["mean"] == pytest.approx(curves[name].auc.mean().item(), abs=1e-5)
-        interval = bootstrap_mean(found.values["lerf"][name])
+        interval = bootstrap_mean(found.values["lerf"][name], bounds=(0, 1))
         assert (said["low"], said["high"]) == (interval.low, interval.high)
     best = board["metrics"]["lerf"]["ranking"][0]
     assert "difference" not in board["metrics"]["lerf"]["methods"][best]

@@ -139,7 +139,12 @@ def evaluate(
     from distillgrad.runs.evaluation.record import EvaluationRequest
     from distillgrad.runs.evaluation.runner import n_units, run_evaluation
     from distillgrad.sources.open_data import open_data
-    from distillgrad.views.leaderboard import leaderboard_record, leaderboard_rows, save_leaderboard
+    from distillgrad.views.leaderboard import (
+        leaderboard_record,
+        leaderboard_rows,
+        reservations,
+        save_leaderboard,
+    )
 
     request = EvaluationRequest(
         model=model,
@@ -190,6 +195,8 @@ def evaluate(
         len(evaluation.ids),
         left_out,
     )
+    for each in reservations(board):
+        say("{}", each)
     say("tables, figures and every sample's values: {}", out)
 
 

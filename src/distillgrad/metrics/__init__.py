@@ -48,5 +48,7 @@ from distillgrad.metrics.self_stability import stability as stability
 from distillgrad.metrics.similarity import spearman as spearman
 from distillgrad.metrics.similarity import ssim as ssim
 from distillgrad.metrics.similarity import top_overlap as top_overlap
+from distillgrad.metrics.statistics import adjusted_together as adjusted_together
 from distillgrad.metrics.statistics import bootstrap_mean as bootstrap_mean
 from distillgrad.metrics.statistics import compare as compare
+from distillgrad.metrics.statistics import images_needed as images_needed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -102,6 +103,7 @@ class Metric:
         measurement: Computes it; metrics that share their passes name the same one.
         cost: Per image and method, in words, for the default protocol.
         needs: ``"attributions"``; ``"method"``: explains again, other inputs or models; ``"masks"``.
+        bounds: The lowest and the highest possible value, which no interval of its mean leaves.
         axis: The words of its chart, if it has several values per image.
         curves: The words of the charts of what the measurement returns besides its metrics, by name.
     """
@@ -111,6 +113,7 @@ class Metric:
     measurement: Measurement
     cost: str = "not stated"
     needs: Literal["attributions", "method", "masks"] = "attributions"
+    bounds: tuple[float, float] = (-math.inf, math.inf)
     axis: Axis | None = None
     curves: Mapping[str, Axis] = field(default_factory=lambda: MappingProxyType({}))
 

@@ -68,4 +68,6 @@ def _sparseness(given: MetricInput, _: Protocol) -> Values:
 
 
 COMPLEXITY = Metric(better="lower", cost="none", source="Bhatt et al. 2020", measurement=_complexity)
-SPARSENESS = Metric(better="higher", cost="none", source="Chalasani et al. 2020", measurement=_sparseness)
+SPARSENESS = Metric(
+    better="higher", bounds=(0, 1), cost="none", source="Chalasani et al. 2020", measurement=_sparseness
+)

@@ -148,8 +148,18 @@ def _measured(given: MetricInput, _: Protocol) -> dict[str, Values]:
 
 
 POINTING_GAME = Metric(
-    better="higher", cost="none", source="Zhang et al. 2018", measurement=_measured, needs="masks"
+    better="higher",
+    bounds=(0, 1),
+    cost="none",
+    source="Zhang et al. 2018",
+    measurement=_measured,
+    needs="masks",
 )
 MASS_INSIDE = Metric(
-    better="higher", cost="none", source="Arras et al. 2022", measurement=_measured, needs="masks"
+    better="higher",
+    bounds=(0, 1),
+    cost="none",
+    source="Arras et al. 2022",
+    measurement=_measured,
+    needs="masks",
 )

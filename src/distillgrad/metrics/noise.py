@@ -162,6 +162,7 @@ def _measured(given: MetricInput, protocol: Protocol) -> dict[str, Values]:
 
 NOISE_SPEARMAN = Metric(
     better="higher",
+    bounds=(-1, 1),
     cost="5 explanations",
     source="Jeon et al. 2022, Figure 2",
     measurement=_measured,
@@ -170,6 +171,7 @@ NOISE_SPEARMAN = Metric(
 )
 NOISE_SSIM = Metric(
     better="higher",
+    bounds=(-1, 1),
     cost="none beyond noise_spearman",
     source="Jeon et al. 2022, Figure 2",
     measurement=_measured,

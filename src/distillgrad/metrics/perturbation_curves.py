@@ -259,6 +259,7 @@ _CURVES = {
 }
 LERF = Metric(
     better="higher",
+    bounds=(0, 1),
     cost="20 forward passes",
     source="Jeon et al. 2022, §4.1",
     measurement=_measured,
@@ -266,6 +267,7 @@ LERF = Metric(
 )
 MORF = Metric(
     better="lower",
+    bounds=(0, 1),
     cost="20 forward passes",
     source="Samek et al. 2016",
     measurement=_measured,
@@ -273,6 +275,7 @@ MORF = Metric(
 )
 AREA_BETWEEN = Metric(
     better="higher",
+    bounds=(-1, 1),
     cost="none beyond lerf and morf",
     source="Samek et al. 2016",
     measurement=_measured,

@@ -242,6 +242,7 @@ def _measured(given: MetricInput, protocol: Protocol) -> dict[str, Values]:
 
 RANDOMISATION_SPEARMAN = Metric(
     better="lower",
+    bounds=(-1, 1),
     cost="11 explanations",
     source="Adebayo et al. 2018",
     measurement=_measured,
@@ -250,6 +251,7 @@ RANDOMISATION_SPEARMAN = Metric(
 )
 RANDOMISATION_SSIM = Metric(
     better="lower",
+    bounds=(-1, 1),
     cost="none beyond randomisation_spearman",
     source="Adebayo et al. 2018",
     measurement=_measured,

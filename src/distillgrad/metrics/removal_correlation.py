@@ -215,6 +215,7 @@ def _measured(given: MetricInput, protocol: Protocol) -> Values:
 
 SENSITIVITY_N = Metric(
     better="higher",
+    bounds=(-1, 1),
     cost="901 forward passes for all methods",
     source="Ancona et al. 2018",
     measurement=_measured,

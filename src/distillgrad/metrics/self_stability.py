@@ -128,6 +128,7 @@ def _measured(given: MetricInput, protocol: Protocol) -> dict[str, Values]:
 
 STABILITY_SPEARMAN = Metric(
     better="higher",
+    bounds=(-1, 1),
     cost="5 explanations",
     source="distillgrad, 2026",
     measurement=_measured,
@@ -136,6 +137,7 @@ STABILITY_SPEARMAN = Metric(
 )
 STABILITY_OVERLAP = Metric(
     better="higher",
+    bounds=(0, 1),
     cost="none beyond stability_spearman",
     source="distillgrad, 2026",
     measurement=_measured,
@@ -144,6 +146,7 @@ STABILITY_OVERLAP = Metric(
 )
 STABILITY_SSIM = Metric(
     better="higher",
+    bounds=(-1, 1),
     cost="none beyond stability_spearman",
     source="distillgrad, 2026",
     measurement=_measured,

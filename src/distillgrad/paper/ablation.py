@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from distillgrad.metrics.statistics import Comparison
+from distillgrad.metrics.statistics import Comparison, adjusted_together
 from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import Methods, measure
 from distillgrad.paper.registry import EXHIBITS
-from distillgrad.paper.verdicts import AREA, Verdict, area_between, best_of_all, in_words, p_in_words
+from distillgrad.paper.verdicts import (
+    AREA,
+    Verdict,
+    area_between,
+    best_of_all,
+    in_words,
+    outcome_of,
+    p_in_words,
+    reason,
+)
 from distillgrad.views.leaderboard import leaderboard_record, leaderboard_rows
 
 N_IMAGES = 30
@@ -33,15 +42,20 @@ def make(setting: Setting) -> Exhibit:
     )
     heads, rows = leaderboard_rows(results.board)
     area = results.board.comparisons["area_between"]
+    claims = adjusted_together(
+        {
+            claim: results.comparison("area_between", ["dga", *rivals])
+            for claim, rivals in (
+                ("modules", MODULES),
+                ("class-oriented", (UNDISTILLED,)),
+                ("anchors", (FROM_FIRST,)),
+            )
+        }
+    )
     verdicts = (
-        best_of_all(
-            "modules",
-            results.comparison("area_between", ["dga", *MODULES]),
-            "higher",
-            measure=AREA,
-        ),
-        _class_oriented(results.comparison("area_between", ["dga", UNDISTILLED])),
-        _anchors(results.comparison("area_between", ["dga", FROM_FIRST])),
+        best_of_all("modules", claims["modules"], "higher", measure=AREA, unit=results.unit),
+        _class_oriented(claims["class-oriented"], results.unit),
+        _anchors(claims["anchors"], results.unit),
     )
     findings = [finding(each) for each in verdicts]
     findings += [
@@ -68,25 +82,33 @@ def make(setting: Setting) -> Exhibit:
     )
 
 
-def _class_oriented(comparison: Comparison) -> Verdict:
+def _class_oriented(comparison: Comparison, unit: str) -> Verdict:
     difference = comparison.differences[UNDISTILLED]
     better = difference.interval.mean < 0
     return Verdict(
         "class-oriented",
-        "undecided" if not difference.significant else "holds" if better else "does not hold",
+        outcome_of(difference, better),
         f"{AREA}: dga {in_words(comparison.means['dga'])}, its first local attribution "
         f"alone {in_words(comparison.means[UNDISTILLED])}, {p_in_words(difference)}",
-        "faithfulness to the class's probability stands for what the paper shows in one picture",
+        reason(
+            "faithfulness to the class's probability stands for what the paper shows in one picture",
+            difference,
+            unit=unit,
+        ),
     )
 
 
-def _anchors(comparison: Comparison) -> Verdict:
+def _anchors(comparison: Comparison, unit: str) -> Verdict:
     difference = comparison.differences[FROM_FIRST]
     return Verdict(
         "anchors",
-        "does not hold" if difference.significant else "undecided",
+        outcome_of(difference, holds=False),
         area_between(difference, "n = 1 … N", "n = 0 … N"),
-        "the input's own attribution makes a difference"
-        if difference.significant
-        else f"no difference is shown by {difference.interval.n} images; the interval bounds it",
+        reason(
+            "the input's own attribution makes a difference"
+            if difference.significant
+            else f"no difference is shown by {difference.interval.n} {unit}; the interval bounds it",
+            difference,
+            unit=unit,
+        ),
     )

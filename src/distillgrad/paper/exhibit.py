@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,13 +17,14 @@ import torch
 from distillgrad.core.acceleration.accelerate import Precision
 from distillgrad.core.forward import Model
 from distillgrad.errors import SourceError
+from distillgrad.metrics.statistics import Groups
 from distillgrad.paper.verdicts import Verdict
 from distillgrad.runs.files import written_whole
 from distillgrad.runs.manifest import read_json
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.open_data import ImageData, open_data
 from distillgrad.sources.photographs import NAME as PHOTOGRAPHS
-from distillgrad.sources.photographs import photographs
+from distillgrad.sources.photographs import photograph_of, photographs
 from distillgrad.views.markdown import markdown_table
 
 RECORD = "exhibit.json"
@@ -129,6 +130,15 @@ class Setting:
         """Return the data's first images: as many as the request limits them to, or else as many as suit."""
         limit = self.limit or suitable
         return photographs(limit=limit) if self.data == PHOTOGRAPHS else open_data(self.data, limit=limit)
+
+    @property
+    def unit(self) -> str:
+        """The independent samples in a word: views of one photograph are one of them."""
+        return PHOTOGRAPHS if self.data == PHOTOGRAPHS else "images"
+
+    def groups(self, names: Sequence[str]) -> Groups | None:
+        """Return the photograph that each of the images is a view of; ``None`` if each is one of its own."""
+        return [photograph_of(name) for name in names] if self.data == PHOTOGRAPHS else None
 
     def folder(self, exhibit: str) -> Path:
         """Return the folder of an exhibit's files."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distillgrad.core.ranking import pixel_attributions
 from distillgrad.metrics.noise import noise_robustness
-from distillgrad.metrics.statistics import bootstrap_mean, compare
+from distillgrad.metrics.statistics import Better, adjusted_together, bootstrap_mean, compare
 from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import Methods, explainable, first_images, method_for, methods_of, omissions
@@ -21,6 +21,10 @@ DEFAULT = "fullgrad,integrated_gradients(n_steps=31),dga"
 SIGMAS = (0.05, 0.1, 0.2, 0.4)
 N_IMAGES = 10
 WORST = "fullgrad"
+WORSE: tuple[tuple[str, Better, str], ...] = (
+    ("maps", "higher", "rank correlation with the clean map"),
+    ("scores", "lower", "loss of area between LeRF and MoRF"),
+)
 
 
 def make(setting: Setting) -> Exhibit:
@@ -57,6 +61,7 @@ def make(setting: Setting) -> Exhibit:
                 if each.lerf is not None and each.morf is not None
             ]
         )
+    groups = setting.groups(names)
     lost = {label: each[:, 0] - each[:, 1:].mean(1) for label, each in area.items()}
     save_figure(_maps(setting, methods, inputs[0], target[:1]), setting.folder("figure-2") / "figure.png")
     worst = next((label for label, (name, _) in methods.items() if name == WORST), None)
@@ -65,19 +70,22 @@ def make(setting: Setting) -> Exhibit:
         for claim in ("noise-maps", "noise-scores")
     )
     if worst and len(methods) > 1:
-        alike = compare(
-            {label: each.mean(1) for label, each in likeness.items()}, better="higher", reference=worst
+        alike = {label: each.mean(1) for label, each in likeness.items()}
+        claims = adjusted_together(
+            {
+                "maps": compare(alike, better="higher", reference=worst, groups=groups, bounds=(-1, 1)),
+                "scores": compare(lost, better="lower", reference=worst, groups=groups, bounds=(-2, 2)),
+            }
         )
-        losses = compare(lost, better="lower", reference=worst)
-        verdicts = (
-            worst_of_all("noise-maps", alike, "higher", measure="rank correlation with the clean map"),
-            worst_of_all("noise-scores", losses, "lower", measure="loss of area between LeRF and MoRF"),
+        verdicts = tuple(
+            worst_of_all(f"noise-{name}", claims[name], better, measure=measure, unit=setting.unit)
+            for name, better, measure in WORSE
         )
     rows = tuple(
         (
             label,
             words,
-            *(in_words(bootstrap_mean(column)) for column in values.T),
+            *(in_words(bootstrap_mean(column, groups=groups, bounds=(-1, 1))) for column in values.T),
         )
         for label in methods
         for words, values in (

@@ -9,13 +9,13 @@ from distillgrad.core.ranking import pixel_attributions
 from distillgrad.explanations.distillation import SEQUENCES, distil
 from distillgrad.methods.dga import DistilledGradientAggregation
 from distillgrad.metrics.similarity import top_overlap
-from distillgrad.metrics.statistics import bootstrap_mean, compare
+from distillgrad.metrics.statistics import Groups, Interval, bootstrap_mean, compare
 from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import first_images
 from distillgrad.paper.published import EPC_QUANTILE, N_STEPS
 from distillgrad.paper.registry import EXHIBITS
-from distillgrad.paper.verdicts import Verdict, in_words, p_in_words
+from distillgrad.paper.verdicts import Verdict, in_words, outcome_of, p_in_words, reason
 from distillgrad.views.figures.explanation_figures import distillation_figure, save_figure
 
 N_IMAGES = 12
@@ -43,11 +43,9 @@ def make(setting: Setting) -> Exhibit:
             maps = pixel_attributions(steps.attributions[[N_STEPS // 2, LATE], 0])
             stuck[name].append(float(top_overlap(maps[:1], maps[1:])))
             left[name].append(float((steps.anchors[-1] != 0).double().mean()))
-    verdicts = (_saturation(stuck), _ends_empty(left))
-    intervals = {
-        name: (bootstrap_mean(np.array(stuck[name])), bootstrap_mean(np.array(left[name])))
-        for name in SEQUENCES
-    }
+    groups = setting.groups(names)
+    verdicts = (_saturation(stuck, groups, setting.unit), _ends_empty(left, groups))
+    intervals = {name: tuple(_mean(shares[name], groups) for shares in (stuck, left)) for name in SEQUENCES}
     return Exhibit(
         *EXHIBITS["figure-4"].heading,
         tuple(finding(each) for each in verdicts),
@@ -77,26 +75,38 @@ def make(setting: Setting) -> Exhibit:
     )
 
 
-def _saturation(stuck: dict[str, list[float]]) -> Verdict:
+def _mean(shares: list[float], groups: Groups | None) -> Interval:
+    return bootstrap_mean(np.array(shares), groups=groups, bounds=(0, 1))
+
+
+def _saturation(stuck: dict[str, list[float]], groups: Groups | None, unit: str) -> Verdict:
     comparison = compare(
-        {name: np.array(each) for name, each in stuck.items()}, better="lower", reference="WC + EPC"
+        {name: np.array(each) for name, each in stuck.items()},
+        better="lower",
+        reference="WC + EPC",
+        groups=groups,
+        bounds=(0, 1),
     )
     difference = comparison.differences["WC"]
     more = difference.interval.mean > 0
     return Verdict(
         "saturation",
-        "undecided" if not difference.significant else "holds" if more else "does not hold",
+        outcome_of(difference, more),
         f"top 10 % common to n = {N_STEPS // 2} and n = {LATE}: "
         f"WC {in_words(comparison.means['WC'])}, "
         f"WC + EPC {in_words(comparison.means['WC + EPC'])}; {p_in_words(difference)}",
-        "what is strongest halfway is more often still strongest later under WC alone"
-        if more
-        else "under WC alone the strongest pixels change no less",
+        reason(
+            "what is strongest halfway is more often still strongest later under WC alone"
+            if more
+            else "under WC alone the strongest pixels change no less",
+            difference,
+            unit=unit,
+        ),
     )
 
 
-def _ends_empty(left: dict[str, list[float]]) -> Verdict:
-    shares = {name: bootstrap_mean(np.array(each)) for name, each in left.items()}
+def _ends_empty(left: dict[str, list[float]], groups: Groups | None) -> Verdict:
+    shares = {name: _mean(each, groups) for name, each in left.items()}
     empty = all(each.mean == 0 for each in shares.values())
     return Verdict(
         "ends-empty",

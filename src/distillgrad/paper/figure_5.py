@@ -11,20 +11,20 @@ import torch
 
 from distillgrad.errors import ParameterError, SourceError
 from distillgrad.metrics.roar import Roar
-from distillgrad.metrics.statistics import SIGNIFICANCE, Comparison, compare
+from distillgrad.metrics.statistics import Comparison, adjusted_together, compare
 from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import PAPERS, SUBJECT, methods_of
 from distillgrad.paper.published import ROAR_EPOCHS, ROAR_TRIALS
 from distillgrad.paper.registry import EXHIBITS
-from distillgrad.paper.verdicts import Verdict, best_of_all, in_words, listed, p_in_words
+from distillgrad.paper.verdicts import Verdict, best_of_all, in_words, listed, outcome_of, p_in_words, reason
 from distillgrad.runs.manifest import MANIFEST, read_json
 from distillgrad.runs.roar.runner import RoarRequest, roar
 from distillgrad.sources.roar_data import subject_of
 from distillgrad.views.roar import roar_record, roar_rows, save_roar
 
 N_TRIALS = 8
-"""The fewest trials with which a sign-flip test against five others can be significant: 5·2/2⁸ = 0.039."""
+"""The fewest trials with which five others, and random pixels, can be told apart: 6·2/2⁸ = 0.047."""
 FRACTIONS = (0.1, 0.5, 0.9)
 
 
@@ -41,19 +41,16 @@ def make(setting: Setting) -> Exhibit:
     save_roar(roars, request, setting.folder("figure-5"), f"ROAR on {where}", "share of the pixels removed")
     subject = next(label for label, (name, _) in request["methods"].items() if name == SUBJECT)
     explained = {label: each for label, each in roars.items() if label not in ("none", "random")}
+    means = {label: each.accuracies.mean(0).numpy() for label, each in explained.items()}
+    claims = adjusted_together(
+        {
+            "roar": compare(means, better="lower", reference=subject, bounds=(0, 1)),
+            "steep": _lost_at_first(roars, subject),
+        }
+    )
     verdicts = (
-        best_of_all(
-            "roar",
-            compare(
-                {label: each.accuracies.mean(0).numpy() for label, each in explained.items()},
-                better="lower",
-                reference=subject,
-            ),
-            "lower",
-            measure="accuracy, mean over all shares",
-            unit="trials",
-        ),
-        _steep(roars, subject),
+        best_of_all("roar", claims["roar"], "lower", measure="accuracy, mean over all shares", unit="trials"),
+        _steep(roars, subject, claims["steep"]),
     )
     heads, rows = roar_rows(roars)
     findings = [*(finding(each) for each in verdicts), *_by_share(roars, subject)]
@@ -122,33 +119,33 @@ def _n_train(folder: Path) -> str:
     return f"{len(np.load(ranks, mmap_mode='r')):,} train images, " if ranks else ""
 
 
-def _steep(roars: Mapping[str, Roar], subject: str) -> Verdict:
-    """Return the verdict: DGA's first share costs more than the same share of random pixels, or not."""
-    share = f"{float(roars[subject].fractions[0]):.0%}"
+def _lost_at_first(roars: Mapping[str, Roar], subject: str) -> Comparison:
+    """Return the comparison of DGA's first share with the same share of random pixels, in accuracy lost."""
     lost = {
         label: (roars["none"].accuracies[0] - roars[label].accuracies[0]).numpy()
         for label in (subject, "random")
     }
-    comparison = compare(lost, better="higher", reference=subject)
+    return compare(lost, better="higher", reference=subject, bounds=(-1, 1))
+
+
+def _steep(roars: Mapping[str, Roar], subject: str, comparison: Comparison) -> Verdict:
+    """Return the verdict: DGA's first share costs more than the same share of random pixels, or not."""
+    share = f"{float(roars[subject].fractions[0]):.0%}"
     lead = comparison.differences["random"]
     more = lead.interval.mean < 0
     return Verdict(
         "roar-steep",
-        "undecided" if not lead.significant else "holds" if more else "does not hold",
+        outcome_of(lead, more),
         f"accuracy lost with {share} of the pixels: {subject} {in_words(comparison.means[subject])}, "
         f"random {in_words(comparison.means['random'])}, {p_in_words(lead)}",
-        _told_apart(comparison) or ("more" if more else "no more") + " than with random pixels",
+        reason(
+            f"{'more' if more else 'no more'} than with random pixels"
+            if lead.significant
+            else f"{lead.interval.n} trials cannot tell it from random pixels",
+            lead,
+            unit="trials",
+        ),
     )
-
-
-def _told_apart(comparison: Comparison) -> str:
-    """Return the reason why the trials do not tell DGA from random pixels; "" if they do."""
-    n = comparison.means[comparison.reference].n
-    if 2 / 2**n >= SIGNIFICANCE:
-        return f"{n} trials cannot be significant: p is at least {2 / 2**n:.2g}"
-    if not comparison.differences["random"].significant:
-        return f"{n} trials cannot tell it from random pixels"
-    return ""
 
 
 def _by_share(roars: Mapping[str, Roar], subject: str) -> list[str]:

@@ -12,7 +12,7 @@ from distillgrad.core.ranking import most_relevant, pixel_attributions
 from distillgrad.methods.base import Method
 from distillgrad.metrics.concentration import sparseness
 from distillgrad.metrics.localisation import mass_inside
-from distillgrad.metrics.statistics import Comparison, bootstrap_mean, compare
+from distillgrad.metrics.statistics import Comparison, Groups, adjusted_together, bootstrap_mean, compare
 from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import (
@@ -27,7 +27,7 @@ from distillgrad.paper.measuring import (
 )
 from distillgrad.paper.mosaics import mosaics
 from distillgrad.paper.registry import EXHIBITS
-from distillgrad.paper.verdicts import Verdict, best_of_all, in_words, p_in_words
+from distillgrad.paper.verdicts import Verdict, best_of_all, in_words, outcome_of, p_in_words, reason
 from distillgrad.views.figures.explanation_figures import (
     TOP_FRACTION,
     colours,
@@ -38,6 +38,11 @@ from distillgrad.views.figures.explanation_figures import (
 
 N_IMAGES = 20
 N_ROWS = 4
+AGAINST = (
+    ("ig-noisy", "neighbours", "integrated_gradients", "the share of neighbours tells patches from noise"),
+    ("sharp", "sparseness", "fullgrad", "the Gini index stands for sharpness, which the paper only shows"),
+)
+"""By claim, the measure, the method that DGA is put beside, and what the measure stands for."""
 
 
 def make(setting: Setting) -> Exhibit:
@@ -53,7 +58,9 @@ def make(setting: Setting) -> Exhibit:
         "quarter": _in_quarters(setting, methods, inputs, target),
     }
     six = papers_labels(methods)
-    verdicts = (*_against(measures, six), _aligned(measures["quarter"], six))
+    groups = setting.groups(names)
+    claims = _compared(measures, six, groups)
+    verdicts = (*_against(claims, six, setting.unit), _aligned(claims, setting.unit))
     findings = [finding(each) for each in verdicts]
     findings += omissions(left_out)
     return Exhibit(
@@ -68,7 +75,13 @@ def make(setting: Setting) -> Exhibit:
                 "one's class the share that lies on it; 25 % by chance.",
                 ("method", *measures),
                 tuple(
-                    (label, *(in_words(bootstrap_mean(each[label])) for each in measures.values()))
+                    (
+                        label,
+                        *(
+                            in_words(bootstrap_mean(each[label], groups=groups, bounds=(0, 1)))
+                            for each in measures.values()
+                        ),
+                    )
                     for label in methods
                 ),
             ),
@@ -104,40 +117,36 @@ def neighbours(maps: Tensor, fraction: float = TOP_FRACTION) -> Tensor:
     return (beside[0] + below[0]) / (beside[1] + below[1])
 
 
-def _against(measures: dict[str, dict[str, np.ndarray]], six: dict[str, str]) -> list[Verdict]:
+def _compared(
+    measures: dict[str, dict[str, NDArray[np.float64]]], six: dict[str, str], groups: Groups | None
+) -> dict[str, Comparison]:
+    """Return the comparisons that the claims rest on; all are corrected together."""
+    subject, claims = six["dga"], {}
+    compared = [(claim, measure, [rival]) for claim, measure, rival, _ in AGAINST if rival in six]
+    for claim, measure, rivals in [*compared, ("aligned", "quarter", list(six))]:
+        labels = dict.fromkeys([subject, *(six[rival] for rival in rivals)])
+        values = {label: measures[measure][label] for label in labels}
+        claims[claim] = compare(values, better="higher", reference=subject, groups=groups, bounds=(0, 1))
+    return adjusted_together(claims)
+
+
+def _against(claims: dict[str, Comparison], six: dict[str, str], unit: str) -> list[Verdict]:
     """Return the verdicts on DGA against IG in noise, and against FullGrad in sharpness."""
     verdicts = []
-    for claim, measure, rival, why in (
-        (
-            "ig-noisy",
-            "neighbours",
-            "integrated_gradients",
-            "the share of neighbours tells patches from noise",
-        ),
-        (
-            "sharp",
-            "sparseness",
-            "fullgrad",
-            "the Gini index stands for sharpness, which the paper only shows",
-        ),
-    ):
-        if rival not in six:
+    for claim, measure, rival, why in AGAINST:
+        if claim not in claims:
             verdicts.append(Verdict(claim, "not testable here", "", f"{rival} was not measured"))
             continue
-        subject, other = six["dga"], six[rival]
-        values = measures[measure]
-        comparison: Comparison = compare(
-            {label: values[label] for label in (subject, other)}, better="higher", reference=subject
-        )
+        subject, other, comparison = six["dga"], six[rival], claims[claim]
         difference = comparison.differences[other]
         ahead = difference.interval.mean < 0
         verdicts.append(
             Verdict(
                 claim,
-                "undecided" if not difference.significant else "holds" if ahead else "does not hold",
+                outcome_of(difference, ahead),
                 f"{measure}: {subject} {in_words(comparison.means[subject])}, {other} "
                 f"{in_words(comparison.means[other])}, {p_in_words(difference)}",
-                why,
+                reason(why, difference, unit=unit),
             )
         )
     return verdicts
@@ -164,13 +173,16 @@ def _in_quarters(
     return shares
 
 
-def _aligned(shares: dict[str, NDArray[np.float64]], six: dict[str, str]) -> Verdict:
-    subject = six["dga"]
-    if np.isnan(shares[subject]).all():
+def _aligned(claims: dict[str, Comparison], unit: str) -> Verdict:
+    comparison = claims["aligned"]
+    if not comparison.means[comparison.reference].n:
         return Verdict("aligned", "not testable here", "", "no four images of different classes for a mosaic")
-    comparison = compare({label: shares[label] for label in six.values()}, better="higher", reference=subject)
     return best_of_all(
-        "aligned", comparison, "higher", measure="positive attribution in the target's quarter of a mosaic"
+        "aligned",
+        comparison,
+        "higher",
+        measure="positive attribution in the target's quarter of a mosaic",
+        unit=unit,
     )
 
 

@@ -54,7 +54,8 @@ def make(setting: Setting) -> Exhibit:
         for metric in METRICS
         for differences in [results.board.comparisons[metric].differences]
     ]
-    verdict = best_of_all("grid", results.comparison("area_between", list(GRID)), "higher", measure=AREA)
+    compared = results.comparison("area_between", list(GRID))
+    verdict = best_of_all("grid", compared, "higher", measure=AREA, unit=results.unit)
     findings = [finding(verdict)]
     for n_steps in (5, 10):
         label = label_of(n_steps, published.EPC_QUANTILE)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from distillgrad.metrics.statistics import adjusted_together
 from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import Methods, measure
 from distillgrad.paper.registry import EXHIBITS
-from distillgrad.paper.verdicts import AREA, Verdict, area_between, in_words, p_in_words
+from distillgrad.paper.verdicts import AREA, Verdict, area_between, in_words, outcome_of, p_in_words, reason
 from distillgrad.views.leaderboard import leaderboard_record, leaderboard_rows
 
 N_IMAGES = 24
@@ -26,20 +27,29 @@ def make(setting: Setting) -> Exhibit:
     metrics = ("lerf", "morf", "area_between")
     results = measure(setting, "local-attribution", LOCALS, metrics, images=images, subject="dga")
     heads, rows = leaderboard_rows(results.board)
-    alone = results.comparison("area_between", [G_I, "gradient_x_input"], reference="gradient_x_input")
-    gain = alone.differences[G_I]
+    pair = [G_I, "gradient_x_input"]
+    claims = adjusted_together(
+        {
+            "alone": results.comparison("area_between", pair, reference="gradient_x_input"),
+            "beside": results.comparison("area_between", ["dga", G_I]),
+        }
+    )
+    gain, beside = (claims[name].differences[G_I] for name in ("alone", "beside"))
     helps = gain.significant and gain.interval.mean > 0
-    beside = results.comparison("area_between", ["dga", G_I]).differences[G_I]
     worse = beside.significant and beside.interval.mean < 0
     verdict = Verdict(
         "local",
-        "does not hold" if worse or (gain.significant and not helps) else "holds" if helps else "undecided",
+        "does not hold" if worse else outcome_of(gain, helps),
         area_between(gain, G_I, "Gradient×Input alone"),
-        "significantly worse than with Uniform FullGrad"
-        if worse
-        else "distillation improves on the local attribution"
-        if helps
-        else "no significant improvement on it",
+        reason(
+            "significantly worse than with Uniform FullGrad"
+            if worse
+            else "distillation improves on the local attribution"
+            if helps
+            else "no significant improvement on it",
+            gain,
+            unit=results.unit,
+        ),
     )
     area = results.board.comparisons["area_between"].differences
     seconds = results.evaluation.seconds

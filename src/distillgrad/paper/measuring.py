@@ -20,7 +20,7 @@ from distillgrad.metrics.statistics import Comparison, compare
 from distillgrad.paper import published
 from distillgrad.paper.exhibit import Setting
 from distillgrad.paper.variants import VARIANTS, class_of
-from distillgrad.runs.evaluation.leaderboard import Leaderboard, leaderboard_of, per_sample
+from distillgrad.runs.evaluation.leaderboard import Leaderboard, groups_of, leaderboard_of, per_sample
 from distillgrad.runs.evaluation.record import Evaluation, EvaluationRequest
 from distillgrad.runs.evaluation.runner import run_evaluation
 from distillgrad.sources.model_inputs import class_logits, model_input
@@ -49,12 +49,14 @@ class Measurement:
         methods: The methods that could explain the model.
         subject: The label of DGA.
         left_out: By label, the reason why a method could not explain this model.
+        unit: The independent samples in a word.
     """
 
     board: Leaderboard
     methods: Methods
     subject: str
     left_out: Mapping[str, str]
+    unit: str
 
     @property
     def evaluation(self) -> Evaluation:
@@ -71,12 +73,14 @@ class Measurement:
         return [label for label, (name, _) in self.methods.items() if name in names]
 
     def comparison(self, metric: str, labels: Sequence[str], reference: str | None = None) -> Comparison:
-        """Return the comparison of some methods: Holm's correction is for as many as a claim compares."""
+        """Return the comparison of some methods; an exhibit corrects those of all its claims together."""
         values = self.evaluation.values[metric]
         return compare(
             {label: per_sample(values[label]) for label in labels},
             better=find_metric(metric).better,
             reference=reference or self.subject,
+            groups=groups_of(self.evaluation),
+            bounds=find_metric(metric).bounds,
         )
 
 
@@ -123,7 +127,7 @@ def measure(
     label = subject or next(each for each, (name, _) in usable.items() if name == SUBJECT)
     board = leaderboard_of(evaluation, reference=label)
     save_leaderboard(board, out)
-    return Measurement(board, usable, label, left_out)
+    return Measurement(board, usable, label, left_out, setting.unit)
 
 
 def explainable(setting: Setting, methods: Methods, images: ImageData) -> tuple[Methods, dict[str, str]]:

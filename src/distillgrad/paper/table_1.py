@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from distillgrad.metrics.registry import find_metric
+from distillgrad.metrics.statistics import Comparison, adjusted_together
 from distillgrad.paper import published
 from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import PAPERS, Measurement, measure, methods_of, omissions, papers_labels
 from distillgrad.paper.registry import EXHIBITS
-from distillgrad.paper.verdicts import Verdict, area_between, best_of_all, pairs_in_order
+from distillgrad.paper.verdicts import (
+    Verdict,
+    area_between,
+    best_of_all,
+    outcome_of,
+    pairs_in_order,
+    reason,
+)
 from distillgrad.views.leaderboard import leaderboard_record, leaderboard_rows
 
 FURTHER = "uniform_fullgrad,gradcam,lrp,smoothgrad(n_samples=31),rise(n_masks=500),random"
@@ -27,8 +37,9 @@ def make(setting: Setting) -> Exhibit:
     of = published.NETWORKS[network] if network else " / ".join(published.NETWORKS.values())
     heads, rows = leaderboard_rows(results.board)
     table = Table(
-        f"Mean and 95 % bootstrap interval over {results.n_images} images; `*`: significantly different from "
-        f"{results.subject} (paired, Holm-adjusted p < 0.05). The paper's columns: {of}.",
+        f"Mean and 95 % interval over {results.n_images} images; `*`: significantly different from "
+        f"{results.subject} (paired, p < 0.05, adjusted for all comparisons of the table). The paper's "
+        f"columns: {of}.",
         (*heads, "paper's LeRF", "paper's MoRF"),
         tuple(
             (
@@ -39,23 +50,20 @@ def make(setting: Setting) -> Exhibit:
             for row in rows
         ),
     )
-    six = papers_labels(results.methods)
+    claims = _compared(results)
     verdicts = [
         best_of_all(
-            metric,
-            results.comparison(metric, list(six.values())),
-            find_metric(metric).better,
-            measure=NAMES[metric],
+            metric, claims[metric], find_metric(metric).better, measure=NAMES[metric], unit=results.unit
         )
         for metric in ("lerf", "morf")
     ]
     verdicts += [
         _order(results, network),
         _values(results, network),
-        _others(results),
-        _cheaper(results),
+        _others(results, claims),
+        _cheaper(results, claims),
     ]
-    verdicts += [_bias_share(results), _applies(results)]
+    verdicts += [_bias_share(results, claims), _applies(results, claims)]
     findings = [finding(each) for each in verdicts]
     findings += omissions(results.left_out)
     return Exhibit(
@@ -70,6 +78,25 @@ def make(setting: Setting) -> Exhibit:
         leaderboard_record(results.board),
         results.n_images,
     )
+
+
+def _compared(results: Measurement) -> dict[str, Comparison]:
+    """Return the comparisons that the claims rest on, by claim and metric; all are corrected together."""
+    six, others = papers_labels(results.methods), results.labels_of(APPENDIX_I)
+    rise, uniform, chance = (results.labels_of([name]) for name in ("rise", "uniform_fullgrad", "random"))
+    claims = {metric: results.comparison(metric, list(six.values())) for metric in NAMES}
+    if others:
+        for metric in NAMES:
+            claims[f"others {metric}"] = results.comparison(metric, [*others, results.subject])
+    if rise:
+        claims["cheaper"] = results.comparison("area_between", [rise[0], results.subject])
+    if uniform and "fullgrad" in six:
+        pair = [uniform[0], six["fullgrad"]]
+        claims["bias-share"] = results.comparison("area_between", pair, reference=six["fullgrad"])
+    if chance:
+        pair = [results.subject, chance[0]]
+        claims["applies"] = results.comparison("area_between", pair, reference=chance[0])
+    return adjusted_together(claims)
 
 
 def _order(results: Measurement, network: str | None) -> Verdict:
@@ -109,7 +136,7 @@ def _values(results: Measurement, network: str | None) -> Verdict:
     )
 
 
-def _others(results: Measurement) -> Verdict:
+def _others(results: Measurement, claims: Mapping[str, Comparison]) -> Verdict:
     """Return the verdict on LeRF and MoRF together, the paper's measures: the claim stands on both."""
     others = results.labels_of(APPENDIX_I)
     if not others:
@@ -117,13 +144,14 @@ def _others(results: Measurement) -> Verdict:
     parts = {
         words: best_of_all(
             "others",
-            results.comparison(metric, [*others, results.subject]),
+            claims[f"others {metric}"],
             find_metric(metric).better,
             measure=words,
+            unit=results.unit,
         )
         for metric, words in NAMES.items()
     }
-    worst = ("does not hold", "undecided", "holds")
+    worst = ("does not hold", "cannot be decided", "undecided", "holds")
     return Verdict(
         "others",
         min((each.outcome for each in parts.values()), key=worst.index),
@@ -132,26 +160,26 @@ def _others(results: Measurement) -> Verdict:
     )
 
 
-def _cheaper(results: Measurement) -> Verdict:
+def _cheaper(results: Measurement, claims: Mapping[str, Comparison]) -> Verdict:
     rise = results.labels_of(["rise"])
     if not rise:
         return Verdict("cheaper", "not testable here", "", "RISE was not measured")
     (label,) = rise[:1]
-    difference = results.comparison("area_between", [label, results.subject]).differences[label]
+    difference = claims["cheaper"].differences[label]
     seconds = results.evaluation.seconds
     worse = difference.significant and difference.interval.mean > 0  # RISE is significantly better
     cheaper = seconds[results.subject] < seconds[label]
+    cost = f"{results.subject} costs {seconds[results.subject] / seconds[label]:.2f} of {label}'s time"
     return Verdict(
         "cheaper",
-        "does not hold" if worse or not cheaper else "holds" if difference.significant else "undecided",
+        "does not hold" if worse or not cheaper else outcome_of(difference, holds=True),
         f"{results.subject} {seconds[results.subject]:.2g} s an image, {label} {seconds[label]:.2g} s; "
         + area_between(difference, label, results.subject),
-        f"{results.subject} costs {seconds[results.subject] / seconds[label]:.2f} of {label}'s time"
-        + (", but is significantly worse" if worse else ""),
+        reason(cost + (", but is significantly worse" if worse else ""), difference, unit=results.unit),
     )
 
 
-def _bias_share(results: Measurement) -> Verdict:
+def _bias_share(results: Measurement, claims: Mapping[str, Comparison]) -> Verdict:
     """Return the verdict on evenly spread biases; they change no ranking, so Gradient×Input's remains."""
     six, uniform = papers_labels(results.methods), results.labels_of(["uniform_fullgrad"])
     if "fullgrad" not in six or not uniform:
@@ -160,29 +188,35 @@ def _bias_share(results: Measurement) -> Verdict:
         )
     (label,) = uniform[:1]
     fullgrad = six["fullgrad"]
-    difference = results.comparison("area_between", [label, fullgrad], reference=fullgrad).differences[label]
+    difference = claims["bias-share"].differences[label]
     better = difference.interval.mean > 0
     return Verdict(
         "bias-share",
-        "undecided" if not difference.significant else "holds" if better else "does not hold",
+        outcome_of(difference, better),
         area_between(difference, label, fullgrad),
-        "faithfulness stands for the right share of the biases; spread evenly they change no ranking, so "
-        "that Uniform FullGrad ranks as Gradient×Input does",
+        reason(
+            "faithfulness stands for the right share of the biases; spread evenly they change no ranking, so "
+            "that Uniform FullGrad ranks as Gradient×Input does",
+            difference,
+            unit=results.unit,
+        ),
     )
 
 
-def _applies(results: Measurement) -> Verdict:
+def _applies(results: Measurement, claims: Mapping[str, Comparison]) -> Verdict:
     chance = results.labels_of(["random"])
     if not chance:
         return Verdict("applies", "not testable here", "", "no random map was measured")
     (label,) = chance[:1]
-    difference = results.comparison("area_between", [results.subject, label], reference=label).differences[
-        results.subject
-    ]
+    difference = claims["applies"].differences[results.subject]
     better = difference.interval.mean > 0
     return Verdict(
         "applies",
-        "undecided" if not difference.significant else "holds" if better else "does not hold",
+        outcome_of(difference, better),
         area_between(difference, results.subject, label),
-        "on this network its maps are " + ("more" if better else "no more") + " faithful than random ones",
+        reason(
+            f"on this network its maps are {'more' if better else 'no more'} faithful than random ones",
+            difference,
+            unit=results.unit,
+        ),
     )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from distillgrad.metrics.registry import find_metric
 from distillgrad.metrics.removal_correlation import default_grid
-from distillgrad.metrics.statistics import SIGNIFICANCE, compare, holm
+from distillgrad.metrics.statistics import Comparison, adjusted_together, compare
 from distillgrad.paper import published
 from distillgrad.paper.claims import finding
 from distillgrad.paper.exhibit import Exhibit, Picture, Setting, Table
 from distillgrad.paper.measuring import PAPERS, Measurement, measure, methods_of, omissions, papers_labels
 from distillgrad.paper.registry import EXHIBITS
-from distillgrad.paper.verdicts import Verdict, in_words, pairs_in_order
+from distillgrad.paper.verdicts import Verdict, in_words, pairs_in_order, reason
+from distillgrad.runs.evaluation.leaderboard import groups_of
 from distillgrad.views.leaderboard import leaderboard_record
 
 METRIC = "sensitivity_n"
@@ -29,7 +31,7 @@ def make(setting: Setting) -> Exhibit:
     shares = tuple(f"{float(each):.0%}" for each in axis)
     cells = default_grid(min(setting.loaded.input_size[1:]))
     table = Table(
-        f"Mean correlation over {results.n_images} images with its 95 % bootstrap interval, "
+        f"Mean correlation over {results.n_images} images with its 95 % interval, "
         f"{setting.n_masks} masks of {cells}×{cells} cells, by the share of the cells removed; below each of "
         "the paper's methods its numbers (ResNet-18).",
         ("method", *shares),
@@ -71,20 +73,17 @@ def _highest(results: Measurement) -> Verdict:
     if not rivals:
         return Verdict("sensitivity-n", "not testable here", "", "nothing to compare with was measured")
     values, axis = results.evaluation.values[METRIC], results.evaluation.axes[METRIC]
-    by_share = {
-        f"{float(share):.0%}": compare(
-            {label: values[label][:, place] for label in (results.subject, *rivals)},
-            better="higher",
-            reference=results.subject,
-        )
-        for place, share in enumerate(axis)
-    }
     # One claim about all shares: one correction for all of its comparisons.
-    adjusted = holm(
+    by_share: dict[str, Comparison] = adjusted_together(
         {
-            f"{said} {label}": by_share[said].differences[label].p_value
-            for said in by_share
-            for label in rivals
+            f"{float(share):.0%}": compare(
+                {label: values[label][:, place] for label in (results.subject, *rivals)},
+                better="higher",
+                reference=results.subject,
+                groups=groups_of(results.evaluation),
+                bounds=find_metric(METRIC).bounds,
+            )
+            for place, share in enumerate(axis)
         }
     )
 
@@ -93,7 +92,7 @@ def _highest(results: Measurement) -> Verdict:
         return [
             label
             for label in rivals
-            if adjusted[f"{said} {label}"] < SIGNIFICANCE and sign * differences[label].interval.mean > 0
+            if differences[label].significant and sign * differences[label].interval.mean > 0
         ]
 
     highest = [said for said, each in by_share.items() if each.best == results.subject]
@@ -115,11 +114,16 @@ def _highest(results: Measurement) -> Verdict:
         return Verdict(
             "sensitivity-n", "holds", numbers, f"significantly above all {len(rivals)} others everywhere"
         )
+    every = [each for said in by_share.values() for each in said.differences.values()]
     return Verdict(
         "sensitivity-n",
-        "undecided",
+        "undecided" if any(each.decidable for each in every) else "cannot be decided",
         numbers,
-        f"{results.n_images} images do not separate them everywhere",
+        reason(
+            f"{results.n_images} images do not separate them everywhere",
+            *every,
+            unit=results.unit,
+        ),
     )
 
 

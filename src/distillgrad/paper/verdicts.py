@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, TypeAlias
 
-from distillgrad.metrics.statistics import SIGNIFICANCE, Better, Comparison, Difference, Interval
+from distillgrad.metrics.statistics import (
+    SIGNIFICANCE,
+    Better,
+    Comparison,
+    Difference,
+    Interval,
+    images_needed,
+)
 from distillgrad.views.numbers import decimal
 
 AREA = "area between LeRF and MoRF"
-Outcome: TypeAlias = Literal["holds", "does not hold", "undecided", "not testable here"]
+Outcome: TypeAlias = Literal["holds", "does not hold", "undecided", "cannot be decided", "not testable here"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,8 @@ class Verdict:
 
     Attributes:
         claim: Its name in ``CLAIMS``.
-        outcome: ``"undecided"``: the samples are too few to tell.
+        outcome: ``"undecided"``: the samples do not tell; ``"cannot be decided"``: so few would not tell,
+            whatever was measured.
         numbers: Our measurements in words.
         why: The reason for the outcome.
     """
@@ -52,12 +60,38 @@ def p_in_words(difference: Difference) -> str:
     return f"p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
 
 
+def outcome_of(difference: Difference, holds: bool) -> Outcome:
+    """Return the outcome of a claim that a significant difference shows, or refutes if not ``holds``."""
+    if not difference.decidable:
+        return "cannot be decided"
+    return "undecided" if not difference.significant else "holds" if holds else "does not hold"
+
+
+def reason(why: str, *differences: Difference, unit: str) -> str:
+    """Return the reason for a verdict: that the samples could not decide anything, or else ``why``."""
+    return _too_few(differences, unit) or why
+
+
+def _too_few(differences: Iterable[Difference], unit: str) -> str:
+    """Return that no result could be significant, and how many samples it would take; "" if one could."""
+    compared = [each for each in differences if each.interval.n]
+    if not compared or any(each.decidable for each in compared):
+        return ""
+    n, m = max(each.interval.n for each in compared), compared[0].n_comparisons
+    smallest = min(each.smallest_p_adjusted for each in compared)
+    return (
+        f"cannot be decided with {n} {unit}: p is at least {smallest:.2g} whatever is measured, adjusted for "
+        f"{m} comparison{'s' if m > 1 else ''}; at least {images_needed(m)} {unit} would be needed"
+    )
+
+
 def best_of_all(
     claim: str, comparison: Comparison, better: Better, *, measure: str, unit: str = "images"
 ) -> Verdict:
     """Return the verdict that the comparison's reference is better than every other method.
 
-    It holds if each is significantly worse, does not if one is significantly better, and else is undecided.
+    It holds if each is significantly worse, does not if one is significantly better, and else is undecided,
+    or cannot be decided if so few samples could make no difference significant.
     """
     subject = comparison.reference
     sign = 1 if better == "higher" else -1
@@ -84,6 +118,8 @@ def best_of_all(
         return Verdict(claim, "does not hold", numbers, f"significantly better: {', '.join(winners)}")
     if len(losers) == len(rivals):
         return Verdict(claim, "holds", numbers, f"all {len(rivals)} others are significantly worse")
+    if too_few := _too_few(differences.values(), unit):
+        return Verdict(claim, "cannot be decided", numbers, too_few)
     open_ones = [name for name in rivals if name not in losers]
     return Verdict(
         claim,
@@ -93,10 +129,12 @@ def best_of_all(
     )
 
 
-def worst_of_all(claim: str, comparison: Comparison, better: Better, *, measure: str) -> Verdict:
+def worst_of_all(
+    claim: str, comparison: Comparison, better: Better, *, measure: str, unit: str = "images"
+) -> Verdict:
     """Return the verdict that the comparison's reference is worse than every other method."""
     other: Better = "lower" if better == "higher" else "higher"
-    opposite = best_of_all(claim, comparison, other, measure=measure)
+    opposite = best_of_all(claim, comparison, other, measure=measure, unit=unit)
     # Said of the reference, "better" at being worse would be read the wrong way round.
     return Verdict(
         claim,

@@ -58,6 +58,11 @@ def photographs(*, limit: int | None = None) -> ImageData:
     )
 
 
+def photograph_of(name: str) -> str:
+    """Return the photograph that a view is of, from the view's id."""
+    return name.partition(", ")[0]
+
+
 def _seen(image: Image.Image, share: float, across: float, down: float, mirrored: bool) -> Image.Image:
     width, height = image.size
     side = round(share * min(width, height))

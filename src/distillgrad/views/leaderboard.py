@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from distillgrad.metrics.registry import find_metric
-from distillgrad.runs.evaluation.leaderboard import Leaderboard
+from distillgrad.metrics.statistics import ENOUGH, images_needed
+from distillgrad.runs.evaluation.leaderboard import Leaderboard, groups_of
 from distillgrad.runs.evaluation.record import Evaluation
 from distillgrad.runs.files import written_whole
 from distillgrad.views.figures.explanation_figures import save_figure
@@ -24,8 +25,29 @@ from distillgrad.views.numbers import decimal
 LEADERBOARD_HEADS = (
     *("metric", "method", "mean", "low", "high", "n", "n_missing"),
     *("compared_to", "difference", "difference_low", "difference_high"),
-    *("p_value", "p_adjusted", "significant"),
+    *("p_value", "p_adjusted", "significant", "smallest_p_adjusted", "n_comparisons"),
 )
+
+
+STAR = "significantly worse than the best (paired, p < 0.05, adjusted for all comparisons of the table)"
+
+
+def reservations(board: Leaderboard) -> list[str]:
+    """Return sentences on what the samples are too few for; none if they are enough."""
+    differences = [each for one in board.comparisons.values() for each in one.differences.values()]
+    n = max((mean.n for one in board.comparisons.values() for mean in one.means.values()), default=0)
+    said = []
+    if groups_of(board.evaluation) is not None:
+        said.append(f"The images are views of {n} photographs, and those of one count as one.")
+    if differences and not any(each.decidable for each in differences):
+        m = differences[0].n_comparisons
+        if m:
+            said.append(
+                f"No star is possible: {n} cannot decide {m} comparisons, at least {images_needed(m)} could."
+            )
+    if 1 < n < ENOUGH:
+        said.append(f"Below {ENOUGH} images intervals hold the mean less often, where values are skewed.")
+    return said
 
 
 def leaderboard_rows(
@@ -72,6 +94,8 @@ def leaderboard_record(board: Leaderboard) -> dict[str, Any]:
                                     "p_value": comparison.differences[method].p_value,
                                     "p_adjusted": comparison.differences[method].p_adjusted,
                                     "significant": bool(comparison.differences[method].significant),
+                                    "smallest_p_adjusted": comparison.differences[method].smallest_p_adjusted,
+                                    "n_comparisons": comparison.differences[method].n_comparisons,
                                 }
                             }
                             if method in comparison.differences
@@ -107,8 +131,7 @@ def leaderboard_markdown(board: Leaderboard) -> str:
         + ", ".join(f"{key} {value}" for key, value in manifest["protocol"].items())
         + ".",
         "",
-        "Mean and 95 % bootstrap interval over images; `*`: significantly worse than the best "
-        "(paired sign-flip test, Holm-adjusted p < 0.05).",
+        " ".join([f"Mean and 95 % interval over images; `*`: {STAR}.", *reservations(board)]),
         "",
     ]
     heads, rows = leaderboard_rows(board)
@@ -164,6 +187,7 @@ def _leaderboard_csv(board: Leaderboard) -> str:
                 gap = difference.interval
                 row += [comparison.reference, gap.mean, gap.low, gap.high]
                 row += [difference.p_value, difference.p_adjusted, difference.significant]
+                row += [difference.smallest_p_adjusted, difference.n_comparisons]
             writer.writerow(row)
     return text.getvalue()
 

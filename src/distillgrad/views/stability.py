@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distillgrad.metrics.registry import find_metric
 from distillgrad.metrics.self_stability import Stability
 from distillgrad.metrics.statistics import bootstrap_mean
 from distillgrad.views.markdown import markdown_table
@@ -20,7 +21,8 @@ PREFACE = """# Stability of methods
 How alike each method's maps are to its own maps of the same images and classes when something changes that
 should not matter: `float64` and `bfloat16`, model and inputs in that precision in place of float32; `alone`,
 each image in a batch of its own; `jitter`, inputs moved by at most one 8-bit level. 1 is the same map. Means
-over the images, and 95 % bootstrap intervals of them where there are several images.
+over the images, and 95 % bootstrap-t intervals of them where there are several images; those of two or three
+images are as wide as so few tell.
 """
 
 
@@ -49,7 +51,7 @@ def stability_rows(
     """Return a row for each method and measure; for a refusal one with dashes.
 
     Args:
-        intervals: Add 95 % bootstrap intervals, where there are several images.
+        intervals: Add 95 % intervals, where there are several images.
     """
     rows: list[tuple[str, ...]] = []
     for label, measured in stabilities.items():
@@ -58,7 +60,8 @@ def stability_rows(
             continue
         for measure, words in MEASURES.items():
             columns = getattr(measured, measure).unbind(1)
-            rows.append((label, words, *(_cell(column, intervals) for column in columns)))
+            bounds = find_metric(f"stability_{measure}").bounds
+            rows.append((label, words, *(_cell(column, intervals, bounds) for column in columns)))
     return rows
 
 
@@ -69,8 +72,8 @@ def stability_markdown(stabilities: Mapping[str, Stability | str]) -> str:
     return "\n".join([*lines, *([""] if refusals else []), *refusals]) + "\n"
 
 
-def _cell(values: Tensor, interval: bool) -> str:
-    mean = bootstrap_mean(values.double().cpu().numpy())
+def _cell(values: Tensor, interval: bool, bounds: tuple[float, float]) -> str:
+    mean = bootstrap_mean(values.double().cpu().numpy(), bounds=bounds)
     if mean.n == 0:
         return "–"
     ends = f" ({decimal(mean.low)} … {decimal(mean.high)})" if interval and mean.n > 1 else ""

@@ -10,8 +10,18 @@ from numpy.typing import NDArray
 
 from distillgrad.errors import UnknownNameError
 from distillgrad.metrics.registry import METRICS, find_metric
-from distillgrad.metrics.statistics import Comparison, Interval, bootstrap_mean, compare
+from distillgrad.metrics.statistics import (
+    Comparison,
+    Groups,
+    Interval,
+    adjusted_together,
+    bootstrap_mean,
+    compare,
+    draws_for,
+)
 from distillgrad.runs.evaluation.record import Evaluation
+from distillgrad.sources.photographs import NAME as PHOTOGRAPHS
+from distillgrad.sources.photographs import photograph_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,9 @@ class Leaderboard:
 
 
 def leaderboard_of(evaluation: Evaluation, *, reference: str | None = None) -> Leaderboard:
-    """Return means with 95 % bootstrap intervals over samples, and paired differences to the best.
+    """Return means with 95 % intervals over samples, and paired differences to the best.
+
+    The differences of all metrics and methods, which stand in one table, are corrected together.
 
     Args:
         reference: The method that the others are compared to, instead of each metric's best.
@@ -43,17 +55,25 @@ def leaderboard_of(evaluation: Evaluation, *, reference: str | None = None) -> L
     methods = tuple(next(iter(evaluation.values.values())))
     if reference is not None and reference not in methods:
         raise UnknownNameError("method", reference, methods)
-    comparisons = {
-        metric: compare(
-            {name: per_sample(values) for name, values in evaluation.values[metric].items()},
-            better=find_metric(metric).better,
-            reference=reference,
-        )
-        for metric in metrics
-    }
+    groups = groups_of(evaluation)
+    draws = draws_for(len(metrics) * (len(methods) - 1))
+    comparisons = adjusted_together(
+        {
+            metric: compare(
+                {name: per_sample(values) for name, values in evaluation.values[metric].items()},
+                better=find_metric(metric).better,
+                reference=reference,
+                groups=groups,
+                bounds=find_metric(metric).bounds,
+                n_resamples=draws,
+                n_flips=draws,
+            )
+            for metric in metrics
+        }
+    )
     along = {
         metric: {
-            name: tuple(bootstrap_mean(column, n_resamples=1000) for column in values.T)
+            name: tuple(bootstrap_mean(column, groups=groups, n_resamples=1000) for column in values.T)
             for name, values in evaluation.values[metric].items()
         }
         for metric, axis in evaluation.axes.items()
@@ -61,6 +81,13 @@ def leaderboard_of(evaluation: Evaluation, *, reference: str | None = None) -> L
     }
     ranking = comparisons[metrics[0]].ranking if metrics else methods
     return Leaderboard(ranking, comparisons, along, evaluation)
+
+
+def groups_of(evaluation: Evaluation) -> Groups | None:
+    """Return by sample the photograph that it is a view of; ``None`` where each sample is one of its own."""
+    if evaluation.manifest.get("data", {}).get("from") != PHOTOGRAPHS:
+        return None
+    return [photograph_of(each) for each in evaluation.ids]
 
 
 def metrics_in(evaluation: Evaluation) -> list[str]:

@@ -8,6 +8,7 @@ from distillgrad.metrics.registry import axis_words, find_metric
 from distillgrad.runs.evaluation.leaderboard import Leaderboard
 from distillgrad.views.html.page import Cell, table, text
 from distillgrad.views.html.vector_curves import chart, interval, key_of
+from distillgrad.views.leaderboard import STAR, reservations
 from distillgrad.views.numbers import decimal
 
 
@@ -36,8 +37,8 @@ def leaderboard_table(board: Leaderboard) -> str:
         seconds = board.evaluation.seconds[method]
         rows.append([*cells, Cell(f"{seconds:.2g}", seconds)])
     return (
-        f'{table(heads, rows, "Leaderboard")}<p class="quiet">Mean and 95 % bootstrap interval over images; '
-        "* significantly worse than the best (paired sign-flip test, Holm-adjusted p &lt; 0.05).</p>"
+        f'{table(heads, rows, "Leaderboard")}<p class="quiet">Mean and 95 % interval over images; '
+        f"* {text(' '.join([f'{STAR}.', *reservations(board)]))}</p>"
     )
 
 

@@ -17,14 +17,15 @@ import resource
 import time
 import traceback
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import asdict
+from multiprocessing import connection
 from pathlib import Path
 
 import torch
 
 import distillgrad as dg
-from architecture_checks import RAW, Subject, Verdict, judged, used_once
+from architecture_checks import RAW, WRONG, Subject, Verdict, judged, used_once
 from architecture_zoo import Network, families_left_out, networks
 from architectures_page import BUILD, PAGE, Row, write_page
 from distillgrad.methods import xrai
@@ -58,9 +59,8 @@ def main() -> None:
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     waiting = [each for each in chosen if _missing(each, methods, arguments.results)][: arguments.limit]
     torch.set_num_threads(1)
-    with ThreadPoolExecutor(arguments.jobs) as threads:
-        for words in threads.map(lambda each: _sweep(each, methods, arguments.results), waiting):
-            print(words, flush=True)
+    for words in _swept(waiting, methods, arguments.results, arguments.jobs):
+        print(words, flush=True)
     if arguments.page:
         write_page(read(arguments.results), arguments.page)
 
@@ -94,28 +94,55 @@ def _missing(network: Network, methods: tuple[str, ...], results: Path) -> list[
     return [each for each in methods if (str(network), each) not in found]
 
 
-def _sweep(network: Network, methods: tuple[str, ...], results: Path) -> str:
-    """Judge what is missing of a network, in new processes until nothing is; return how it went, in words."""
-    until = time.monotonic() + SECONDS
-    context = multiprocessing.get_context("fork")  # which shares the libraries that were imported once
-    while missing := _missing(network, methods, results):
-        process = context.Process(target=_judge_all, args=(network, missing, results))
-        process.start()
-        process.join(max(until - time.monotonic(), 1))
-        late = process.exitcode is None
-        if late:
-            process.kill()
-            process.join()
-        if late or process.exitcode:
-            (ended, *_) = _missing(network, methods, results)
-            why = f"took more than {SECONDS} s" if late else f"the process ended with {process.exitcode}"
-            _append(results, network, ended, Verdict(RAW, why, 0))
-        if late:
-            break
+def _swept(waiting: list[Network], methods: tuple[str, ...], results: Path, jobs: int) -> Iterator[str]:
+    """Judge what is missing of networks, several at a time; yield how each went, in words."""
+    queue, running = list(reversed(waiting)), list[_Running]()
+    while queue or running:
+        while queue and len(running) < jobs:
+            running.append(_Running(queue.pop(), methods, results))
+        connection.wait([each.process.sentinel for each in running], timeout=1)
+        for each in list(running):
+            if each.settled():
+                running.remove(each)
+                yield _words(each.network, results)
+
+
+class _Running:
+    """A network that is being judged, in one process after the other until nothing is missing."""
+
+    def __init__(self, network: Network, methods: tuple[str, ...], results: Path) -> None:
+        self.network, self.methods, self.results = network, methods, results
+        self.until = time.monotonic() + SECONDS
+        self._start()
+
+    def _start(self) -> None:
+        missing = _missing(self.network, self.methods, self.results)
+        context = multiprocessing.get_context("fork")  # which shares the libraries that were imported once
+        self.process = context.Process(target=_judge_all, args=(self.network, missing, self.results))
+        self.process.start()
+
+    def settled(self) -> bool:
+        """Return whether the network is done with, having put down whatever ended its process."""
+        late = time.monotonic() > self.until
+        if self.process.is_alive() and not late:
+            return False
+        self.process.kill()
+        self.process.join()
+        missing = _missing(self.network, self.methods, self.results)
+        if not missing:
+            return True
+        why = f"took more than {SECONDS} s" if late else f"the process ended with {self.process.exitcode}"
+        _append(self.results, self.network, missing[0], Verdict(RAW, why, 0))
+        if late or not missing[1:]:
+            return True
+        self._start()
+        return False
+
+
+def _words(network: Network, results: Path) -> str:
     rows = [row for row in read(results) if _key(row)[0] == str(network)]
-    bad = [f"{row['method']}: {row['outcome']}" for row in rows if row["outcome"] not in ("OK", "refused")]
-    seconds = sum(row["seconds"] for row in rows)
-    return f"{network}: {len(rows)} in {seconds:.0f} s" + "".join(f"\n    {each}" for each in bad)
+    bad = [f"\n    {row['method']}: {row['outcome']}" for row in rows if row["outcome"] in (WRONG, RAW)]
+    return f"{network}: {len(rows)} in {sum(row['seconds'] for row in rows):.0f} s{''.join(bad)}"
 
 
 def _judge_all(network: Network, methods: list[str], results: Path) -> None:

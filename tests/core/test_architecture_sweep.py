@@ -16,7 +16,7 @@ from networks import convolutional
 EVERYWHERE = ("dga", "uniform_fullgrad", "gradient_x_input", "saliency", "integrated_gradients", "idgi")
 BY_LAYERS = ("guided_backprop", "gradcam", "deep_lift", "lrp")
 NETWORKS = {
-    "timm": ["test_byobnet", "test_coatnet", "test_convnext3", "test_resnet", "test_vit_relpos", "tinynet_e"],
+    "timm": ["test_byobnet", "test_coatnet", "test_convnext3", "test_resnet", "test_vit_relpos"],
     "torchvision": ["squeezenet1_1"],
     "transformers": [
         "BeitForImageClassification",
@@ -173,14 +173,14 @@ def test_a_crash_is_a_verdict_and_ends_nothing(tmp_path, monkeypatch):
     )
     architectures.main()
     outcomes = {row["method"]: (row["outcome"], row["why"]) for row in architectures.read(results)}
-    assert outcomes == {"saliency": (RAW, "the process ended with -11"), "random": (OK, "")}
+    assert outcomes == {"saliency": (RAW, "the process ended with -9"), "random": (OK, "")}
 
 
 def _die():
     import os
     import signal
 
-    os.kill(os.getpid(), signal.SIGSEGV)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_refusals_share_a_reason_whatever_the_names():

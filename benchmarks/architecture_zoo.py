@@ -56,7 +56,7 @@ fastvit: fastvit_t8
 focalnet: focalnet_tiny_srf@32
 gcvit: gcvit_xxtiny@224
 gemma4_vit: gemma4_vit_167m(depth=2)
-ghostnet: ghostnet_050 ghostnetv2_100@32 ghostnetv3_050
+ghostnet: ghostnet_050 ghostnetv2_100 ghostnetv3_050
 hardcorenas: hardcorenas_a@32
 hgnet: hgnet_tiny@32 hgnetv2_b0
 hiera: hiera_tiny_224(img_size=64)
@@ -73,7 +73,7 @@ lowformer: lowformer_b0@32
 mambaout: mambaout_femto@32
 maxxvit: coatnet_pico_rw_224(img_size=64) maxvit_rmlp_pico_rw_256(img_size=64) test_coatnet(img_size=64)
 metaformer: poolformer_s12@32 caformer_s18@32 convformer_s18@32
-mlp_mixer: mixer_s32_224(num_blocks=2) gmlp_ti16_224(num_blocks=2) resmlp_12_224(num_blocks=2)
+mlp_mixer: mixer_s32_224(img_size=64) gmlp_ti16_224(img_size=64) resmlp_12_224(img_size=64)
 mobilenetv3: mobilenetv3_small_050 lcnet_035 mobilenetv4_conv_small_035
 mobilenetv3: mobilenetv4_hybrid_medium@32 fbnetv3_b@32
 mobilenetv5: mobilenetv5_base@32

@@ -67,7 +67,8 @@ stability-table: setup  ## how far every method agrees with itself: docs/results
 		--limit 12 --limit 2 --limit 3 --limit 2 \
 		--methods "dga,stable_dga,uniform_fullgrad,fullgrad,gradient_x_input,saliency,guided_backprop,smoothgrad(n_samples=10),vargrad(n_samples=10),integrated_gradients(n_steps=10),guided_ig(n_steps=10),idgi(n_steps=10),samp(n_steps=5),spectral_ig(n_steps=10),agi(max_steps=3,n_classes=3),gradcam,deep_lift,lrp,rise(n_masks=30),occlusion(window=28,stride=28),lime(n_samples=30),xrai(n_steps=5),random"
 
-# Two hours of a core; a run that was stopped goes on. Delete the file to begin anew after a change of the code.
+# An hour or two on two cores; a run that was stopped goes on. After a change of the code delete
+# benchmarks/results/architectures.jsonl.
 sweep: setup  ## every method on every family of timm, torchvision, transformers: docs/results/architectures.md
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/architectures.py --jobs "$$(nproc)" --page
 

@@ -28,6 +28,7 @@ import distillgrad as dg
 from architecture_checks import RAW, WRONG, Subject, Verdict, judged, used_once
 from architecture_zoo import Network, families_left_out, networks
 from architectures_page import BUILD, PAGE, Row, write_page
+from distillgrad.core.optional import optional
 from distillgrad.methods import xrai
 
 RESULTS = Path("benchmarks/results/architectures.jsonl")
@@ -35,6 +36,14 @@ METHODS = (*dg.METHODS, "accelerate")
 MEMORY = 8 << 30
 SECONDS = 600
 """For one network, all methods; whatever is under way then is a raw error."""
+
+IMPORTED_ONCE = (
+    ("sklearn.linear_model", "regions"),
+    ("skimage.segmentation", "regions"),
+    ("skimage.transform", "regions"),
+    ("zennit.composites", "lrp"),
+)
+"""What methods import when they are used, and forked processes share: seconds for each network."""
 
 Key = tuple[str, str]
 
@@ -59,6 +68,8 @@ def main() -> None:
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     waiting = [each for each in chosen if _missing(each, methods, arguments.results)][: arguments.limit]
     torch.set_num_threads(1)
+    for module, extra in IMPORTED_ONCE:
+        optional(module, extra)
     for words in _swept(waiting, methods, arguments.results, arguments.jobs):
         print(words, flush=True)
     if arguments.page:

@@ -10,6 +10,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -196,6 +197,17 @@ def _gain(subject: Subject) -> Tensor:
     return subject.scores(subject.inputs) - subject.scores(torch.zeros_like(subject.inputs))
 
 
+def _gain_with_gradient(subject: Subject) -> Tensor:
+    """Return what the score gains on IDGI's steps but those that begin where the gradient is zero."""
+    n_steps = CHEAP["idgi"]["n_steps"]
+    points = [subject.inputs * step / n_steps for step in range(n_steps + 1)]
+    gain = torch.zeros(len(subject.inputs), dtype=torch.float64)
+    for here, there in pairwise(points):
+        score, gradient, _ = value_and_gradient(subject.model, here, torch.tensor(TARGETS))
+        gain += (subject.scores(there) - score) * (gradient.flatten(1).abs().amax(1) > 0)
+    return gain
+
+
 def _leaves_no_bias_out(subject: Subject, _: Tensor) -> None:
     """Check that FullGrad's terms sum to the score, where the network is made of piecewise-linear parts."""
     if not _piecewise_linear(subject):
@@ -238,7 +250,7 @@ PROMISES: dict[str, tuple[Callable[[Subject, Tensor], None], ...]] = {
     "gradient_x_input": (_gradient_times_input,),
     "saliency": (_magnitude,),
     "uniform_fullgrad": (_sums_to(lambda subject: subject.scores(subject.inputs), 1e-9),),
-    "idgi": (_sums_to(_gain, 1e-9),),
+    "idgi": (_sums_to(_gain_with_gradient, 1e-9),),
     "deep_lift": (_sums_to(_gain, 1e-5),),
     "fullgrad": (_leaves_no_bias_out,),
 }

@@ -63,7 +63,7 @@ def write_page(rows: list[Row], page: Path) -> None:
 
 def reason(why: str) -> str:
     """Return a refusal without the names and numbers of one network, so that others may share it."""
-    first = re.sub(r"'[^']*'|\"[^\"]*\"", "…", why)
+    first = re.sub(r"(?<!\w)'[^']*'|\"[^\"]*\"", "…", why)  # no quotation begins within a word: model's
     first = re.sub(r"\([^()]*\)", "()", first)
     first = re.sub(r"\b\d[\d.,e+-]*", "n", first)
     first = re.split(r": |; | in [A-Z]|\. ", first)[0].strip()

@@ -184,7 +184,7 @@ def _die():
 
 
 def test_refusals_share_a_reason_whatever_the_names():
-    one = reason("LRP has no rule for this model's LayerNorm: blocks.0.norm; give each a module")
+    one = reason("LRP has no rule for this model's LayerNorm: blocks.0.norm; or use 'dga'")
     other = reason("LRP has no rule for this model's LayerNorm: layer.3.norm")
     assert one == other == "LRP has no rule for this model's LayerNorm"
     assert reason("the 4 tokens of layer 'a.b' cannot") == reason("the 16 tokens of layer 'c' cannot")

@@ -9,7 +9,7 @@ DATA := $(or $(DISTILLGRAD_DATA),../shared/data)
 # take half as long again.
 export GOMP_SPINCOUNT ?= 5000
 
-.PHONY: help browser setup peers demo test check lint types doctest docs docs-serve stability-table statistics-table bench bench-quick clean
+.PHONY: help browser setup peers demo test check lint types doctest docs docs-serve stability-table statistics-table sweep bench bench-quick clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -69,6 +69,11 @@ stability-table: setup  ## how far every method agrees with itself: docs/results
 		--models "cifar10-cnn,random_vit:vit_tiny,torchvision:squeezenet1_1@$(DATA)/imagenet/squeezenet1_1.safetensors,torchvision:resnet18@$(DATA)/imagenet/resnet18.safetensors" \
 		--limit 12 --limit 2 --limit 3 --limit 2 \
 		--methods "dga,stable_dga,uniform_fullgrad,fullgrad,gradient_x_input,saliency,guided_backprop,smoothgrad(n_samples=10),vargrad(n_samples=10),integrated_gradients(n_steps=10),guided_ig(n_steps=10),idgi(n_steps=10),samp(n_steps=5),spectral_ig(n_steps=10),agi(max_steps=3,n_classes=3),gradcam,deep_lift,lrp,rise(n_masks=30),occlusion(window=28,stride=28),lime(n_samples=30),xrai(n_steps=5),random"
+
+# An hour or two on two cores; a run that was stopped goes on. After a change of the code delete
+# benchmarks/results/architectures.jsonl.
+sweep: setup  ## every method on every family of timm, torchvision, transformers: docs/results/architectures.md
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/architectures.py --jobs "$$(nproc)" --page
 
 clean:  ## remove the environment and what was made
 	rm -rf $(VENV) site demo explanations benchmarks/results .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -23,12 +24,20 @@ PATHS: dict[str, Callable[[Model, Batch, int], Iterator[PathPoint]]] = {
 }
 
 
+LOST = (
+    "a step of the path begins where the gradient is zero, and what the score changes on it is left out: "
+    "take another baseline or more steps"
+)
+"""What the reader of a map must know whose sum is not what the score gains."""
+
+
 class IDGI(GradientMethod):
     """``Σ ∇f(xⱼ)² / ‖∇f(xⱼ)‖² · (f(xⱼ₊₁) − f(xⱼ))`` over the points of a path from the baseline.
 
     What a step changes is shared out as a step along the gradient would be; what the path moves across it
     is noise to this method. Signed by the change of a step, in logit units. Sums to ``f(x) − f(b)``
-    exactly, for every model and number of steps, except for steps that begin where the gradient vanishes.
+    exactly, for every model and number of steps, except for steps that begin where the gradient vanishes:
+    then ``notes`` says so.
 
     Args:
         model: See :class:`~distillgrad.methods.base.Method`.
@@ -70,11 +79,17 @@ class IDGI(GradientMethod):
         end, target = scores(model, batch.inputs, batch.target, batch.extra)
         points = PATHS[self.path](model, replace(batch, target=target), self.n_steps)
         here = next(points)
-        total, shares = torch.zeros_like(here.gradient), squared_direction(here.gradient)
-        for there in points:
-            total.addcmul_(shares, _rowwise(there.score - here.score, total))
-            here, shares = there, squared_direction(there.gradient)
-        return total.addcmul_(shares, _rowwise(end.to(total) - here.score, total))
+        total = torch.zeros_like(here.gradient)
+        lost = torch.zeros_like(here.score, dtype=torch.bool)
+        for there in chain(points, [None]):  # None: its end, where no gradient is taken
+            shares = squared_direction(here.gradient)
+            change = (end.to(total) if there is None else there.score) - here.score
+            total.addcmul_(shares, _rowwise(change, total))
+            lost |= (shares.flatten(1).amax(1) == 0) & (change != 0)
+            here = here if there is None else there
+        if bool(lost.any()):
+            self._note(LOST)
+        return total
 
 
 def squared_direction(gradient: Tensor) -> Tensor:

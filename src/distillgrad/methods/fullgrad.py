@@ -85,6 +85,10 @@ class FullGrad(GradientMethod):
         plan = Plan(len(batch), checked_size(internal_batch_size) or len(batch))
         return attribute_in_chunks(self.forward_func, self._residual, batch, plan)
 
+    @property
+    def _zero_means(self) -> str:
+        return "each of its terms has one magnitude everywhere, which its scaling makes zero"
+
     def _residual(self, batch: Batch) -> Tensor:
         total = torch.zeros(len(batch), dtype=batch.difference.dtype, device=batch.inputs.device)
 

@@ -25,6 +25,10 @@ class GuidedBackprop(GradientMethod):
     signed = True
     source = "Springenberg et al. 2015"
 
+    @property
+    def _zero_means(self) -> str:
+        return "nothing is left of the gradient where every ReLU passes back positive parts only"
+
     def _attribute(self, batch: Batch) -> Tensor:
         model = unwrapped(self.forward_func)
         with guided_relu():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from distillgrad.explanations.explanation import Explanation
 from distillgrad.views.figures.explanation_figures import heat_map, shared_scale
-from distillgrad.views.html.map_cards import NUMBERS, card, controls, legend, settings_of, unit_of
+from distillgrad.views.html.map_cards import NUMBERS, card, controls, legend, said, settings_of, unit_of
 from distillgrad.views.html.page import text
 
 
@@ -51,8 +51,22 @@ def comparison_panel(
     rows = ""
     for label, maps in by_method.items():
         scale = every if raw_numbers else shared_scale(list(maps.values()))
+        notes = {
+            first: one.notes.get(label, ()),
+            second: other.notes.get(label, ()),
+            f"{first} rather than {second}": rather.notes.get(label, ()),
+        }
         cards = "".join(
-            card(rather.picture, title, words[title], f"{label}, {title}", pixels, scale, fraction)
+            card(
+                rather.picture,
+                title,
+                words[title],
+                f"{label}, {title}",
+                pixels,
+                scale,
+                fraction,
+                said(notes.get(title, ())),
+            )
             for title, pixels in maps.items()
         )
         below = legend(scale, NUMBERS.format(unit_of(rather.methods[label][0])))

@@ -73,7 +73,7 @@ def map_panel(
         settings, unit = settings_of(explanation, label), unit_of(explanation.methods[label][0])
         about = f"{label}, {explanation.question}"
         ends = f'<p class="ends">{unit if raw_numbers else f"{_ends(scale)}, {unit}"}</p>'
-        ends += said(explanation.notes.get(label, ()))
+        ends = f"<div>{ends}{said(explanation.notes.get(label, ()))}</div>"  # one row of the cards' grid
         cards += card(explanation.picture, label, settings, about, pixels, scale, fraction, ends)
     below = legend(scales[0], RAW) if raw_numbers else legend(Scale(0, 1, scales[0].signed), SHARES)
     return (

@@ -37,7 +37,7 @@ def filled(folder, order=(0, 1, 2)):
             label: np.stack([np.full(shape, place, "float16") for place in places])
             for label, shape in LAYOUT.shapes.items()
         }
-        write_shard(folder, LAYOUT, shard, [entry(place, place == 3) for place in places], maps)
+        write_shard(folder, LAYOUT, shard, [entry(place, place == 3) for place in places], maps, {})
     return assemble(folder, LAYOUT)
 
 
@@ -62,7 +62,7 @@ def test_tables_are_the_same_however_the_images_were_cut_into_shards(tmp_path):
         layout = Layout(n_entries=2500, shard_size=shard_size, shapes={}, dtype="float32")
         folder = LocalFolder(tmp_path / str(shard_size))
         for shard in range(layout.n_shards):
-            write_shard(folder, layout, shard, [entry(place) for place in layout.places(shard)], {})
+            write_shard(folder, layout, shard, [entry(place) for place in layout.places(shard)], {}, {})
         assemble(folder, layout)
     table = folder.get("samples.parquet")
     assert LocalFolder(tmp_path / "700").get("samples.parquet") == table

@@ -68,7 +68,7 @@ def test_a_report_shows_what_was_explained_and_what_failed(page, attributions):
 def test_the_maps_are_the_runs_own(attributions):
     view, opened = run_view(attributions), dg.open_run(attributions)
     for sample in view.samples:
-        for label, values in view.maps(sample).items():
+        for label, (values, _) in view.maps(sample).items():
             np.testing.assert_array_equal(values.numpy(), opened.attribution(label, sample.id))
         image = view.explainable.image(sample)
         picture = view.explainable.seen(image)

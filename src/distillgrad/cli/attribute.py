@@ -44,7 +44,7 @@ from distillgrad.cli.terminal import complain, print_json, run_progress, say
 from distillgrad.errors import SourceError
 
 if TYPE_CHECKING:
-    from distillgrad.runs.attribution.runner import Progress
+    from distillgrad.runs.attribution.runner import Progress, Summary
 
 
 WRITTEN = Condition(lambda request: not request["dry_run"], "--dry-run writes no run", "leave --dry-run out")
@@ -160,11 +160,7 @@ def attribute(
     if as_json:
         _event("end", content)
     else:
-        say("{} of {} images explained, {} failed", summary.n_explained, summary.n_entries, summary.n_failed)
-        for each in summary.first_failures:
-            say("  {}: {}", each.id, each.reason)
-        if summary.n_failed > len(summary.first_failures):
-            say("  and {} more, in failures.parquet", summary.n_failed - len(summary.first_failures))
+        _say_summary(summary)
     if not summary.complete:
         complain(f"stopped; what is finished is kept in {out}, and the same command goes on from there")
         raise typer.Exit(130)
@@ -173,6 +169,20 @@ def attribute(
         raise typer.Exit(1)
     if not as_json:
         say('the maps: {}; in Python: dg.open_run("{}")', out, out)
+
+
+def _say_summary(summary: Summary) -> None:
+    """Print what was explained, what failed, and what methods said of their maps."""
+    say("{} of {} images explained, {} failed", summary.n_explained, summary.n_entries, summary.n_failed)
+    for each in summary.first_failures:
+        say("  {}: {}", each.id, each.reason)
+    if summary.n_failed > len(summary.first_failures):
+        say("  and {} more, in failures.parquet", summary.n_failed - len(summary.first_failures))
+    for label, said in summary.said.items():
+        for note in said.notes:
+            say("{}: {}", label, note)
+        if said.blank:
+            say("{}: {} maps are one number everywhere; report says which and why", label, len(said.blank))
 
 
 def _estimate(loaded: Any, images: Any, request: Any, default_threads: int, fast: Any, as_json: bool) -> None:

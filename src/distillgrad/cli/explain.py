@@ -227,6 +227,8 @@ def _report(path: Path, explanation: Explanation, figure: str) -> None:
     say("{}: [b]{}[/] ({})", path, best.names[0], f"{best.probabilities[0]:.1%}")
     if explanation.target != best.classes[0]:
         say("explained for: {} ({})", explanation.target_name, f"{explanation.probability:.1%}")
+    for method, notes in explanation.notes.items():
+        say("{}: {}", method, " ".join(notes))
     say("picture: {}", figure)
 
 

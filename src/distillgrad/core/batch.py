@@ -127,7 +127,11 @@ def samples_not_finite(values: Tensor) -> str:
     """Return the rows with NaN or infinity, as words: ``"s 3, 7"``; empty if there are none."""
     if bool(torch.isfinite(values).all()):
         return ""
-    rows = (~torch.isfinite(values).flatten(1).all(1)).nonzero()[:, 0].tolist()
+    return samples_named((~torch.isfinite(values).flatten(1).all(1)).nonzero()[:, 0].tolist())
+
+
+def samples_named(rows: Sequence[int]) -> str:
+    """Return rows as words that follow "sample": ``"s 3, 7"``; of many the first ten."""
     numbers = ", ".join(map(str, rows[:10])) + (", …" if len(rows) > 10 else "")
     return f"{'s' if len(rows) > 1 else ''} {numbers}"
 

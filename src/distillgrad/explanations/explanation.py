@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 from torch import Tensor, nn
@@ -30,6 +30,13 @@ class Prediction:
     probabilities: tuple[float, ...]
 
 
+class Map(NamedTuple):
+    """A method's attributions of an image ``(C, H, W)``, and its notes: what their reader must know."""
+
+    values: Tensor
+    notes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Explanation:
     """The attributions of one photograph by some methods.
@@ -43,6 +50,7 @@ class Explanation:
         attributions: By label, ``(C, H, W)`` or ``(1, H, W)``, on the CPU.
         profiles: By label, where the time went; empty for attributions that were recalled.
         versus, versus_name: The class against which ``target`` is explained, if any.
+        notes: By label, what the reader of the method's map must know, in sentences, if it has any.
         acceleration: The settings of ``dg.accelerate`` where a faster equivalent was explained.
     """
 
@@ -56,6 +64,7 @@ class Explanation:
     profiles: Mapping[str, Profile]
     versus: int | None = None
     versus_name: str = ""
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     acceleration: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -107,7 +116,7 @@ def explain(
     versus: int | None = None,
     fast: nn.Module | None = None,
     on_pass: Callable[[], None] = lambda: None,
-    recall: Callable[[str, int, int | None], Tensor | None] = lambda *_: None,
+    recall: Callable[[str, int, int | None], Map | None] = lambda *_: None,
 ) -> Explanation:
     """Return each method's map of why ``loaded`` sees ``target`` (by default its prediction) in ``image``.
 
@@ -116,7 +125,7 @@ def explain(
         versus: Another class: explain what speaks for ``target`` rather than for it (difference of logits).
         fast: An equivalent of the model for the methods that do not look at layers.
         on_pass: Called at each pass through the model, for a display of progress.
-        recall: Returns the known attributions of a label, target and ``versus``, ``None`` for unknown ones.
+        recall: Returns the known map of a label, target and ``versus``, ``None`` for unknown ones.
     Raises:
         TargetError: ``versus`` is the explained class itself.
     """
@@ -134,17 +143,18 @@ def explain(
             f"{loaded.classes[chosen]} cannot be explained against itself; choose another class"
         )
     scored = _scored_target(chosen, versus)
-    attributions, profiles = {}, {}
+    maps: dict[str, Map] = {}
+    profiles = {}
     for label, (name, parameters) in methods.items():
         known = recall(label, chosen, versus)
         if known is not None:
-            attributions[label], profiles[label] = known, Profile()
+            maps[label], profiles[label] = known, Profile()
             continue
         kind = find_method(name)
         whole, model = kind.needs_module, model_for(kind, loaded, fast)
         method = create_method(name, model if whole else counted(model, on_pass), **parameters)
         with profiled() as profiles[label]:
-            attributions[label] = method.attribute(inputs, target=scored)[0].cpu()
+            maps[label] = map_by(method, inputs, scored)
         for _ in range(method.n_passes if whole else 0):
             on_pass()
     return Explanation(
@@ -154,12 +164,24 @@ def explain(
         target_name=loaded.classes[chosen],
         probability=float(probabilities[chosen]),
         methods=methods,
-        attributions=attributions,
+        attributions={label: each.values for label, each in maps.items()},
         profiles=profiles,
         versus=versus,
         versus_name="" if versus is None else loaded.classes[versus],
+        notes=notes_of(maps),
         acceleration=fast.settings if isinstance(fast, Accelerated) else {},
     )
+
+
+def map_by(method: Method, inputs: Tensor, target: TargetLike) -> Map:
+    """Return a method's map of one image, ``(1, C, H, W)``, on the CPU."""
+    values = method.attribute(inputs, target=target)[0].cpu()
+    return Map(values, method.notes)
+
+
+def notes_of(maps: Mapping[str, Map]) -> dict[str, tuple[str, ...]]:
+    """Return by label the notes of the maps that have some."""
+    return {label: each.notes for label, each in maps.items() if each.notes}
 
 
 def model_for(method: type[Method], loaded: LoadedModel, fast: nn.Module | None) -> nn.Module:

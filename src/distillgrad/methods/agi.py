@@ -89,6 +89,10 @@ class AGI(GradientMethod):
             self._integrate(batch, target, rival, total)
         return total.div_(rivals.shape[1])
 
+    @property
+    def _zero_means(self) -> str:
+        return "the class's probability changes nowhere on the ways to other classes"
+
     def _logits(self, batch: Batch) -> Tensor:
         """Return the logits of the clean inputs, ``(N, classes)``."""
         if callable(batch.target) and not isinstance(batch.target, Tensor):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from captum.attr import Attribution, GradientAttribution
@@ -16,6 +17,7 @@ from distillgrad.core.examination.first_use import Work, examine, expecting_the_
 from distillgrad.core.forward import Model, must_be_callable
 from distillgrad.core.plan import Plan, checked_size, plan_rows
 from distillgrad.errors import ModelError, ParameterError
+from distillgrad.methods.blank_maps import as_notes, gradient_facts, score_facts, why_blank
 
 
 class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
@@ -40,6 +42,7 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
         needs_module: Whether the model must be an ``nn.Module``, because the method works on its layers.
         multiplies_by_inputs: For Captum: whether the result is in units of the score.
         notes: What the reader of the last maps must know of how they came about, in sentences.
+        blank: By row, why a map of the last call is zero, or one number, everywhere; ``notes`` say it, too.
     """
 
     signed: ClassVar[bool]
@@ -54,6 +57,7 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
         must_be_callable(model)
         super().__init__(model)
         self.notes: tuple[str, ...] = ()
+        self.blank: Mapping[int, str] = {}
 
     @property
     def n_passes(self) -> int:
@@ -86,12 +90,13 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
             InputError, TargetError, ParameterError: a request that cannot be met.
             ModelError: a model that fails, has no gradient, keeps a state from call to call, or returns NaN
                 or infinity.
+        Cost: the method's; one gradient pass more for a row whose map is zero everywhere, to say why.
         """
         batch = checked_batch(
             inputs, target, baselines=baselines, additional_forward_args=additional_forward_args
         )
         model = self.forward_func
-        self.notes = ()
+        self.notes, self.blank = (), {}
         gradients = isinstance(self, GradientMethod)
         with expecting_the_same_again(model, batch):
             if internal_batch_size == "auto":
@@ -104,7 +109,10 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
             )
             examine(model, batch, Work(self.n_passes, size, gradients))
             attributions = attribute_in_chunks(model, self._attribute, batch, plan)
-        self._expect_shape(attributions, inputs)
+            self._expect_shape(attributions, inputs)
+            self.blank = why_blank(model, self._blank_facts, self._zero_means, batch, attributions, size)
+        for sentence in as_notes(self.blank, len(batch)):
+            self._note(sentence)
         return attributions
 
     def _expect_shape(self, attributions: Tensor, inputs: Tensor) -> None:
@@ -123,6 +131,17 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
     def _note(self, sentence: str) -> None:
         """Add a sentence to the notes, once for all chunks of a call."""
         self.notes = tuple(dict.fromkeys((*self.notes, sentence)))
+
+    @property
+    def _zero_means(self) -> str:
+        """What a map of zeros says by the method's rule alone, in words; "" where that is nothing."""
+        return ""
+
+    def _blank_facts(self, batch: Batch) -> Sequence[str]:
+        """Return for each of the batch's rows, whose maps are blank, what can be looked up of the reason."""
+        if isinstance(self, GradientMethod):
+            return gradient_facts(self.forward_func, batch, by_baselines=self.multiplies_by_inputs)
+        return score_facts(self.forward_func, batch)
 
     @property
     def _thread_safe(self) -> bool:

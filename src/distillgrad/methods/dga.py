@@ -17,6 +17,7 @@ from distillgrad.core.profiling import timed
 from distillgrad.core.ranking import above_lowest, among_lowest, count_below
 from distillgrad.errors import ModelError, ParameterError, UnknownNameError
 from distillgrad.methods.base import GradientMethod, whole_number
+from distillgrad.methods.blank_maps import SPEAKS_AGAINST
 from distillgrad.methods.fullgrad import uniform_fullgrad
 from distillgrad.methods.gradient import gradient_x_input
 
@@ -211,6 +212,10 @@ class DistilledGradientAggregation(GradientMethod):
             scores=torch.stack(scored).to(dtype),
             attribution=aggregated(iter(anchors), self.negative_scale).to(dtype),
         )
+
+    @property
+    def _zero_means(self) -> str:
+        return "" if self.negative_scale else f"{SPEAKS_AGAINST} (negative_scale=0)"
 
     @property
     def _thread_safe(self) -> bool:

@@ -102,6 +102,10 @@ class FullGrad(GradientMethod):
         checked_size(internal_batch_size)
         return attribute_in_chunks(self.forward_func, self._residual, batch, Plan(len(batch), 1))
 
+    @property
+    def _zero_means(self) -> str:
+        return "each of its terms has one magnitude everywhere, which its scaling makes zero"
+
     def _residual(self, batch: Batch) -> Tensor:
         total = torch.zeros(len(batch), dtype=batch.difference.dtype, device=batch.inputs.device)
 

@@ -33,6 +33,10 @@ class GuidedBackprop(GradientMethod):
     signed = True
     source = "Springenberg et al. 2015"
 
+    @property
+    def _zero_means(self) -> str:
+        return "nothing is left of the gradient where every ReLU passes back positive parts only"
+
     def _attribute(self, batch: Batch) -> Tensor:
         rectifiers = Rectifiers()
         _, gradient = observed_gradient(

@@ -12,6 +12,7 @@ from distillgrad.core.forward import Model, value_and_gradient
 from distillgrad.core.ranking import order_statistic
 from distillgrad.errors import ParameterError
 from distillgrad.methods.base import GradientMethod, whole_number
+from distillgrad.methods.blank_maps import ALONG_PATH
 from distillgrad.methods.path import PathPoint, riemann_sum
 
 CLOSE = 1e-9
@@ -61,6 +62,10 @@ class GuidedIG(GradientMethod):
     def n_passes(self) -> int:
         """One pass for each step of the path."""
         return self.n_steps
+
+    @property
+    def _zero_means(self) -> str:
+        return ALONG_PATH
 
     def _attribute(self, batch: Batch) -> Tensor:
         batch = with_target(self.forward_func, batch)

@@ -72,6 +72,10 @@ class IDGI(GradientMethod):
         """One pass for each step of the path, and one for its end."""
         return self.n_steps + 1
 
+    @property
+    def _zero_means(self) -> str:
+        return "what the score changes along its path comes to zero at every feature"
+
     def _attribute(self, batch: Batch) -> Tensor:
         if self.path == "spectral":
             expect_matrices(batch)

@@ -11,6 +11,7 @@ from distillgrad.core.batch import Batch
 from distillgrad.core.forward import Model, Target, value_and_gradient
 from distillgrad.errors import UnknownNameError
 from distillgrad.methods.base import GradientMethod, whole_number
+from distillgrad.methods.blank_maps import ALONG_PATH
 from distillgrad.methods.captum_call import captum_forward, on_the_cpu_by_default
 
 QUADRATURES = ("gausslegendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid")
@@ -51,6 +52,10 @@ class IntegratedGradients(GradientMethod):
     def n_passes(self) -> int:
         """One pass for each point of the quadrature."""
         return self.n_steps
+
+    @property
+    def _zero_means(self) -> str:
+        return ALONG_PATH
 
     def _attribute(self, batch: Batch) -> Tensor:
         function, target = captum_forward(self.forward_func, batch)

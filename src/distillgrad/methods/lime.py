@@ -77,6 +77,10 @@ class Lime(Method):
         batch = with_target(self.forward_func, batch)
         return torch.cat([self._row(batch, row) for row in range(len(batch))])
 
+    @property
+    def _zero_means(self) -> str:
+        return f"no part has a weight that the Lasso's penalty leaves it (alpha={self.alpha})"
+
     def _row(self, batch: Batch, row: int) -> Tensor:
         alone = batch.rows(slice(row, row + 1))
         copies = batch.rows(torch.full((len(batch),), row, device=batch.inputs.device))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from distillgrad.core.trace import Trace, expect_equal, expect_sound, kind_of, r
 from distillgrad.core.working_copy import plain_module, working_copy
 from distillgrad.errors import ParameterError, TargetError
 from distillgrad.methods.base import GradientMethod
+from distillgrad.methods.blank_maps import gradient_facts
 
 _POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 _ADAPTIVE_POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
@@ -72,6 +74,9 @@ class LRP(GradientMethod):
     def n_passes(self) -> int:
         """Three passes: the score, the watched one, and the one whose gradient follows the rules."""
         return 3
+
+    def _blank_facts(self, batch: Batch) -> Sequence[str]:
+        return gradient_facts(self.forward_func, batch, by_baselines=False)
 
     def _attribute(self, batch: Batch) -> Tensor:
         composites = optional("zennit.composites", "lrp")

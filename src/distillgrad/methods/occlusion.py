@@ -59,6 +59,10 @@ class Occlusion(Method):
                 raise ParameterError(f"stride {step} is above the default window {size}: give a window")
         return (*channels, *window), (*channels, *stride)
 
+    @property
+    def _zero_means(self) -> str:
+        return "hiding a window changes the score nowhere"
+
     def _attribute(self, batch: Batch) -> Tensor:
         window, stride = self.windows(tuple(batch.inputs.shape[1:]))
         model, wide = self.forward_func, accumulation_dtype(batch.inputs.dtype)

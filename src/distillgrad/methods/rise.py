@@ -66,6 +66,10 @@ class RISE(Method):
         """One pass for each mask, and one for the prediction, where no target is given."""
         return self.n_masks + 1
 
+    @property
+    def _zero_means(self) -> str:
+        return "the class's probability, or the score in its place, is zero or cancels under all masks"
+
     def _attribute(self, batch: Batch) -> Tensor:
         if batch.inputs.ndim != 4:
             raise InputError(

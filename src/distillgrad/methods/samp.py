@@ -10,6 +10,7 @@ from distillgrad.core.forward import Model, value_and_gradient
 from distillgrad.core.ranking import order_statistic
 from distillgrad.errors import ParameterError, UnknownNameError
 from distillgrad.methods.base import GradientMethod, whole_number
+from distillgrad.methods.blank_maps import ALONG_PATH
 
 DIRECTIONS = {"both": (True, False), "deletion": (True,), "insertion": (False,)}
 """Whether the pixels go, from the input to the baseline, or come."""
@@ -72,6 +73,10 @@ class SAMP(GradientMethod):
     def n_passes(self) -> int:
         """The most passes: one for each step in each direction."""
         return self.n_steps * len(DIRECTIONS[self.direction])
+
+    @property
+    def _zero_means(self) -> str:
+        return ALONG_PATH
 
     def _attribute(self, batch: Batch) -> Tensor:
         batch = with_target(self.forward_func, batch)

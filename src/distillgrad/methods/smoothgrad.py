@@ -67,6 +67,13 @@ class SmoothGrad(GradientMethod):
         """One pass for each noisy copy."""
         return self.n_samples
 
+    @property
+    def _zero_means(self) -> str:
+        if self.kind == "vargrad":
+            settings = f"n_samples={self.n_samples}, noise={self.noise}"
+            return f"the gradient is the same at all noisy copies ({settings})"
+        return "the gradients at the noisy copies come to zero"
+
     def _attribute(self, batch: Batch) -> Tensor:
         model = self.forward_func
         batch = with_target(model, batch)

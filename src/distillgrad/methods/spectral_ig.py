@@ -11,6 +11,7 @@ from distillgrad.core.batch import Batch, with_target
 from distillgrad.core.forward import Model
 from distillgrad.errors import InputError, ParameterError
 from distillgrad.methods.base import GradientMethod, whole_number
+from distillgrad.methods.blank_maps import ALONG_PATH
 from distillgrad.methods.path import PathPoint, points_along, riemann_sum
 
 OVERLAP = 0.4
@@ -54,6 +55,10 @@ class SpectralIG(GradientMethod):
     def n_passes(self) -> int:
         """One pass for each step of the path."""
         return self.n_steps
+
+    @property
+    def _zero_means(self) -> str:
+        return ALONG_PATH
 
     def _attribute(self, batch: Batch) -> Tensor:
         expect_matrices(batch)

@@ -13,6 +13,7 @@ from distillgrad.core.forward import Model, value_and_gradient
 from distillgrad.core.profiling import timed
 from distillgrad.errors import ParameterError
 from distillgrad.methods.base import GradientMethod, whole_number
+from distillgrad.methods.blank_maps import SPEAKS_AGAINST
 from distillgrad.methods.dga import distillation_mask
 from distillgrad.methods.gradient import gradient_x_input
 
@@ -62,6 +63,10 @@ class StableDistilledGradientAggregation(GradientMethod):
     def n_passes(self) -> int:
         """N+1 passes, one for each anchor."""
         return self.n_steps + 1
+
+    @property
+    def _zero_means(self) -> str:
+        return SPEAKS_AGAINST
 
     def _attribute(self, batch: Batch) -> Tensor:
         difference, at = batch.difference, batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from distillgrad.core.forward import Model
 from distillgrad.core.optional import optional
 from distillgrad.errors import InputError
 from distillgrad.methods.base import GradientMethod, whole_number
+from distillgrad.methods.blank_maps import gradient_facts
 from distillgrad.methods.integrated_gradients import IntegratedGradients
 
 SCALES = (50, 100, 150, 250, 500, 1200)
@@ -63,6 +65,13 @@ class XRAI(GradientMethod):
     def n_passes(self) -> int:
         """``n_steps`` passes along each of two paths, and one for the prediction where no target is given."""
         return 2 * self.n_steps + 1
+
+    @property
+    def _zero_means(self) -> str:
+        return "the integrated gradients of every region come to zero"
+
+    def _blank_facts(self, batch: Batch) -> Sequence[str]:
+        return gradient_facts(self.forward_func, batch, by_baselines=False)
 
     def _attribute(self, batch: Batch) -> Tensor:
         shape = tuple(batch.inputs.shape)

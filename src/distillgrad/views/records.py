@@ -52,6 +52,7 @@ def save_explanation(
         if explanation.versus is None
         else {"class": explanation.versus, "name": explanation.versus_name},
         "methods": {method: dict(used) for method, (_, used) in explanation.methods.items()},
+        "notes": {method: list(notes) for method, notes in explanation.notes.items()},
         "seconds": {method: dict(profiles.seconds) for method, profiles in explanation.profiles.items()},
         "files": {
             "figure": str(figure),

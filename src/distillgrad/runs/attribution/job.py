@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
 from distillgrad.runs.attribution.request import AttributionRequest, layout_of
+from distillgrad.runs.attribution.said import Said
 from distillgrad.runs.attribution.store import Entry, Layout
 from distillgrad.runs.request import from_manifest
 from distillgrad.sources.models import portable_spec
@@ -83,8 +84,9 @@ class Shards(Sequence[Shard]):
 
 @dataclass(frozen=True)
 class ShardReport:
-    """The outcome of a shard that is now written."""
+    """The outcome of a shard that is now written; by label what was said of its maps."""
 
     number: int
     n_explained: int
     failures: tuple[Entry, ...]
+    said: Mapping[str, Said] = field(default_factory=dict)

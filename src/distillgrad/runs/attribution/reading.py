@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from distillgrad.core.optional import optional
 from distillgrad.errors import UnknownNameError
 from distillgrad.runs.attribution.request import layout_of, read_manifest
+from distillgrad.runs.attribution.said import Said, merged_words
 from distillgrad.runs.attribution.store import (
     ARRAYS,
     COMPLETE,
@@ -39,6 +40,8 @@ class AttributionRun:
         attributions: By method's label, a Zarr array ``(N, C, H, W)`` that reads what it is asked for:
             ``run.attributions["dga"][3]``; NaN where not explained.
         classes: The model's.
+        said: By method's label, its notes, and by place why a map of it is blank; only of those that said
+            something.
         complete: True where nothing is missing.
         manifest: The request and the circumstances.
     """
@@ -53,6 +56,7 @@ class AttributionRun:
     failures: tuple[Entry, ...]
     attributions: Mapping[str, Any]
     classes: tuple[str, ...]
+    said: Mapping[str, Said]
     complete: bool
     manifest: Mapping[str, Any]
 
@@ -96,9 +100,11 @@ def run_in(folder: RunFolder, manifest: Mapping[str, Any]) -> AttributionRun:
     whole = {name: np.full(n_entries, -1, np.int64) for name in ("predicted", "target")}
     real = {name: np.full(n_entries, np.nan) for name in ("score", "probability")}
     explained = np.zeros(n_entries, np.bool_)
-    failures = []
+    failures, words = [], []
     for shard in sorted(finished_shards(folder)):
-        for entry in read_part(folder, shard)[0]:
+        part = read_part(folder, shard)
+        words.append(part.said)
+        for entry in part.entries:
             if entry.failed_at:
                 failures.append(entry)
                 continue
@@ -117,6 +123,7 @@ def run_in(folder: RunFolder, manifest: Mapping[str, Any]) -> AttributionRun:
         failures=tuple(failures),
         attributions={label: group[file_name_of(label)] for label in layout_of(manifest).shapes},
         classes=tuple(manifest["model"]["classes"]),
+        said=merged_words(words),
         complete=complete,
         manifest=manifest,
     )

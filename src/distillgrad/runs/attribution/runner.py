@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +24,7 @@ from distillgrad.runs.attribution.request import (
     check_request,
     read_manifest,
 )
+from distillgrad.runs.attribution.said import Said, merged_words
 from distillgrad.runs.attribution.store import (
     ARRAYS,
     COMPLETE,
@@ -71,10 +72,15 @@ class Summary:
     n_failed: int
     complete: bool
     first_failures: tuple[Entry, ...] = field(default=())
+    said: Mapping[str, Said] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
-        """Return the values as JSON has them."""
-        return {**vars(self), "first_failures": [each.record() for each in self.first_failures]}
+        """Return the values as JSON has them; of what was said, the notes and how many maps are blank."""
+        said = {
+            label: {"notes": list(each.notes), "n_blank": len(each.blank)}
+            for label, each in self.said.items()
+        }
+        return {**vars(self), "first_failures": [each.record() for each in self.first_failures], "said": said}
 
 
 def attribute_data(
@@ -197,8 +203,10 @@ def run_attribution(
         finished: set[int] = set()
         failures: list[Entry] = []  # the first; a run may have as many as images
         n_done = n_failed = 0
-        for shard, failed in _finished(folder, job):
+        words: list[Mapping[str, Said]] = []
+        for shard, failed, said in _finished(folder, job):
             finished.add(shard)
+            words.append(said)
             n_done += len(job.layout.places(shard))
             n_failed += len(failed)
             failures = [*failures, *failed][:NAMED_FAILURES]
@@ -218,6 +226,7 @@ def run_attribution(
             with engine.workers(elsewhere, here=here, cpus=job.threads) as workers:
                 for _, report in workers.map(pending, stopped):
                     finished.add(report.number)
+                    words.append(report.said)
                     n_failed += len(report.failures)
                     n_done += report.n_explained + len(report.failures)
                     failures = [*failures, *report.failures][:NAMED_FAILURES]
@@ -225,11 +234,14 @@ def run_attribution(
         complete = len(finished) == job.layout.n_shards
         if complete and (pending or not folder.has(COMPLETE)):
             assemble(folder, job.layout)
-    return Summary(out, len(data), n_done - n_failed, n_failed, complete, tuple(failures))
+    n_explained = n_done - n_failed
+    return Summary(out, len(data), n_explained, n_failed, complete, tuple(failures), merged_words(words))
 
 
-def _finished(folder: RunFolder, job: AttributionJob) -> Iterator[tuple[int, list[Entry]]]:
-    """Yield the shards that are there and sound, each with its failures.
+def _finished(
+    folder: RunFolder, job: AttributionJob
+) -> Iterator[tuple[int, list[Entry], Mapping[str, Said]]]:
+    """Yield the shards that are there and sound, each with its failures and what was said of its maps.
 
     Raises:
         SourceError: the job is strict, and an image failed.
@@ -238,7 +250,7 @@ def _finished(folder: RunFolder, job: AttributionJob) -> Iterator[tuple[int, lis
         if shard >= job.layout.n_shards:
             continue
         try:
-            entries = read_part(folder, shard)[0]
+            entries, _, said = read_part(folder, shard)
             if [each.index for each in entries] != list(job.layout.places(shard)):
                 raise SourceError(f"shard {shard} of {folder.url} holds other images than its own")
         except SourceError as error:
@@ -247,7 +259,7 @@ def _finished(folder: RunFolder, job: AttributionJob) -> Iterator[tuple[int, lis
         failed = [each for each in entries if each.failed_at]
         if job.strict and failed:
             raise SourceError(f"{failed[0].id}: {failed[0].reason} (--strict)")
-        yield shard, failed
+        yield shard, failed, said
 
 
 def _begin(

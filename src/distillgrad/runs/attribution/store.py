@@ -6,7 +6,8 @@
     entries.parquet           index, id and label of every image of the data, broken or not
     attributions.zarr/        Zarr v3: one array per method, (image, channel, height, width)
       dga/c.7.0.0.0           shard 7 of it; inside, one zstd-compressed chunk per image
-    shards/00000007.parquet   what became of each image of shard 7; written last, so it vouches for the shard
+    shards/00000007.parquet   what became of each image of shard 7, and what methods said of their maps;
+                              written last, so it vouches for the shard
     samples.parquet           all explained images: prediction, target, score, probability
     failures.parquet          all others, with the reason
     complete.json             counts, and the SHA-256 of every file; written when nothing is missing
@@ -24,13 +25,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
 from distillgrad.core.optional import optional
 from distillgrad.errors import SourceError
 from distillgrad.runs.attribution.row_groups import ROWS_PER_GROUP, parquet_of
+from distillgrad.runs.attribution.said import Said, said_from
 from distillgrad.runs.files import file_name_of
 from distillgrad.runs.folders import RunFolder
 
@@ -39,7 +41,7 @@ SHARDS = "shards"
 PART = re.compile(r"shards/(\d{8,})\.parquet")
 ENTRIES, SAMPLES, FAILURES = "entries.parquet", "samples.parquet", "failures.parquet"
 COMPLETE = "complete.json"
-CHECKSUMS = b"checksums"
+CHECKSUMS, WORDS = b"checksums", b"said"
 
 
 @dataclass(frozen=True)
@@ -155,8 +157,9 @@ def write_shard(
     shard: int,
     entries: Sequence[Entry],
     maps: Mapping[str, NDArray[Any]],
+    said: Mapping[str, Said],
 ) -> None:
-    """Write a shard's maps, ``(n, …)`` by label, and last of all its part."""
+    """Write a shard's maps, ``(n, …)`` by label, and last of all its part, with what was said of them."""
     checksums = {}
     for label, values in maps.items():
         name = layout.chunk_name(label, shard)
@@ -164,20 +167,36 @@ def write_shard(
         checksums[name] = sha256(content)
         folder.put(name, content)
     vouched = {CHECKSUMS: json.dumps(checksums, sort_keys=True).encode()}
+    if said:
+        words = {label: each.record() for label, each in said.items()}
+        vouched[WORDS] = json.dumps(words, sort_keys=True).encode()
     folder.put(part_name(shard), _parquet([_table(entries, tuple(_TYPES))], tuple(_TYPES), vouched))
 
 
-def read_part(folder: RunFolder, shard: int) -> tuple[list[Entry], dict[str, str]]:
-    """Return the entries of a shard's images, and the checksums of its maps' files.
+class Part(NamedTuple):
+    """A shard's table: its images' entries, the checksums of its maps' files, what was said of the maps."""
+
+    entries: list[Entry]
+    checksums: dict[str, str]
+    said: dict[str, Said]
+
+
+def read_part(folder: RunFolder, shard: int) -> Part:
+    """Return a shard's table; one that was written before methods had words has none.
 
     Raises:
         SourceError: the part is not there, or broken.
     """
     table = read_table(folder, part_name(shard))
     try:
-        checksums: dict[str, str] = json.loads(table.schema.metadata[CHECKSUMS])
-        return [_entry(row) for row in table.to_pylist()], checksums
-    except (KeyError, TypeError, ValueError) as error:
+        metadata = table.schema.metadata
+        words = json.loads(metadata.get(WORDS, b"{}"))
+        return Part(
+            [_entry(row) for row in table.to_pylist()],
+            json.loads(metadata[CHECKSUMS]),
+            {label: said_from(each) for label, each in words.items()},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SourceError(f"{folder.url}/{part_name(shard)} is broken: {error!r}") from error
 
 

@@ -97,8 +97,8 @@ def _parts(folder: RunFolder, job: AttributionJob) -> tuple[dict[int, Part], lis
     shards = sorted(finished_shards(folder))
     for shard in shards:
         try:
-            entries, checksums = read_part(folder, shard)
-            parts[shard] = [each.index for each in entries], checksums
+            part = read_part(folder, shard)
+            parts[shard] = [each.index for each in part.entries], part.checksums
         except SourceError as error:
             faults.append(str(error))
     n_shards = job.layout.n_shards
@@ -160,7 +160,7 @@ def _again(
     with ShardWorker(job, loaded) as worker:
         for index in drawn:
             number = index // job.layout.shard_size
-            entries = {each.index: each for each in read_part(folder, number)[0]}
+            entries = {each.index: each for each in read_part(folder, number).entries}
             # What was decoded is what was cut into batches, whether or not it could be explained then.
             rows = [place for place, each in sorted(entries.items()) if each.failed_at in (None, "attribute")]
             start = rows.index(index) // job.batch_size * job.batch_size
@@ -173,7 +173,7 @@ def _again(
             if any(each.inputs is None for each in batch):
                 faults.append(f"an image beside {run.ids[index]} cannot be read any more")
                 continue
-            entry, maps = worker.explained(batch)[row]
+            entry, maps, _ = worker.explained(batch)[row]
             if entry.target != entries[index].target:
                 faults.append(
                     f"image {run.ids[index]}: class {entry.target}, where {entries[index].target} was"

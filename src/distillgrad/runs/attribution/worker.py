@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,8 +24,10 @@ from distillgrad.errors import (
     SourceError,
 )
 from distillgrad.methods import create_method, find_method
+from distillgrad.methods.blank_maps import as_notes
 from distillgrad.runs.attribution.decoding import Decoded, Decoder, failed
 from distillgrad.runs.attribution.job import AttributionJob, Shard, ShardReport
+from distillgrad.runs.attribution.said import Said, merged_words
 from distillgrad.runs.attribution.store import Entry, write_shard
 from distillgrad.runs.engines.engine import Worker
 from distillgrad.runs.folders import folder_at
@@ -35,6 +37,14 @@ from distillgrad.sources.model_inputs import class_logits, expect_class_logits
 
 MANY_PASSES = 10
 """So many passes, each forward and backward, that one forward pass more adds at most a twenty-fifth."""
+
+
+class Outcome(NamedTuple):
+    """The entry of an image, its maps by label, and what was said of them."""
+
+    entry: Entry
+    maps: Mapping[str, NDArray[Any]]
+    said: Mapping[str, Said]
 
 
 class ShardWorker(Worker[Shard, ShardReport]):
@@ -119,12 +129,14 @@ class ShardWorker(Worker[Shard, ShardReport]):
             for label, shape in layout.shapes.items()
         }
         batch: list[Decoded] = []
+        words: list[Mapping[str, Said]] = []
         first = shard.first
 
         def finish() -> None:
             nonlocal first
-            for entry, rows in self.explained(batch, all_or_error=first):
+            for entry, rows, said in self.explained(batch, all_or_error=first):
                 entries.append(self._let_pass(entry))
+                words.append(said)
                 for label, row in rows.items():
                     maps[label][entry.index - places.start] = row
             first = False
@@ -144,9 +156,10 @@ class ShardWorker(Worker[Shard, ShardReport]):
         entries.sort(key=lambda each: each.index)
 
         def write() -> ShardReport:
-            write_shard(self._folder, layout, shard.number, entries, maps)
+            said = merged_words(words)
+            write_shard(self._folder, layout, shard.number, entries, maps, said)
             failures = tuple(each for each in entries if each.failed_at)
-            return ShardReport(shard.number, len(entries) - len(failures), failures)
+            return ShardReport(shard.number, len(entries) - len(failures), failures, said)
 
         return self._writer.submit(write)
 
@@ -155,10 +168,8 @@ class ShardWorker(Worker[Shard, ShardReport]):
         start = self._job.layout.places(shard.number).start
         return [self._decoder.image(shard.data, index - start, index) for index in indices]
 
-    def explained(
-        self, batch: Sequence[Decoded], *, all_or_error: bool = False
-    ) -> list[tuple[Entry, dict[str, NDArray[Any]]]]:
-        """Return each image's entry and maps; where the batch fails, its images are tried one by one.
+    def explained(self, batch: Sequence[Decoded], *, all_or_error: bool = False) -> list[Outcome]:
+        """Return each image's outcome; where the batch fails, its images are tried one by one.
 
         Raises:
             ModelError: ``all_or_error``, and all of them failed.
@@ -171,13 +182,14 @@ class ShardWorker(Worker[Shard, ShardReport]):
             if len(batch) == 1:
                 if all_or_error:
                     raise ModelError(f"image {batch[0].entry.id}: {error}") from error
-                return [(failed(batch[0].entry, "attribute", error), {})]
+                return [Outcome(failed(batch[0].entry, "attribute", error), {}, {})]
         singly = [self.explained([each])[0] for each in batch]
-        if all_or_error and all(entry.failed_at for entry, _ in singly):
-            raise ModelError(f"none of the first {len(batch)} images can be explained: {singly[0][0].reason}")
+        if all_or_error and all(each.entry.failed_at for each in singly):
+            reason = singly[0].entry.reason
+            raise ModelError(f"none of the first {len(batch)} images can be explained: {reason}")
         return singly
 
-    def _explained_together(self, batch: Sequence[Decoded]) -> list[tuple[Entry, dict[str, NDArray[Any]]]]:
+    def _explained_together(self, batch: Sequence[Decoded]) -> list[Outcome]:
         inputs = torch.stack([each.inputs for each in batch if each.inputs is not None]).to(self._device)
         torch.manual_seed(self._job.request.seed)  # for models that draw; methods have seeds of their own
         target = None
@@ -218,7 +230,8 @@ class ShardWorker(Worker[Shard, ShardReport]):
                 score=float(logits[row, chosen]),
                 probability=float(probabilities[row, chosen]),
             )
-            outcomes.append((entry, {label: values[row] for label, values in maps.items()}))
+            rows = {label: values[row] for label, values in maps.items()}
+            outcomes.append(Outcome(entry, rows, self._said(entry.index, row, len(batch))))
         return outcomes
 
     def _watched(self, inputs: Tensor) -> str | None:
@@ -253,6 +266,15 @@ class ShardWorker(Worker[Shard, ShardReport]):
         if not np.isfinite(stored).all():
             raise ModelError(f"{label}: values beyond float16; ask for float32")
         return stored
+
+    def _said(self, index: int, row: int, n_rows: int) -> dict[str, Said]:
+        """Return what each method said, at its last call of so many rows, of the image in this one."""
+        said = {}
+        for label, method in self._methods.items():
+            of_rows = as_notes(method.blank, n_rows)  # which has them by their place in the batch
+            notes = tuple(each for each in method.notes if each not in of_rows)
+            said[label] = Said(notes, {index: method.blank[row]} if row in method.blank else {})
+        return said
 
     def _let_pass(self, entry: Entry) -> Entry:
         if entry.failed_at and self._job.strict:

@@ -7,10 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from torch import Tensor
-
 from distillgrad.errors import InputError, UnknownNameError
-from distillgrad.explanations.explanation import Explanation, cost_in_passes, explain
+from distillgrad.explanations.explanation import Explanation, Map, cost_in_passes, explain
 from distillgrad.methods import METHODS
 from distillgrad.methods.parsing import MethodSpecs
 from distillgrad.views.explorer.models import Models, class_of
@@ -45,7 +43,7 @@ class Displayed:
     model: str
     explanation: Explanation
     sides: tuple[Explanation, ...] = ()
-    remembered: Mapping[Key, Tensor] = field(default_factory=dict)
+    remembered: Mapping[Key, Map] = field(default_factory=dict)
 
 
 def checked_settings(
@@ -90,8 +88,8 @@ def explain_picture(
     loaded = models.load(model)
     image, name = picture.image, model.strip()
     digest = hashlib.sha256(picture.content).hexdigest()
-    remembered: dict[Key, Tensor] = dict(before.remembered) if before is not None else {}
-    used: dict[Key, Tensor] = {}
+    remembered: dict[Key, Map] = dict(before.remembered) if before is not None else {}
+    used: dict[Key, Map] = {}
 
     def key(method: str, target: int, versus: int | None) -> Key:
         return digest, name, method, target, versus, repr(settings.methods[method][1])
@@ -102,7 +100,7 @@ def explain_picture(
             recall=lambda method, target, versus: remembered.get(key(method, target, versus)),
         )  # fmt: skip
         for method, values in explanation.attributions.items():
-            used[key(method, explanation.target, versus)] = values
+            used[key(method, explanation.target, versus)] = Map(values, explanation.notes.get(method, ()))
         return explanation
 
     other = class_of(loaded, versus)
@@ -111,13 +109,13 @@ def explain_picture(
     return Displayed(picture, name, explanation, sides, _within_room(remembered, used))
 
 
-def _within_room(remembered: Mapping[Key, Tensor], used: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
+def _within_room(remembered: Mapping[Key, Map], used: Mapping[Key, Map]) -> dict[Key, Map]:
     """Return the used maps, last, and before them the latest others that ``REMEMBERED_BYTES`` have room for."""
     others, room = [], REMEMBERED_BYTES
-    for key, values in reversed(list(remembered.items())):
-        room -= 0 if key in used else values.nbytes
+    for key, known in reversed(list(remembered.items())):
+        room -= 0 if key in used else known.values.nbytes
         if room < 0:
             break
         if key not in used:
-            others.append((key, values))
+            others.append((key, known))
     return {**dict(reversed(others)), **used}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from distillgrad.explanations.explanation import Explanation
 from distillgrad.views.figures.explanation_figures import heat_map, shared_scale
-from distillgrad.views.html.map_cards import NUMBERS, card, controls, legend, settings_of, unit_of
+from distillgrad.views.html.map_cards import NUMBERS, card, controls, legend, said, settings_of, unit_of
 from distillgrad.views.html.page import text
 
 
@@ -60,10 +60,19 @@ def comparison_panel(
         small = f" <small>{text(settings)}</small>" if settings else ""
         rows += (
             f'<h3>{text(label)}{small}</h3><div class="cards four">{cards}</div>'
-            f'<div class="common">{below}</div>'
+            f'<div class="common">{below}</div>{said(_notes(label, rather, one, other))}'
         )
     return (
         f'<section class="maps" aria-label="{text(rather.question)}">{controls(key, fraction)}'
         f"<p>In the maps that compare, red speaks for {text(first)} and blue for {text(second)}.</p>"
         f"{rows}</section>"
     )
+
+
+def _notes(label: str, rather: Explanation, one: Explanation, other: Explanation) -> list[str]:
+    """Return what a method said of its maps, each with the map's title where it was not said of all."""
+    titles = (one.target_name, other.target_name, f"{one.target_name} rather than {other.target_name}")
+    words = [each.notes.get(label, ()) for each in (one, other, rather)]
+    common = [note for note in words[0] if all(note in each for each in words)]
+    own = [f"{title}: {note}" for title, each in zip(titles, words, strict=True) for note in each]
+    return [*common, *(each for each in own if each.partition(": ")[2] not in common)]

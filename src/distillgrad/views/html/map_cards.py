@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -73,6 +73,7 @@ def map_panel(
         settings, unit = settings_of(explanation, label), unit_of(explanation.methods[label][0])
         about = f"{label}, {explanation.question}"
         ends = f'<p class="ends">{unit if raw_numbers else f"{_ends(scale)}, {unit}"}</p>'
+        ends = f"<div>{ends}{said(explanation.notes.get(label, ()))}</div>"  # one row of the cards' grid
         cards += card(explanation.picture, label, settings, about, pixels, scale, fraction, ends)
     below = legend(scales[0], RAW) if raw_numbers else legend(Scale(0, 1, scales[0].signed), SHARES)
     return (
@@ -85,6 +86,11 @@ def settings_of(explanation: Explanation, label: str) -> str:
     """Return the parameters of a method in words, "" where its label says them."""
     _, parameters = explanation.methods[label]
     return "" if "(" in label else ", ".join(f"{each}={value}" for each, value in parameters.items())
+
+
+def said(notes: Sequence[str]) -> str:
+    """Return a method's notes on a map, one a paragraph; they stand beside it, for whoever cannot see it, too."""
+    return "".join(f'<p class="said">{text(each)}</p>' for each in notes)
 
 
 def unit_of(name: str) -> str:

@@ -7,9 +7,8 @@ from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
-from torch import Tensor
-
 from distillgrad.errors import InputError, SourceError
+from distillgrad.explanations.explanation import Map
 from distillgrad.runs.attribution.reading import AttributionRun, run_in
 from distillgrad.runs.attribution.request import check_manifest
 from distillgrad.runs.attribution.store import Entry, finished_shards, read_part
@@ -63,7 +62,7 @@ def attributions_view(run: OpenedRun, model: str | None = None, named: Collectio
         question=f"What did {spec.partition('@')[0]} look at?",
         count=_count(opened, samples),
         above="",
-        below=f"{_failures(opened)}<h2>How it was made</h2>{facts(made)}",
+        below=f"{_failures(opened)}{_said(opened)}<h2>How it was made</h2>{facts(made)}",
         samples=samples,
         methods=methods,
         maps=partial(_stored_maps, opened),
@@ -73,7 +72,7 @@ def attributions_view(run: OpenedRun, model: str | None = None, named: Collectio
 
 
 def _entries(folder: RunFolder) -> list[Entry]:
-    return [each for shard in sorted(finished_shards(folder)) for each in read_part(folder, shard)[0]]
+    return [each for shard in sorted(finished_shards(folder)) for each in read_part(folder, shard).entries]
 
 
 def _sample(entry: Entry) -> RunSample:
@@ -100,7 +99,7 @@ def _images(opened: AttributionRun, place: str) -> ImageData:
     return data
 
 
-def _stored_maps(opened: AttributionRun, sample: RunSample) -> dict[str, Tensor]:
+def _stored_maps(opened: AttributionRun, sample: RunSample) -> dict[str, Map]:
     try:
         arrays = {label: each[sample.position] for label, each in opened.attributions.items()}
     except Exception as error:  # of torn files Zarr and its codecs raise almost anything
@@ -110,7 +109,10 @@ def _stored_maps(opened: AttributionRun, sample: RunSample) -> dict[str, Tensor]
     maps = as_maps(arrays)
     if not maps:
         raise SourceError(f"the maps of {sample.id} are not there; 'distillgrad verify' says more")
-    return maps
+    return {
+        label: Map(values, opened.said[label].of(sample.position) if label in opened.said else ())
+        for label, values in maps.items()
+    }
 
 
 def _count(opened: AttributionRun, samples: Collection[RunSample]) -> str:
@@ -141,6 +143,24 @@ def _failures(opened: AttributionRun) -> str:
     n_more = len(opened.failures) - len(rows)
     more = f'<p class="quiet">and {n_more} more, in failures.parquet</p>' if n_more else ""
     return f"<h2>What failed</h2>{table(('image', 'while', 'because'), rows, 'Failures')}{more}"
+
+
+def _said(opened: AttributionRun) -> str:
+    """Return what the methods said of their maps, and which maps are blank, "" where that is nothing."""
+    body = ""
+    for label, each in opened.said.items():
+        body += f"<h3>{text(label)}</h3>" + "".join(f"<p>{text(note)}</p>" for note in each.notes)
+        rows = [
+            [Cell(text(opened.ids[index])), Cell(text(how))]
+            for index, how in list(each.blank.items())[:FAILURES_SHOWN]
+        ]
+        if rows:
+            n_more = len(each.blank) - len(rows)
+            more = f" {len(rows)} of them are named here; Python has all: open_run(…).said." if n_more else ""
+            n_blank, n_maps = len(each.blank), int(opened.explained.sum())
+            body += f"<p>{n_blank} of {n_maps} maps are one number everywhere.{more}</p>"
+            body += table(("image", "its map is"), rows, f"Blank maps of {label}")
+    return f"<h2>What the methods say of their maps</h2>{body}" if body else ""
 
 
 def _facts(manifest: Mapping[str, Any]) -> dict[str, object]:

@@ -8,10 +8,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from distillgrad.errors import SourceError
-from distillgrad.explanations.explanation import seen_by
+from distillgrad.explanations.explanation import Map, map_by, seen_by
 from distillgrad.methods import METHODS, create_method
 from distillgrad.metrics.registry import METRICS
 from distillgrad.runs.evaluation.leaderboard import leaderboard_of, metrics_in, per_sample
@@ -163,16 +162,14 @@ def _images(evaluation: Evaluation) -> ImageData:
     return data
 
 
-def _maps_anew(methods: Mapping[str, Any], explainable: Explainable, sample: RunSample) -> dict[str, Tensor]:
-    """Return the attribution by each method of the run. Cost: an explanation by each."""
+def _maps_anew(methods: Mapping[str, Any], explainable: Explainable, sample: RunSample) -> dict[str, Map]:
+    """Return the map by each method of the run. Cost: an explanation by each."""
     image = explainable.image(sample)
     if image is None or explainable.loaded is None:
         raise SourceError(explainable.reason or f"the image {sample.id} is not what it was, or gone")
     inputs = seen_by(explainable.loaded, image)
     return {
-        label: create_method(name, explainable.loaded.model, **settings)
-        .attribute(inputs, sample.target)[0]
-        .cpu()
+        label: map_by(create_method(name, explainable.loaded.model, **settings), inputs, sample.target)
         for label, (name, settings) in methods.items()
         if name in METHODS  # others are of a newer distillgrad
     }

@@ -8,10 +8,10 @@ import numpy as np
 
 from distillgrad.errors import SourceError
 from distillgrad.explanations.disagreement import disagreement
-from distillgrad.explanations.explanation import Explanation, Prediction
+from distillgrad.explanations.explanation import Explanation, Map, Prediction, notes_of
 from distillgrad.views.figures.explanation_figures import colours, heat_map, own_scales
 from distillgrad.views.html.encoded_pictures import data_uri, is_coarse
-from distillgrad.views.html.map_cards import map_panel
+from distillgrad.views.html.map_cards import map_panel, said
 from distillgrad.views.html.page import text
 from distillgrad.views.numbers import decimal
 from distillgrad.views.opened_runs.run_images import COMPARED, RunSample, RunView
@@ -38,18 +38,18 @@ def sample_card(view: RunView, sample: RunSample, *, at_most: int | None = None)
         else:
             pixels = seen.numpy()
         pictures = _figure(pixels, f"{sample.id}: show it large", "image", at_most, sample.position)
+    maps: dict[str, Map] = {}
     try:
         maps = view.maps(sample)
     except SourceError as error:
-        maps = {}
         note = "" if view.explainable.reason else f'<p class="quiet">{text(error)}</p>'
-    heats = [heat_map(values) for values in maps.values()]
+    heats = [heat_map(each.values) for each in maps.values()]
     for label, heat, scale in zip(maps, heats, own_scales(heats), strict=True):
         drawn = colours(heat, scale)
-        caption = f"<strong>{_breakable(label)}</strong><br>{_values(sample, label)}"
+        caption = f"<strong>{_breakable(label)}</strong><br>{_values(sample, label)}{said(maps[label].notes)}"
         pictures += _figure(drawn, f"map by {label}", caption, at_most, None if image else sample.position)
     spread = sample.spread if math.isfinite(sample.spread) else 0.0
-    apart = disagreement(maps)
+    apart = disagreement({label: each.values for label, each in maps.items()})
     differ = f"<small>maps correlate by {1 - apart:.2f}</small>" if math.isfinite(apart) else ""
     return (
         f'<article class="sample" data-position="{sample.position}" data-wrong="{int(bool(sample.wrong))}" '
@@ -96,7 +96,8 @@ def sample_panel(view: RunView, sample: RunSample, key: str) -> str:
         target=sample.target,
         target_name=name,
         probability=sample.probability,
-        attributions=maps,
+        attributions={label: each.values for label, each in maps.items()},
+        notes=notes_of(maps),
         methods={label: view.methods[label] for label in maps},
         profiles={},
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from distillgrad.errors import DistillgradError, SourceError
 from distillgrad.explanations.disagreement import disagreement
-from distillgrad.explanations.explanation import seen_by
+from distillgrad.explanations.explanation import Map, seen_by
 from distillgrad.methods.parsing import MethodSpecs
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.models import load_model
@@ -106,7 +106,7 @@ class RunView:
         above, below: HTML before and after the images.
         samples: In the data's order.
         methods: By label, name and parameters.
-        maps: Returns a sample's attributions ``(C, H, W)`` by label; raises a SourceError if there are none.
+        maps: Returns a sample's maps by label; raises a SourceError if there are none.
         orders: The ones of ``ORDERS`` that the run has; the first is the usual one.
         explainable: Its images and model.
     """
@@ -119,7 +119,7 @@ class RunView:
     below: str
     samples: tuple[RunSample, ...]
     methods: MethodSpecs
-    maps: Callable[[RunSample], dict[str, Tensor]]
+    maps: Callable[[RunSample], dict[str, Map]]
     orders: tuple[str, ...]
     explainable: Explainable
 
@@ -212,7 +212,8 @@ def disagreements(
     for sample in view.samples[:COMPARED]:
         if sample.position not in values:
             try:
-                values[sample.position] = disagreement(view.maps(sample))
+                maps = view.maps(sample)
+                values[sample.position] = disagreement({label: each.values for label, each in maps.items()})
             except SourceError:
                 values[sample.position] = math.nan  # its card says why
         on_sample()

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 import distillgrad as dg
-from distillgrad.core.forward import logits_of, value_and_gradient
+from distillgrad.core.forward import value_and_gradient
+from distillgrad.core.logits import logits_of
 from distillgrad.errors import DistillgradError
 from distillgrad.testing.check import require
 

@@ -29,7 +29,7 @@ _HOMES = {
     **{row.partition(":")[2]: row for row in _METHODS.rows.values()},
     "DGA": _METHODS.rows["dga"],
     "StableDGA": _METHODS.rows["stable_dga"],
-    "logit_difference": "distillgrad.core.forward:logit_difference",
+    "logit_difference": "distillgrad.core.logits:logit_difference",
     "LoadedModel": "distillgrad.sources.classifier:LoadedModel",
     "quantus_explain": "distillgrad.methods.quantus:quantus_explain",
     "load_model": "distillgrad.sources.models:load_model",

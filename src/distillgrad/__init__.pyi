@@ -4,7 +4,7 @@ from distillgrad import errors as errors
 from distillgrad import metrics as metrics
 from distillgrad.core.acceleration.accelerate import accelerate as accelerate
 from distillgrad.core.batch import Batch as Batch
-from distillgrad.core.forward import logit_difference as logit_difference
+from distillgrad.core.logits import logit_difference as logit_difference
 from distillgrad.core.forward import value_and_gradient as value_and_gradient
 from distillgrad.methods import METHODS as METHODS
 from distillgrad.methods import create_method as create_method

@@ -16,7 +16,7 @@ from distillgrad.core.acceleration import accelerate as accelerating
 from distillgrad.core.acceleration.accelerate import accelerate
 from distillgrad.core.acceleration.accelerated import Accelerated
 from distillgrad.core.acceleration.prepacked_layer import PrepackedLayer
-from distillgrad.core.forward import logits_of
+from distillgrad.core.logits import logits_of
 from distillgrad.errors import DistillgradError, InputError, ModelError
 from networks import convolutional, lively, zoo
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import distillgrad as dg
-from distillgrad.core.forward import logits_of
+from distillgrad.core.logits import logits_of
 from distillgrad.core.working_copy import working_copy
 from distillgrad.errors import ModelError
 from distillgrad.metrics.randomisation import parameter_randomisation

@@ -43,7 +43,7 @@ def test_unwrapped_outputs_rows_and_a_model_as_it_was(method):
         close(found, expected, 1e-12)
         for row in range(3):
             close(explain(images()[row : row + 1], 1), found[row : row + 1], 1e-12)
-        close(explain(images(), lambda output: dg.core.forward.logits_of(output)[:, 1]), found, 1e-12)
+        close(explain(images(), lambda output: dg.core.logits.logits_of(output)[:, 1]), found, 1e-12)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -11,7 +11,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from distillgrad.core.forward import Model, Score, Target, accumulation_dtype, scores
+from distillgrad.core.forward import Model, Target, accumulation_dtype, scores
+from distillgrad.core.logits import Score
 from distillgrad.errors import InputError, TargetError
 
 TargetLike: TypeAlias = int | Sequence[int] | Tensor | Score | None

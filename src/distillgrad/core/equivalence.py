@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from distillgrad.core.batch import Batch
-from distillgrad.core.forward import Model, logits_of, scores, value_and_gradient
+from distillgrad.core.forward import Model, scores, value_and_gradient
+from distillgrad.core.logits import logits_of
 from distillgrad.errors import ModelError
 
 MOST_ROWS = 4

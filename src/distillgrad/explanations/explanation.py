@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from distillgrad.core.acceleration.accelerated import Accelerated
 from distillgrad.core.batch import TargetLike
-from distillgrad.core.forward import counted, logit_difference
+from distillgrad.core.forward import counted
+from distillgrad.core.logits import logit_difference
 from distillgrad.core.profiling import Profile, profiled
 from distillgrad.errors import InputError, TargetError
 from distillgrad.methods import create_method, find_method

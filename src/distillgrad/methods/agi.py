@@ -9,14 +9,8 @@ import torch
 from torch import Tensor
 
 from distillgrad.core.batch import Batch
-from distillgrad.core.forward import (
-    Model,
-    accumulation_dtype,
-    logits_of,
-    scores,
-    value_and_gradient,
-    within_classes,
-)
+from distillgrad.core.forward import Model, accumulation_dtype, scores, value_and_gradient
+from distillgrad.core.logits import logits_of, within_classes
 from distillgrad.errors import ModelError, ParameterError, TargetError
 from distillgrad.methods.base import GradientMethod, whole_number
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from distillgrad.core.batch import Batch, with_target
-from distillgrad.core.forward import Model, failures_named, logits_of, select, within_classes
+from distillgrad.core.forward import Model, failures_named, select
+from distillgrad.core.logits import logits_of, within_classes
 
 
 @contextmanager

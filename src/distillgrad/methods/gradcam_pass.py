@@ -12,7 +12,8 @@ from torch.autograd.graph import Node, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from distillgrad.core.batch import Batch
-from distillgrad.core.forward import Target, failures_named, predictions, select
+from distillgrad.core.forward import Target, failures_named, select
+from distillgrad.core.logits import predictions
 from distillgrad.core.trace import differentiable
 from distillgrad.methods.axes_of_calls import Call, name_of
 from distillgrad.methods.axes_of_layers import axes_after

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from distillgrad.core.batch import Batch
-from distillgrad.core.forward import Model, Target, logits_of, scores, value_and_gradient
+from distillgrad.core.forward import Model, Target, scores, value_and_gradient
+from distillgrad.core.logits import logits_of
 from distillgrad.core.operations import MOVES
 from distillgrad.core.optional import optional
 from distillgrad.core.plain_layers import CONVOLUTIONS, TRANSPOSED, with_plain_layers

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from distillgrad.core.forward import logits_of
+from distillgrad.core.logits import logits_of
 
 HELD_BACK = 0.1
 """The share of the free memory that is left for what the allocator rounds up and convolutions work in."""

@@ -16,7 +16,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from distillgrad.core.batch import outside_inference_mode
 from distillgrad.core.chunks import in_chunks
 from distillgrad.core.eval_mode import evaluating
-from distillgrad.core.forward import logits_of, scores
+from distillgrad.core.forward import scores
+from distillgrad.core.logits import logits_of
 from distillgrad.core.plan import Plan
 from distillgrad.errors import ModelError, ParameterError
 from distillgrad.metrics.ensemble_memory import best_at_a_time

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from distillgrad.core.forward import Model, logits_of
+from distillgrad.core.forward import Model
+from distillgrad.core.logits import logits_of
 from distillgrad.errors import DistillgradError, InputError, MissingExtraError, ModelError, SourceError
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.image_data import ImageData

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from distillgrad.core.forward import failures_named, logits_of
+from distillgrad.core.forward import failures_named
+from distillgrad.core.logits import logits_of
 from distillgrad.core.registry import imported, is_import_path
 from distillgrad.errors import (
     MissingExtraError,

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distillgrad.core.forward import Model, logits_of
+from distillgrad.core.forward import Model
+from distillgrad.core.logits import logits_of
 from distillgrad.errors import InputError, ModelError, ParameterError, TargetError
 from distillgrad.methods.base import Method
 from distillgrad.testing.check import (

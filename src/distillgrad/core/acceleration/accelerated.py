@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distillgrad.core.forward import logits_of
+from distillgrad.core.logits import logits_of
 from distillgrad.errors import InputError
 
 

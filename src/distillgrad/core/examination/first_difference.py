@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from distillgrad.core.batch import Batch
-from distillgrad.core.forward import Model, logits_of
+from distillgrad.core.forward import Model
+from distillgrad.core.logits import logits_of
 from distillgrad.core.working_copy import working_copy
 
 Watched: TypeAlias = list[tuple[str, Tensor]]

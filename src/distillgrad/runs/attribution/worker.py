@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from distillgrad.core.forward import logits_of
+from distillgrad.core.logits import logits_of
 from distillgrad.errors import (
     DistillgradError,
     MissingExtraError,

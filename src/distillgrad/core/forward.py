@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from distillgrad.core.calls import wrong_call
 from distillgrad.core.norm_gradients import mend_norm_gradients
 from distillgrad.core.profiling import timed
 from distillgrad.core.row_threads import raise_if_cancelled
@@ -187,7 +188,7 @@ def value_and_gradient(
     with torch.enable_grad():
         leaf = inputs.detach().requires_grad_()
         # The model gets a copy: it may begin with an in-place operation, which a leaf does not allow.
-        with failures_named(inputs), timed("forward"):
+        with failures_named(inputs, model, extra), timed("forward"):
             output = model(leaf.clone(), *extra)
         if target is None:
             target = predictions(output, len(leaf))
@@ -220,7 +221,7 @@ def scores(
     """
     raise_if_cancelled()
     with torch.no_grad():
-        with failures_named(inputs), timed("forward"):
+        with failures_named(inputs, model, extra), timed("forward"):
             output = model(inputs if disposable else inputs.clone(), *extra)
         if target is None:
             target = predictions(output, len(inputs))
@@ -228,16 +229,24 @@ def scores(
 
 
 @contextmanager
-def failures_named(inputs: Tensor) -> Iterator[None]:
+def failures_named(inputs: Tensor, model: Model | None = None, extra: tuple[Any, ...] = ()) -> Iterator[None]:
     """Say what was put in where torch reports a wrong input as a bare RuntimeError deep inside a layer.
 
     Subclasses (out of memory, the model's own errors) say what they are and pass.
+
+    Args:
+        model, extra: What is called, and its further arguments, to tell whether it takes them so.
 
     Raises:
         ModelError: what torch reported, with the inputs' shape, type and device.
     """
     try:
         yield
+    except TypeError as error:
+        why = "" if model is None else wrong_call(model, (inputs, *extra))
+        if not why:
+            raise
+        raise ModelError(why) from error
     except (RuntimeError, ValueError) as error:
         if type(error) not in (RuntimeError, ValueError) or is_out_of_memory(error):
             raise

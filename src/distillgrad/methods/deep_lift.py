@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from distillgrad.core.batch import Batch
 from distillgrad.core.forward import Model, Target, scores, select
+from distillgrad.core.row_scores import RowScore
 from distillgrad.core.trace import (
     ADDITIVE,
     LINEAR,
@@ -43,8 +44,7 @@ class DeepLift(GradientMethod):
 
     Sums to ``f(x) − f(b)`` (completeness). Equals Captum called directly where that is right, and mends
     Captum 0.9 where it is not: nonlinearities that follow each other or share a tensor (its #1104), rows
-    mixed by max-pooling (#1276), overlapping windows, in-place activations. A callable target must take
-    any number of rows: inputs and baselines run as one batch.
+    mixed by max-pooling (#1276), overlapping windows, in-place activations.
 
     Args:
         model: An ``nn.Module`` whose every nonlinearity is a module of its own, called once.
@@ -102,6 +102,8 @@ class _Doubled(nn.Module):
         self.network = network
         n = len(batch)
         self.target = torch.cat([target, target]) if isinstance(target, Tensor) else target
+        if isinstance(target, RowScore):
+            self.target = target.rows(torch.arange(n).repeat(2))
         self.extra = tuple(
             torch.cat([value, value])
             if isinstance(value, Tensor) and value.ndim and len(value) == n

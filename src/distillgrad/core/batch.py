@@ -13,6 +13,7 @@ from torch import Tensor
 
 from distillgrad.core.forward import Model, Target, accumulation_dtype, scores
 from distillgrad.core.logits import Score
+from distillgrad.core.row_scores import RowScore
 from distillgrad.errors import InputError, TargetError
 
 TargetLike: TypeAlias = int | Sequence[int] | Tensor | Score | None
@@ -32,7 +33,7 @@ class Batch:
         return len(self.inputs)
 
     def rows(self, chosen: slice | Tensor) -> Batch:
-        """Return the rows of a slice or of an index tensor; a callable target stays as it is."""
+        """Return the rows of a slice or of an index tensor."""
         target, extra = self.arguments(chosen)
         baselines = self._cut(self.baselines, chosen)
         return replace(self, inputs=self.inputs[chosen], baselines=baselines, target=target, extra=extra)
@@ -42,6 +43,8 @@ class Batch:
         return self._cut(self.target, chosen), tuple(self._cut(value, chosen) for value in self.extra)
 
     def _cut(self, value: Any, chosen: slice | Tensor) -> Any:
+        if isinstance(value, RowScore):
+            return value.rows(chosen)
         per_row = isinstance(value, Tensor) and value.ndim and len(value) == len(self)
         return value[chosen] if per_row else value
 
@@ -171,8 +174,10 @@ def _checked_baselines(baselines: Tensor | float, inputs: Tensor) -> Tensor | fl
 
 
 def _checked_target(target: TargetLike, inputs: Tensor) -> Target:
-    if target is None or (callable(target) and not isinstance(target, Tensor)):
+    if target is None or isinstance(target, RowScore):
         return target
+    if callable(target) and not isinstance(target, Tensor):
+        return RowScore(target, len(inputs))
     indices: Tensor
     try:
         if isinstance(target, Tensor):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from distillgrad.core.calls import wrong_call
 from distillgrad.core.logits import Score, checked_logits, logits_of, predictions, real_output, within_classes
 from distillgrad.core.norm_gradients import mend_norm_gradients
 from distillgrad.core.profiling import timed
@@ -145,7 +146,7 @@ def differentiable_score(
     raise_if_cancelled()
     with torch.enable_grad():
         # The model gets a copy: it may begin with an in-place operation, which a leaf does not allow.
-        with failures_named(leaf), timed("forward"):
+        with failures_named(leaf, model, extra), timed("forward"):
             output = model(leaf.clone(), *extra)
         if target is None:
             target = predictions(output, len(leaf))
@@ -182,7 +183,7 @@ def scores(
     """
     raise_if_cancelled()
     with torch.no_grad():
-        with failures_named(inputs), timed("forward"):
+        with failures_named(inputs, model, extra), timed("forward"):
             output = model(inputs if disposable else inputs.clone(), *extra)
         if target is None:
             target = predictions(output, len(inputs))
@@ -193,17 +194,25 @@ _BARE = (RuntimeError, ValueError, NotImplementedError, AssertionError)
 
 
 @contextmanager
-def failures_named(inputs: Tensor) -> Iterator[None]:
+def failures_named(inputs: Tensor, model: Model | None = None, extra: tuple[Any, ...] = ()) -> Iterator[None]:
     """Say what was put in where torch reports a wrong input as a bare error deep inside a layer.
 
     Subclasses (out of memory, the model's own errors) say what they are and pass. Exported programs assert
     the shapes that they were exported for; operations without a backward pass are not implemented.
+
+    Args:
+        model, extra: What is called, and its further arguments, to tell whether it takes them so.
 
     Raises:
         ModelError: what torch reported, with the inputs' shape, type and device.
     """
     try:
         yield
+    except TypeError as error:
+        why = "" if model is None else wrong_call(model, (inputs, *extra))
+        if not why:
+            raise
+        raise ModelError(why) from error
     except _BARE as error:
         if type(error) not in _BARE or is_out_of_memory(error):
             raise

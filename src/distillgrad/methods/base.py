@@ -12,6 +12,7 @@ from torch import Tensor
 
 from distillgrad.core.batch import Batch, TargetLike, checked_batch
 from distillgrad.core.batch_size import RowsAtATime, best_batch_size
+from distillgrad.core.calls import expect_inputs_first
 from distillgrad.core.chunks import attribute_in_chunks
 from distillgrad.core.examination.first_use import Work, examine, expecting_the_same_again
 from distillgrad.core.forward import Model, must_be_callable
@@ -31,7 +32,7 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
             or a tuple, mapping or object that holds ``logits``.
 
     Raises:
-        ModelError: ``model`` cannot be called.
+        ModelError: ``model`` cannot be called, or takes its inputs by keyword only or not first.
     Attributes:
         signed: Whether negative values mean "speaks against".
         result: ``"features"``: the inputs' shape; ``"pixels"``: ``(N, 1, H, W)``.
@@ -55,6 +56,7 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
 
     def __init__(self, model: Model) -> None:
         must_be_callable(model)
+        expect_inputs_first(model)
         super().__init__(model)
         self.notes: tuple[str, ...] = ()
         self.blank: Mapping[int, str] = {}

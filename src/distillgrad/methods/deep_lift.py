@@ -15,6 +15,7 @@ from distillgrad.core.batch import Batch
 from distillgrad.core.equivalence import logits_apart, rounding
 from distillgrad.core.forward import Model, Target, scores, select
 from distillgrad.core.operations import ADDITIVE, LINEAR, MOVES
+from distillgrad.core.row_scores import RowScore
 from distillgrad.core.trace import Trace, expect_equal, expect_sound, kind_of, reused
 from distillgrad.core.working_copy import plain_module, working_copy
 from distillgrad.errors import ModelError
@@ -42,8 +43,7 @@ class DeepLift(GradientMethod):
 
     Sums to ``f(x) − f(b)`` (completeness). Equals Captum called directly where that is right, and mends
     Captum 0.9 where it is not: nonlinearities that follow each other or share a tensor (its #1104), rows
-    mixed by max-pooling (#1276), overlapping windows, in-place activations. A callable target must take
-    any number of rows: inputs and baselines run as one batch.
+    mixed by max-pooling (#1276), overlapping windows, in-place activations.
 
     Args:
         model: An ``nn.Module`` whose every nonlinearity is a module of its own, called once.
@@ -112,6 +112,8 @@ class _Doubled(nn.Module):
         self.scores: Tensor
         n = len(batch)
         self.target = torch.cat([target, target]) if isinstance(target, Tensor) else target
+        if isinstance(target, RowScore):
+            self.target = target.rows(torch.arange(n).repeat(2))
         self.extra = tuple(
             torch.cat([value, value])
             if isinstance(value, Tensor) and value.ndim and len(value) == n

@@ -74,5 +74,10 @@ def _notes(label: str, rather: Explanation, one: Explanation, other: Explanation
     titles = (one.target_name, other.target_name, f"{one.target_name} rather than {other.target_name}")
     words = [each.notes.get(label, ()) for each in (one, other, rather)]
     common = [note for note in words[0] if all(note in each for each in words)]
-    own = [f"{title}: {note}" for title, each in zip(titles, words, strict=True) for note in each]
-    return [*common, *(each for each in own if each.partition(": ")[2] not in common)]
+    own = [
+        f"{title}: {note}"
+        for title, each in zip(titles, words, strict=True)
+        for note in each
+        if note not in common
+    ]
+    return [*common, *own]

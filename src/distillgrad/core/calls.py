@@ -35,6 +35,17 @@ def expect_inputs_first(model: Callable[..., Any]) -> None:
         raise ModelError(f"{_named(model)} takes {first.name!r} first, not its inputs; {wrapping(meant)}")
 
 
+def expect_call(model: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """Check that ``model`` takes so many arguments by place.
+
+    Raises:
+        ModelError: it does not; says how to wrap it.
+    """
+    why = wrong_call(model, arguments)
+    if why:
+        raise ModelError(why)
+
+
 def wrong_call(model: Callable[..., Any], arguments: tuple[Any, ...]) -> str:
     """Return why ``model`` does not take so many arguments by place, and the mend; "" where it does."""
     parameters = _parameters(model)

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from distillgrad.core.batch import Batch, TargetLike, checked_batch
 from distillgrad.core.batch_size import RowsAtATime, best_batch_size
-from distillgrad.core.calls import expect_inputs_first
+from distillgrad.core.calls import expect_call, expect_inputs_first
 from distillgrad.core.chunks import attribute_in_chunks
 from distillgrad.core.examination.first_use import Work, examine, expecting_the_same_again
-from distillgrad.core.forward import Model, must_be_callable
+from distillgrad.core.forward import Model, must_be_callable, uncounted
 from distillgrad.core.plan import Plan, checked_size, plan_rows
 from distillgrad.errors import ModelError, ParameterError
 from distillgrad.methods.blank_maps import as_notes, gradient_facts, score_facts, why_blank
@@ -56,7 +56,7 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
 
     def __init__(self, model: Model) -> None:
         must_be_callable(model)
-        expect_inputs_first(model)
+        expect_inputs_first(uncounted(model))
         super().__init__(model)
         self.notes: tuple[str, ...] = ()
         self.blank: Mapping[int, str] = {}
@@ -98,6 +98,7 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
             inputs, target, baselines=baselines, additional_forward_args=additional_forward_args
         )
         model = self.forward_func
+        expect_call(uncounted(model), (inputs, *batch.extra))
         self.notes, self.blank = (), {}
         gradients = isinstance(self, GradientMethod)
         with expecting_the_same_again(model, batch):

@@ -1,5 +1,6 @@
 """Seeds, and the real weights and images that some tests need."""
 
+import math
 import os
 
 # Threads that spin long while cores are shared run many times slower, as do more threads than cores.
@@ -29,6 +30,12 @@ def data() -> Path:
     if not (DATA / "imagenet" / "samples").is_dir():
         pytest.skip(f"no real weights and images at {DATA}; DISTILLGRAD_DATA names their folder")
     return DATA
+
+
+@pytest.fixture
+def unexamined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models on which no pass is spent for their own sake, so that a method's passes can be counted."""
+    monkeypatch.setattr("distillgrad.core.examination.findings.THRIFT", math.inf)
 
 
 @pytest.fixture

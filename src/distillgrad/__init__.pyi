@@ -4,8 +4,8 @@ from distillgrad import errors as errors
 from distillgrad import metrics as metrics
 from distillgrad.core.acceleration.accelerate import accelerate as accelerate
 from distillgrad.core.batch import Batch as Batch
-from distillgrad.core.logits import logit_difference as logit_difference
 from distillgrad.core.forward import value_and_gradient as value_and_gradient
+from distillgrad.core.logits import logit_difference as logit_difference
 from distillgrad.methods import METHODS as METHODS
 from distillgrad.methods import create_method as create_method
 from distillgrad.methods import register_method as register_method

@@ -15,7 +15,7 @@ REFUSED = {
     ("deep_lift", "vit"): "GELU",
     ("lrp", "inception_v3"): "as a function in",
     ("lrp", "vit"): "GELU",
-    ("guided_backprop", "vit"): "no ReLU",
+    ("guided_backprop", "vit"): r"gelu\(\)",
 }
 
 BY_LAYERS = ["guided_backprop", *(name for name, method in dg.METHODS.items() if method.layerwise)]

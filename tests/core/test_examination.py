@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 import distillgrad as dg
-from distillgrad.core import findings
+from distillgrad.core.examination import findings
 from distillgrad.core.examination.findings import findings_of
 from distillgrad.testing import check_model
 

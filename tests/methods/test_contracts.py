@@ -191,6 +191,7 @@ def test_further_arguments_are_cut_with_the_rows(method):
     torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-10)
 
 
+@pytest.mark.usefixtures("unexamined")
 @pytest.mark.parametrize("method", LOOKING)
 def test_out_of_memory_halves_the_chunk(method):
     sizes = []
@@ -205,7 +206,8 @@ def test_out_of_memory_halves_the_chunk(method):
     expected = made(method, convolutional()).attribute(x, 1)
     found = made(method, Around(limited)).attribute(x, 1)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
-    assert sizes.count(7) == 1
+    # Why XRAI's maps of so small images are the same everywhere is looked up in one more pass.
+    assert sizes.count(7) == 1 + (method == "xrai")
     assert sizes[-1] <= 2
     with pytest.raises(torch.OutOfMemoryError):
         made(method, Around(lambda inner, x: limited(inner, x.repeat(3, 1, 1, 1)))).attribute(x, 1)

@@ -129,6 +129,7 @@ def test_a_callable_local_attribution_is_given_model_anchor_and_target():
         wrong.attribute(x)
 
 
+@pytest.mark.usefixtures("unexamined")
 def test_it_costs_n_plus_one_passes_and_no_more():
     calls = []
     model = dense()

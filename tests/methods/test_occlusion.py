@@ -47,6 +47,7 @@ def test_occlusion_equals_captum(window, stride):
     torch.testing.assert_close(found.double(), expected.double(), rtol=0, atol=1e-6)
 
 
+@pytest.mark.usefixtures("unexamined")
 def test_occlusion_windows_and_passes():
     assert Occlusion(unasked).windows((3, 224, 224)) == ((3, 28, 28), (3, 14, 14))
     assert Occlusion(unasked).windows((7,)) == ((1,), (1,))

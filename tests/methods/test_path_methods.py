@@ -58,6 +58,7 @@ class Counting:
         return self.model(x)
 
 
+@pytest.mark.usefixtures("unexamined")
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("n", [10, 100])
 def test_the_model_sees_no_more_rows_and_not_one_pass_too_many(name, n):

@@ -77,6 +77,7 @@ def test_channels_share_their_pixel_evenly():
     assert found.unique().numel() > 20
 
 
+@pytest.mark.usefixtures("unexamined")
 def test_it_costs_n_plus_one_passes_and_no_more():
     calls, model = [], dense()
 

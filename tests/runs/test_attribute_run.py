@@ -26,7 +26,8 @@ from typer.testing import CliRunner
 
 import distillgrad as dg
 from distillgrad.cli import app
-from distillgrad.core import findings, plan
+from distillgrad.core import plan
+from distillgrad.core.examination import findings
 from distillgrad.errors import MissingExtraError, SourceError
 from distillgrad.methods.parsing import parse_methods
 from distillgrad.runs.attribution.job import ShardReport

@@ -49,6 +49,6 @@ class RandomState:
 
 def random_state(device: torch.device) -> RandomState:
     """Return the state of random numbers now. Cost: some copies of a few kilobytes."""
-    on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.empty(0)
+    on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.empty(0, device="cpu")
     numpy = np.random.get_state()  # noqa: NPY002  # models draw from the global one
     return RandomState(torch.get_rng_state(), on_device, numpy, random.getstate())

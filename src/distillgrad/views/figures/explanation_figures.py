@@ -34,11 +34,9 @@ TOP_FRACTION = 0.1
 GROUND = np.array([0.42, 0.50, 0.62])
 NOTE_SIZE = 6.5
 NOTE_CHARACTERS = 54
-"""Of a line of a note, which fit over a map."""
+"""Of a line of a note, which fit below a map."""
 LINE = 1.3
 """The distance of lines in font sizes."""
-ABOVE_NOTES = 0.5
-"""Inches for the methods' names over their notes."""
 BARELY_ABOVE_ZERO = 0.05
 """The share of its end up to which a scale that would begin above zero begins at zero."""
 
@@ -133,18 +131,16 @@ def relevant_pixels(picture: Tensor, pixels: Tensor, fraction: float = TOP_FRACT
 def explanation_figure(explanation: Explanation, title: str = "") -> Figure:
     """Return a figure: input and prediction, then by method heat map, overlay, top 10 % of the pixels.
 
-    A method's notes stand between its name and its map.
+    A method's notes stand below its column.
     """
     n_methods = len(explanation.attributions)
     notes = {label: _lines(explanation.notes.get(label, ())) for label in explanation.attributions}
     tall = max(map(len, notes.values()), default=0) * LINE * NOTE_SIZE / 72
-    height = 9.4 + tall + ABOVE_NOTES if tall else 9.4
-    figure = Figure(figsize=(2.9 * (n_methods + 1), height), layout="constrained", dpi=150)
-    heights = [tall, 2.8, 2.8, 2.8] if tall else [1, 1, 1]
+    figure = Figure(figsize=(2.9 * (n_methods + 1), 9.4 + tall), layout="constrained", dpi=150)
+    heights = [2.8, 2.8, 2.8, tall] if tall else [1, 1, 1]
     axes = figure.subplots(len(heights), n_methods + 1, squeeze=False, height_ratios=heights)
     if tall:
-        _notes(axes[0], notes)
-        axes = axes[1:]
+        _notes(axes[3], notes)
     picture = explanation.picture
     _image(axes[0, 0], picture.numpy(), "what the model sees")
     _prediction(axes[1, 0], explanation)
@@ -152,7 +148,7 @@ def explanation_figure(explanation: Explanation, title: str = "") -> Figure:
     for column, (name, attribution) in enumerate(explanation.attributions.items(), start=1):
         pixels = heat_map(attribution)
         scale = shared_scale([pixels])
-        _image(axes[0, column], colours(pixels, scale), "" if notes[name] else name)
+        _image(axes[0, column], colours(pixels, scale), name)
         _colour_bar(figure, axes[0, column], scale)
         _image(axes[1, column], overlay(picture, pixels, scale), "laid over the image")
         _image(axes[2, column], relevant_pixels(picture, pixels), "top 10 % of the pixels")
@@ -206,15 +202,12 @@ def _lines(notes: Sequence[str]) -> list[str]:
 
 
 def _notes(axes: Sequence[Axes], notes: Mapping[str, Sequence[str]]) -> None:
-    """Write each method's name and notes into the row over its map; the first column has none."""
-    for axis, (label, lines) in zip(axes, {"": [], **notes}.items(), strict=True):
+    """Write each method's notes into the row below its maps; the first column has none."""
+    for axis, lines in zip(axes, [[], *notes.values()], strict=True):
         axis.axis("off")
-        if lines:
-            axis.set_title(label, fontsize=9, color=INK)
-            axis.text(
-                0.5, 1, "\n".join(lines), fontsize=NOTE_SIZE, color=QUIET, linespacing=LINE, ha="center",
-                va="top",
-            )  # fmt: skip
+        axis.text(
+            0.5, 1, "\n".join(lines), fontsize=NOTE_SIZE, color=QUIET, linespacing=LINE, ha="center", va="top"
+        )
 
 
 def _image(axis: Axes, pixels: Any, title: str, size: int = 9) -> None:

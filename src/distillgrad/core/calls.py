@@ -1,4 +1,4 @@
-"""How a model is called: on its inputs, by place; refused where it would take them for something else."""
+"""How a model is called: on its inputs alone, by place; refused where it takes them for something else."""
 
 from __future__ import annotations
 

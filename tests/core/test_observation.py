@@ -57,7 +57,7 @@ def test_hooks_get_the_gradient_of_a_part_that_is_written_in_place():
     def examine(operation):
         if operation.name != "mul" or not operation.in_place:
             return None
-        return lambda part, whole: seen.append((part.clone(), whole.clone())) or part * 10
+        return lambda part, whole, _: seen.append((part.clone(), whole.clone())) or part * 10
 
     x = torch.randn(2, 5)
     score = lambda output: output.sum(1)  # noqa: E731

@@ -29,10 +29,11 @@ from distillgrad.core.wrappers import unwrapped
 
 Gradients: TypeAlias = tuple[Tensor | None, ...]
 Examination: TypeAlias = "Callable[[Operation], Hook | str | None]"
-Hook: TypeAlias = Callable[[Tensor, Tensor], Tensor | None]
+Hook: TypeAlias = Callable[[Tensor, Tensor, Node], Tensor | None]
 """Takes the gradient by an operation's output, in its shape, and returns another one, or ``None``.
 
-The second argument is the same gradient, or that of the whole tensor where a view of it is written in place.
+The second argument is the same gradient, or that of the whole tensor where a view of it is written in place;
+the third the operation's node.
 """
 
 
@@ -135,9 +136,9 @@ class Observation(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if isinstance(found, str):
             self._problems.append((node, found, where))
         elif found is not None and within is None:
-            node.register_prehook(_on_first(lambda gradient: found(gradient, gradient)))
+            node.register_prehook(_on_first(lambda gradient: found(gradient, gradient, node)))
         elif found is not None and within is not None:
-            node.register_prehook(_on_first(_on_part(found, places_in(within, output), output.shape)))
+            node.register_prehook(_on_first(_on_part(found, places_in(within, output), output.shape, node)))
 
     def expect_known(self, method: str, mend: str, score: Tensor, image: Tensor) -> None:
         """Check that ``method`` knows each operation between the image and the score.
@@ -239,12 +240,12 @@ def _on_first(hook: Callable[[Tensor], Tensor | None]) -> Callable[[Gradients], 
     return prehook
 
 
-def _on_part(hook: Hook, places: Tensor, shape: torch.Size) -> Callable[[Tensor], Tensor | None]:
+def _on_part(hook: Hook, places: Tensor, shape: torch.Size, node: Node) -> Callable[[Tensor], Tensor | None]:
     """Return the hook of a tensor's gradient that applies ``hook`` to that of the view written in place."""
 
     def part(gradient: Tensor) -> Tensor | None:
         flat = gradient.flatten()
-        changed = hook(flat[places].view(shape), gradient)
+        changed = hook(flat[places].view(shape), gradient, node)
         return None if changed is None else flat.index_copy(0, places, changed.flatten()).view_as(gradient)
 
     return part

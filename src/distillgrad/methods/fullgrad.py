@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 from torch.nn import functional
 
 from distillgrad.core.batch import Batch, TargetLike, checked_batch, outside_inference_mode
@@ -18,7 +19,7 @@ from distillgrad.errors import InputError
 from distillgrad.methods.base import GradientMethod
 from distillgrad.methods.bias_terms import AttentionInSteps, background_of, bias_of
 from distillgrad.methods.gradient import gradient_x_input
-from distillgrad.methods.term_places import Grids, Term, axis_of, shape_before_flattening
+from distillgrad.methods.term_places import Grids, Term, axis_of
 
 MEND = (
     "What it adds cannot be told, or depends on the other rows: write it with torch's own operations (for an "
@@ -168,13 +169,13 @@ class FullGrad(GradientMethod):
                 return bias
             if bias is None and constants is None:
                 return None
-            shape = shape_before_flattening(operation)
+            axis = axis_of(operation)
 
-            def weigh(gradient: Tensor, whole: Tensor) -> None:
+            def weigh(gradient: Tensor, whole: Tensor, node: Node) -> None:
                 with outside_inference_mode():
                     if bias is not None:
                         values = gradient.to(dtype) * bias.to(dtype)
-                        add(Term(values if shape is None else values.view(shape), axis_of(operation)))
+                        add(Term(grids.unflattened(values, node), axis))
                     if constants is not None:
                         add(Term(whole.to(dtype) * constants.to(dtype), None))
 

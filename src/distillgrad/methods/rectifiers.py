@@ -58,7 +58,7 @@ class Rectifiers:
     def _hook(self, slope: Tensor | None = None) -> Hook:
         """Return what clips a gradient, and multiplies it by a slope that torch does not know as ReLU's."""
 
-        def clip(gradient: Tensor, _whole: Tensor) -> Tensor:
+        def clip(gradient: Tensor, _whole: Tensor, _node: Node) -> Tensor:
             self.guided = True
             clipped = gradient.clamp(min=0)
             return clipped if slope is None else clipped * slope

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from torch import Tensor
+from torch.autograd.graph import Node
 
 from distillgrad.core.observation import Operation, operation_of
 
@@ -43,9 +45,12 @@ class Grids:
         self.n_dimensions = images.ndim
         self._image: Grid = tuple(images.shape[2:])
         self._sizes: dict[Grid, None] = {self._image: None}
+        self._unflattened: dict[Node, Grid] = {}
 
     def see(self, operation: Operation) -> None:
-        """Remember the resolution of the maps that an operation takes."""
+        """Remember the resolution of the maps that an operation takes, and how it views what it takes."""
+        if operation.name in ("view", "_unsafe_view") and operation.tensors[0].grad_fn is not None:
+            self._unflattened[operation.tensors[0].grad_fn] = tuple(operation.arguments["size"])
         for each in operation.tensors:
             if each.ndim != self.n_dimensions or len(each) != self.n_rows or not operation.varies(each):
                 continue
@@ -62,6 +67,18 @@ class Grids:
             for of, side in zip(size, self._image, strict=True)
         ):
             self._sizes[size] = None
+
+    def unflattened(self, values: Tensor, node: Node) -> Tensor:
+        """Return what an operation adds as it is viewed next: a linear layer computes on flattened rows."""
+        shape = self._unflattened.get(node, ())
+        if (
+            values.ndim != 2
+            or not shape
+            or shape[-1] != values.shape[-1]
+            or math.prod(shape) != values.numel()
+        ):
+            return values
+        return values.view(shape)
 
     def placed(self, term: Term) -> Tensor | None:
         """Return a term as maps ``(N, C, …)``; ``None`` if its values have no place in the image."""
@@ -96,14 +113,3 @@ def axis_of(operation: Operation) -> Axis:
     if operation.name in MAPPED:
         return "first"
     return "last" if operation.name in CHANNELS_LAST else None
-
-
-def shape_before_flattening(operation: Operation) -> tuple[int, ...] | None:
-    """Return the shape ``(N, …, −1)`` of a linear layer's output that it computes on flattened rows."""
-    if operation.name != "addmm":
-        return None
-    rows: Tensor = operation.arguments["mat1"]
-    base = rows._base
-    if base is None or base.numel() != rows.numel() or base.shape[-1] != rows.shape[-1]:
-        return None
-    return (*base.shape[:-1], -1)

@@ -92,7 +92,7 @@ class Rectifiers:
             return self._hook(slope if high is None else slope & (values < high))
         cut = low is not None and bool((values < low).any())
         # A bound above zero is ReLU6's; where nothing is cut off, it is the identity.
-        cut |= high is not None and bool(((values > high) & (torch.as_tensor(high) <= 0)).any())
+        cut |= high is not None and bool(((values > high) & (high <= 0)).any())
         two_sided = low is not None and high is not None and bool((values > high).any())
         return f"{operation.name}() at bounds other than zero" if cut or two_sided else None
 

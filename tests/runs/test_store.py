@@ -17,7 +17,8 @@ import distillgrad as dg
 from distillgrad.cli import app
 from distillgrad.errors import MissingExtraError, ParameterError, SourceError, UnknownNameError
 from distillgrad.runs import folders
-from distillgrad.runs.attribution.store import Entry, Layout, assemble, prepare, read_table, write_shard
+from distillgrad.runs.attribution.arrays import Layout
+from distillgrad.runs.attribution.store import Entry, assemble, prepare, read_table, write_shard
 from distillgrad.runs.folders import LocalFolder, alone_in, folder_at, swept
 
 LAYOUT = Layout(n_entries=5, shard_size=2, shapes={"a": (3, 4, 4), "b(n=1)": (1, 4, 4)}, dtype="float16")

@@ -44,7 +44,7 @@ from distillgrad.cli.terminal import complain, print_json, run_progress, say
 from distillgrad.errors import SourceError
 
 if TYPE_CHECKING:
-    from distillgrad.runs.attribution.runner import Progress, Summary
+    from distillgrad.runs.attribution.progress import Progress, Summary
 
 
 WRITTEN = Condition(lambda request: not request["dry_run"], "--dry-run writes no run", "leave --dry-run out")

@@ -1,4 +1,4 @@
-"""How a model is called: on its inputs alone, by place; refused where it takes them for something else."""
+"""The call of a model: on its inputs alone, by place; refused where it takes them for something else."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ TRANSPOSED = {
     "conv_transpose3d": nn.ConvTranspose3d,
 }
 NORMS = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
-"""By the number of the inputs' dimensions."""
+"""The layers, by the number of the inputs' dimensions."""
 LAYERS: tuple[type[nn.Module], ...] = (
     nn.Linear,
     *CONVOLUTIONS.values(),
@@ -41,7 +41,7 @@ _ARGUMENTS: dict[str, str] = {
     **dict.fromkeys(TRANSPOSED, "input weight bias stride padding output_padding groups dilation"),
     "batch_norm": "input running_mean running_var weight bias training momentum eps",
 }
-"""By function, the names of its arguments in their order."""
+"""The names of each function's arguments, in their order."""
 ROUGHLY = 1e-3
 """Relative: a layer that rounds its activations to 8 bits is off by more, float32 by far less."""
 

@@ -1,4 +1,4 @@
-"""What becomes of the images' axes where a call puts values elsewhere: rules by the function's name."""
+"""The images' axes after a call that puts values elsewhere: rules by the function's name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of the images' axes in each call of a torch function: layers, products, sums and pooling."""
+"""The images' axes after a call of a torch function: layers, products, sums and pooling."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ RULES: dict[str, Callable[[Operation, int], Tensor | str | None]] = {
     "native_layer_norm": _layer_norm,
     "softshrink": _softshrink,
 }
-"""By operation, what returns its bias."""
+"""The function that returns an operation's bias, by the operation."""
 
 
 class AttentionInSteps(TorchFunctionMode):

@@ -35,7 +35,7 @@ _RESCALED: dict[type[nn.Module], str] = {
     nn.Softplus: "softplus",
     **{pool: f"max_pool{n}d" for n, pool in enumerate(_POOLS, 1)},
 }
-"""By module with a rule in DeepLIFT, its function; Captum's rule for Softmax mixes the rows of a batch."""
+"""The function of each module with a rule in DeepLIFT; Captum's for Softmax mixes the rows of a batch."""
 
 
 class DeepLift(GradientMethod):

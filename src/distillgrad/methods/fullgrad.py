@@ -27,7 +27,7 @@ MEND = (
     "statistics, or take uniform_fullgrad, which looks at no operation"
 )
 LEFT_OUT = {1.0: "the whole", 0.5: "half", 0.1: "a tenth"}
-"""What a note says, by the share of the score that the terms leave out."""
+"""The words of a note, by the share of the score that the terms leave out."""
 
 
 class UniformFullGrad(GradientMethod):

@@ -28,7 +28,7 @@ LOST = (
     "a step of the path begins where the gradient is zero, and what the score changes on it is left out: "
     "take another baseline or more steps"
 )
-"""What the reader of a map must know whose sum is not what the score gains."""
+"""The note on a map whose sum is not what the score gains."""
 
 
 class IDGI(GradientMethod):

@@ -1,4 +1,4 @@
-"""What each dimension of a tensor is of the images behind it: rows, height, width, or channels.
+"""The meaning of each dimension of a tensor for its images: rows, height, width, or channels.
 
 A dimension is a sequence of axes, or of parts of them, slowest first: ``(N, h·w, K)`` holds (rows), (height,
 width), (channels), and windows ``(N·h/7·w/7, 7·7, K)`` hold (rows, height by 7, width by 7), (height

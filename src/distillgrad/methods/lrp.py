@@ -27,7 +27,7 @@ _RULED: dict[type[nn.Module], str] = {
     **{layer: f"avg_pool{n}d" for n, layer in enumerate(_POOLS, 1)},
     **{layer: f"adaptive_avg_pool{n}d" for n, layer in enumerate(_ADAPTIVE_POOLS, 1)},
 }
-"""By layer that zennit has a rule for, the function that it calls: what a hook of it calls has none."""
+"""The function of each layer that zennit has a rule for: what a hook of it calls has none."""
 _PASSING: dict[type[nn.Module], str] = {
     nn.ReLU: "relu",
     nn.ReLU6: "hardtanh",
@@ -36,7 +36,7 @@ _PASSING: dict[type[nn.Module], str] = {
     nn.PReLU: "prelu",
     nn.Tanh: "tanh",
 }
-"""By activation through which relevance passes as it is, its function."""
+"""The function of each activation through which relevance passes as it is."""
 
 
 class LRP(GradientMethod):

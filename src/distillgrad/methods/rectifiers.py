@@ -23,7 +23,7 @@ MATRICES = frozenset(
     _convolution addbmm addmm addmv addr baddbmm bmm convolution mkldnn_convolution mkldnn_linear mm mv
     """.split()  # noqa: SIM905
 )
-"""What a layer computes its output with: an activation stands before one of them."""
+"""The operations that a layer computes its output with: an activation stands before one of them."""
 CURVED = GATES | POINTWISE
 
 

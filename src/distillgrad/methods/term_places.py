@@ -12,7 +12,7 @@ from torch.autograd.graph import Node
 from distillgrad.core.observation import Operation, operation_of
 
 Axis: TypeAlias = Literal["first", "last"] | None
-"""Where a term's channels lie: after the rows, at the end, or unknown."""
+"""The place of a term's channels: after the rows, at the end, or unknown."""
 Grid: TypeAlias = tuple[int, ...]
 
 MAPPED = frozenset(

@@ -1,4 +1,4 @@
-"""Which of a model's classes a label of the data is: by name, by number, by WordNet id; last by its place."""
+"""The class of a model that a label of the data names: by name, number or WordNet id; last by its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a TIFF says of its values, and the values of those that Pillow cannot read."""
+"""The facts that a TIFF states of its values, and the values of those that Pillow cannot read."""
 
 from __future__ import annotations
 

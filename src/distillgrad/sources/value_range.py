@@ -1,4 +1,4 @@
-"""Which of a file's values are shown black and which white: as its user says, or its type and values."""
+"""The values of a file that are shown black and white: as its user says, or its type and values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every method takes for granted of a model, as a check: to be run once, where models are tested."""
+"""The properties of a model that every method takes for granted, as a check to be run once."""
 
 from __future__ import annotations
 

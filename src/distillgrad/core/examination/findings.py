@@ -1,4 +1,4 @@
-"""What has been found of a model by trying it, kept with it, so that each question is put once."""
+"""The findings of trying a model, kept with it, so that each question is put once."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ THRIFT = 30
 """All tries together may take one pass in so many that were asked for."""
 
 Question: TypeAlias = Literal["again", "beside", "gradient"]
-"""Whether a row gets the same answer again; beside another row; and the same gradient there."""
+"""The questions: is a row's answer the same again, the same beside another row, and its gradient there?"""
 
 
 @dataclass
 class Findings:
-    """What has been found of a model.
+    """The findings of trying a model.
 
     Attributes:
         apart: By question, how far the row's two logits or gradients were from each other, relatively.
@@ -56,7 +56,7 @@ Kind: TypeAlias = tuple[torch.dtype, str]
 _known: weakref.WeakKeyDictionary[Any, tuple[tuple[int, ...], dict[Kind, Findings]]] = (
     weakref.WeakKeyDictionary()
 )
-"""By model, the modules that it consisted of, and what was found of it."""
+"""The modules that each model consisted of, and what was found of it."""
 
 
 def findings_of(model: Model, inputs: Tensor) -> Findings | None:

@@ -14,7 +14,7 @@ from distillgrad.core.logits import logits_of
 from distillgrad.core.working_copy import working_copy
 
 Watched: TypeAlias = list[tuple[str, Tensor]]
-"""By module, in the order in which they end, what it returned or the gradient that arrived there."""
+"""The output of each module, or the gradient that arrived there, in the order in which they end."""
 
 
 def where_answers_part(model: Model, one: Batch, other: Batch, tolerance: float) -> str:

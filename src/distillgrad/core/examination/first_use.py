@@ -35,12 +35,12 @@ from distillgrad.core.forward import Model, uncounted
 from distillgrad.errors import ModelError
 
 SMALL = 2**18
-"""Of so many input features a second row is no burden on memory for one who explains row by row."""
+"""The input features up to which a second row is no burden on memory for one who explains row by row."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is asked of a model.
+    """The work that is asked of a model.
 
     Attributes:
         n_passes: How often each row goes through it.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class RandomState:
-    """What the next random numbers of this process depend on.
+    """The state that the next random numbers of this process depend on.
 
     Attributes:
         host: Torch's generator on the CPU.

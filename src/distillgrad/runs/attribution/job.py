@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
+from distillgrad.runs.attribution.arrays import Layout
 from distillgrad.runs.attribution.request import AttributionRequest, layout_of
 from distillgrad.runs.attribution.said import Said
-from distillgrad.runs.attribution.store import Entry, Layout
+from distillgrad.runs.attribution.store import Entry
 from distillgrad.runs.request import from_manifest
 from distillgrad.sources.models import portable_spec
 from distillgrad.sources.open_data import ImageData

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from distillgrad.core.optional import optional
 from distillgrad.errors import UnknownNameError
+from distillgrad.runs.attribution.arrays import ARRAYS
 from distillgrad.runs.attribution.request import layout_of, read_manifest
 from distillgrad.runs.attribution.said import Said, merged_words
 from distillgrad.runs.attribution.store import (
-    ARRAYS,
     COMPLETE,
     ENTRIES,
     Entry,

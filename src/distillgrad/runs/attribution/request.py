@@ -21,7 +21,7 @@ from distillgrad.core.forward import Model
 from distillgrad.errors import InputError, ParameterError, SourceError
 from distillgrad.methods import find_method
 from distillgrad.methods.parsing import MethodSpecs
-from distillgrad.runs.attribution.store import Layout
+from distillgrad.runs.attribution.arrays import Layout
 from distillgrad.runs.folders import RunFolder
 from distillgrad.runs.manifest import MANIFEST, parsed_json
 from distillgrad.runs.request import as_read_back, kept_at, merged, methods_by_keys, to_manifest

@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +15,9 @@ from torch import nn
 from distillgrad.core.acceleration.accelerate import Precision
 from distillgrad.errors import ParameterError, SourceError
 from distillgrad.methods.parsing import MethodSpecs, parse_methods
+from distillgrad.runs.attribution.arrays import ARRAYS
 from distillgrad.runs.attribution.job import AttributionJob, Shards, job_of
+from distillgrad.runs.attribution.progress import Progress, Summary
 from distillgrad.runs.attribution.reading import AttributionRun, open_run
 from distillgrad.runs.attribution.request import (
     AttributionRequest,
@@ -26,7 +27,6 @@ from distillgrad.runs.attribution.request import (
 )
 from distillgrad.runs.attribution.said import Said, merged_words
 from distillgrad.runs.attribution.store import (
-    ARRAYS,
     COMPLETE,
     SHARDS,
     Entry,
@@ -51,36 +51,6 @@ from distillgrad.sources.value_range import ValueRange
 _log = logging.getLogger(__name__)
 
 NAMED_FAILURES = 3
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The progress of a run: images that are done, those among them that failed, a shard's new failures."""
-
-    n_done: int
-    n_failed: int
-    failures: tuple[Entry, ...] = ()
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The end of a run: complete, or stopped after a shard."""
-
-    out: str
-    n_entries: int
-    n_explained: int
-    n_failed: int
-    complete: bool
-    first_failures: tuple[Entry, ...] = field(default=())
-    said: Mapping[str, Said] = field(default_factory=dict)
-
-    def record(self) -> dict[str, Any]:
-        """Return the values as JSON has them; of what was said, the notes and how many maps are blank."""
-        said = {
-            label: {"notes": list(each.notes), "n_blank": len(each.blank)}
-            for label, each in self.said.items()
-        }
-        return {**vars(self), "first_failures": [each.record() for each in self.first_failures], "said": said}
 
 
 def attribute_data(

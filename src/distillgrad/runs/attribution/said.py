@@ -1,4 +1,4 @@
-"""What the methods of a run said of their maps: notes, and why a map is zero, or one number, everywhere."""
+"""The words of a run's methods on their maps: notes, and why a map is zero, or one number, everywhere."""
 
 from __future__ import annotations
 

@@ -31,46 +31,16 @@ from numpy.typing import NDArray
 
 from distillgrad.core.optional import optional
 from distillgrad.errors import SourceError
+from distillgrad.runs.attribution.arrays import Layout, chunk_of, descriptions
 from distillgrad.runs.attribution.row_groups import ROWS_PER_GROUP, parquet_of
 from distillgrad.runs.attribution.said import Said, said_from
-from distillgrad.runs.files import file_name_of
 from distillgrad.runs.folders import RunFolder
 
-ARRAYS = "attributions.zarr"
 SHARDS = "shards"
 PART = re.compile(r"shards/(\d{8,})\.parquet")
 ENTRIES, SAMPLES, FAILURES = "entries.parquet", "samples.parquet", "failures.parquet"
 COMPLETE = "complete.json"
 CHECKSUMS, WORDS = b"checksums", b"said"
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The division of a run's images into shards, and the shape of each map.
-
-    Attributes:
-        shapes: By method's label, the shape of one map.
-        dtype: ``float32`` or ``float16``.
-    """
-
-    n_entries: int
-    shard_size: int
-    shapes: Mapping[str, tuple[int, ...]]
-    dtype: str
-
-    @property
-    def n_shards(self) -> int:
-        """The number of shards."""
-        return -(-self.n_entries // self.shard_size)
-
-    def places(self, shard: int) -> range:
-        """Return the indices of a shard's images."""
-        return range(shard * self.shard_size, min((shard + 1) * self.shard_size, self.n_entries))
-
-    def chunk_name(self, label: str, shard: int) -> str:
-        """Return the file of a method's maps of a shard."""
-        zeros = ".0" * len(self.shapes[label])
-        return f"{ARRAYS}/{file_name_of(label)}/c.{shard}{zeros}"
 
 
 @dataclass(frozen=True)
@@ -143,7 +113,7 @@ def finished_shards(folder: RunFolder) -> set[int]:
 
 def prepare(folder: RunFolder, layout: Layout, entries: Iterable[Entry]) -> None:
     """Write the frame of the shards: the table of entries and the arrays' descriptions."""
-    contents = _descriptions(layout)
+    contents = descriptions(layout)
     if not folder.has(ENTRIES):
         contents[ENTRIES] = _parquet(_tables(entries, _ENTRY_COLUMNS), _ENTRY_COLUMNS)
     for name, content in contents.items():
@@ -163,7 +133,7 @@ def write_shard(
     checksums = {}
     for label, values in maps.items():
         name = layout.chunk_name(label, shard)
-        content = _chunk(layout, label, shard, values)
+        content = chunk_of(layout, label, shard, values)
         checksums[name] = sha256(content)
         folder.put(name, content)
     vouched = {CHECKSUMS: json.dumps(checksums, sort_keys=True).encode()}
@@ -243,48 +213,6 @@ def assemble(folder: RunFolder, layout: Layout) -> dict[str, Any]:
     complete = {**counts, "sha256": checksums}
     folder.put(COMPLETE, json.dumps(complete, indent=1, sort_keys=True).encode())
     return complete
-
-
-def _descriptions(layout: Layout) -> dict[str, bytes]:
-    """Return the files by which Zarr describes the arrays."""
-    descriptions: dict[str, bytes] = {}
-    for label in layout.shapes:
-        store = _array(layout, label)[0]
-        descriptions |= {f"{ARRAYS}/{key}": each.to_bytes() for key, each in store.items()}
-    return descriptions
-
-
-def _chunk(layout: Layout, label: str, shard: int, values: NDArray[Any]) -> bytes:
-    """Return a shard of an array as Zarr keeps it in one file."""
-    store, array = _array(layout, label)
-    places = layout.places(shard)
-    array[places.start : places.stop] = values
-    key = layout.chunk_name(label, shard).removeprefix(f"{ARRAYS}/")
-    content: bytes = store[key].to_bytes()
-    return content
-
-
-def _array(layout: Layout, label: str) -> tuple[dict[str, Any], Any]:
-    """Return a method's whole array in memory, of which only what is written takes any."""
-    zarr = optional("zarr", "scale")
-    shape = layout.shapes[label]
-    store: dict[str, Any] = {}
-    names = ("channel", "height", "width") if len(shape) == 3 else [f"axis {n}" for n in range(len(shape))]
-    array = zarr.create_array(
-        store=zarr.storage.MemoryStore(store),
-        name=file_name_of(label),
-        shape=(layout.n_entries, *shape),
-        dtype=layout.dtype,
-        chunks=(1, *shape),
-        shards=(layout.shard_size, *shape),
-        compressors=[zarr.codecs.ZstdCodec(level=3)],
-        fill_value=float("nan"),
-        attributes={"method": label},
-        dimension_names=("image", *names),
-        chunk_key_encoding={"name": "default", "separator": "."},
-        config={"write_empty_chunks": True},  # a shard of failures is a file, too
-    )
-    return store, array
 
 
 def _schema(columns: Sequence[str], metadata: Mapping[bytes, bytes] | None = None) -> Any:

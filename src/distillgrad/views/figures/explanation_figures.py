@@ -34,7 +34,7 @@ TOP_FRACTION = 0.1
 GROUND = np.array([0.42, 0.50, 0.62])
 NOTE_SIZE = 6.5
 NOTE_CHARACTERS = 54
-"""Of a line of a note, which fit below a map."""
+"""The length of a line of a note that fits below a map."""
 LINE = 1.3
 """The distance of lines in font sizes."""
 BARELY_ABOVE_ZERO = 0.05

@@ -121,6 +121,15 @@ def test_deep_lift_refuses_what_captum_would_get_wrong(model, words):
         DeepLift(model.double().eval()).attribute(images(), 1)
 
 
+def test_a_sum_that_is_not_the_gain_is_refused(monkeypatch):
+    plain = lambda self, module, grad_input, grad_output: grad_input  # noqa: E731  # the gradient, for the rule
+    monkeypatch.setattr(CaptumDeepLift, "_backward_hook", plain)
+    with pytest.raises(
+        dg.errors.ModelError, match=r"do not sum to what the score gains over the baseline, by 0\."
+    ):
+        DeepLift(convolutional()).attribute(images(), 1)
+
+
 class Deaf(nn.Linear):
     def forward(self, x):
         return self.weight[:, 0].expand(len(x), -1)

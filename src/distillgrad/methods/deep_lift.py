@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from distillgrad.core.batch import Batch
 from distillgrad.core.equivalence import logits_apart, rounding
-from distillgrad.core.forward import Model, Target, scores, select
+from distillgrad.core.forward import Model, Target, accumulation_dtype, scores, select
 from distillgrad.core.operations import ADDITIVE, LINEAR, MOVES
 from distillgrad.core.row_scores import RowScore
 from distillgrad.core.trace import Trace, expect_equal, expect_sound, kind_of, reused
@@ -36,6 +36,8 @@ _RESCALED: dict[type[nn.Module], str] = {
     **{pool: f"max_pool{n}d" for n, pool in enumerate(_POOLS, 1)},
 }
 """The function of each module with a rule in DeepLIFT; Captum's for Softmax mixes the rows of a batch."""
+SUMS_ALIKE = 1e-4
+"""The share of its magnitude by which a sum may be off: ``Δout/Δin`` is rounded where both are small."""
 
 
 class DeepLift(GradientMethod):
@@ -47,7 +49,8 @@ class DeepLift(GradientMethod):
 
     Args:
         model: An ``nn.Module`` whose every nonlinearity is a module of its own, called once.
-    Raises: ModelError: a model for which the rule would silently be left out; names where.
+    Raises: ModelError: a model for which the rule would silently be left out, names where; or whose
+        attributions do not sum to ``f(x) − f(b)``.
     Cost: two forward passes, and a forward and backward pass of twice the rows.
     Source: Shrikumar et al. 2017, "Learning important features through propagating activation differences".
     """
@@ -81,12 +84,31 @@ class DeepLift(GradientMethod):
                 module.register_forward_pre_hook(lambda _module, values: values[0].clone())
         doubled = _Doubled(network, batch, target)
         attributions = _captum_deep_lift(doubled, batch)
-        if logits_apart(doubled.scores[: len(batch)], expected) > rounding(batch.inputs) ** 0.5:
+        score, of_baselines = doubled.scores.chunk(2)
+        if logits_apart(score, expected) > rounding(batch.inputs) ** 0.5:
             raise ModelError(
                 "DeepLIFT runs baselines and inputs as one batch, and the model's score of a row depends on "
                 "the other rows: let it normalise with running statistics, with weights that no input changes"
             )
+        _expect_complete(attributions, score, of_baselines)
         return attributions
+
+
+def _expect_complete(attributions: Tensor, score: Tensor, of_baselines: Tensor) -> None:
+    """Check that each row's attributions sum to what its score gains over its baseline's.
+
+    Raises:
+        ModelError: they do not, so that the rule has passed something over.
+    """
+    values = attributions.flatten(1).to(accumulation_dtype(attributions.dtype))
+    size = values.abs().sum(1) + score.abs() + of_baselines.abs()
+    apart = (values.sum(1) - (score - of_baselines)).abs() / size.clamp(min=1e-12)
+    if bool((apart > max(SUMS_ALIKE, rounding(attributions) ** 0.5)).any()):
+        raise ModelError(
+            f"DeepLIFT's attributions do not sum to what the score gains over the baseline, by "
+            f"{float(apart.max()):.1g} of their magnitude: its rule does not reach all that the model "
+            "computes. Take dga or integrated_gradients, which look at no layer"
+        )
 
 
 def _unlike_rescale(trace: Trace) -> dict[str, list[str]]:

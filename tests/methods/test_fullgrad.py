@@ -264,3 +264,26 @@ def test_what_hides_its_bias_is_refused_by_name():
     model = nn.Sequential(nn.Conv2d(3, 3, 3), batch_norm, nn.Flatten())
     with pytest.raises(dg.errors.ModelError, match="statistics of the batch: the model itself"):
         dg.FullGrad(model.forward).attribute(x, 0)
+
+
+def test_rows_that_meet_where_nothing_is_left_of_the_image_are_refused():
+    """A norm over one channel leaves constants: the logits show no mixing, the biases' gradients do."""
+
+    class OverRows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.head = nn.LayerNorm(1), nn.Linear(48, 3)
+
+        def forward(self, x):
+            tokens = self.norm(x.flatten(1)[..., None])[..., 0]
+            weights = (tokens @ tokens.mT).softmax(-1)
+            return self.head(x.flatten(1) + weights @ tokens)
+
+    torch.manual_seed(0)
+    net, x = OverRows().double(), torch.randn(2, 3, 4, 4).double()
+    nn.init.ones_(net.norm.bias)
+    method = dg.FullGrad(net)
+    with pytest.raises(dg.errors.ModelError, match="product of the batch's rows by each other"):
+        method.attribute(x, 1)
+    alone = torch.cat([method.attribute(each, 1) for each in x.split(1)])
+    torch.testing.assert_close(method.attribute(x, 1, internal_batch_size=1), alone)

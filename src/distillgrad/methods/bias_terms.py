@@ -127,6 +127,14 @@ def _saturated(operation: Operation, _: int) -> Tensor | None:
     return torch.where(value == varying[0], torch.zeros_like(value), value)
 
 
+def _product(operation: Operation, n_rows: int) -> str | None:
+    """Return what is wrong with a matrix product in which each row of the batch meets every other."""
+    left, right = operation.tensors
+    if n_rows > 1 and left.shape[0] == right.shape[1] == n_rows and all(map(operation.varies, (left, right))):
+        return "product of the batch's rows by each other (give internal_batch_size=1)"
+    return None
+
+
 def _hardsigmoid(operation: Operation, _: int) -> Tensor:
     values = operation.arguments["self"].detach()
     value = torch.nn.functional.hardsigmoid(values)
@@ -164,6 +172,7 @@ RULES: dict[str, Callable[[Operation, int], Tensor | str | None]] = {
     **dict.fromkeys(SATURATING, _saturated),
     "addmm": _addmm,
     "hardsigmoid": _hardsigmoid,
+    "mm": _product,
     "native_group_norm": _group_norm,
     "native_layer_norm": _layer_norm,
     "softshrink": _softshrink,

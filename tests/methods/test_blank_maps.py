@@ -4,11 +4,12 @@ import json
 
 import pytest
 import torch
+from torch import nn
 from typer.testing import CliRunner
 
 import distillgrad as dg
 from distillgrad.cli import app
-from distillgrad.methods.blank_maps import blank_rows
+from distillgrad.methods.blank_maps import SPEAKS_AGAINST, blank_rows
 
 
 def scores(x):
@@ -67,6 +68,37 @@ def test_zero_in_one_channel_or_cancelling_ones_are_told_apart():
     assert "channels" in kinds[0]
     assert "same everywhere" in kinds[2]
     assert kinds[3] == "zero everywhere"
+
+
+class Weighted(nn.Module):
+    """Maps of non-negative numbers, whose mean counts so much."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.conv, self.weight = nn.Conv2d(2, 3, 2, 2, bias=False), weight
+        nn.init.constant_(self.conv.weight, 0.125)
+
+    def forward(self, x):
+        maps = self.conv(x)
+        return (
+            self.weight * maps.mean((1, 2, 3))[:, None]
+            + (maps - maps.mean((2, 3), keepdim=True)).sum((1, 2, 3))[:, None]
+        )
+
+
+@pytest.mark.parametrize(
+    ("weight", "rows", "reason"),
+    [
+        (-1.0, ROWS, f"the score is below zero and {SPEAKS_AGAINST}"),
+        (0.0, ROWS, "the weight of each channel, the mean of the score's gradient by it, is zero"),
+        (1.0, 0 * ROWS, "the score is zero and the maps are zero"),
+    ],
+)
+def test_why_a_map_of_gradcam_is_blank_is_looked_up(weight, rows, reason):
+    method = dg.GradCAM(Weighted(weight), layer="conv")
+    method.attribute(rows, 0)
+    assert set(method.blank) == {0, 1, 2}
+    assert any(reason in note for note in method.notes)
 
 
 def test_the_record_and_the_terminal_say_what_the_method_says(tmp_path, photograph):

@@ -75,7 +75,7 @@ def why_blank(
 
 def score_facts(model: Model, batch: Batch) -> list[str]:
     """Return for each row where its score lies. Cost: a forward pass."""
-    return [_sign(each) for each in scores(model, batch.inputs, batch.target, batch.extra)[0].tolist()]
+    return [sign_of(each) for each in scores(model, batch.inputs, batch.target, batch.extra)[0].tolist()]
 
 
 def gradient_facts(model: Model, batch: Batch, *, by_baselines: bool) -> list[str]:
@@ -98,7 +98,7 @@ def gradient_facts(model: Model, batch: Batch, *, by_baselines: bool) -> list[st
     facts = []
     for row, value in enumerate(score.tolist()):
         gradient_is = "its gradient is not zero" if flows[row] else nowhere
-        found = [f"{_sign(value)} and {gradient_is}"]
+        found = [f"{sign_of(value)} and {gradient_is}"]
         if by_baselines and not moves[row]:
             found.insert(0, AT_BASELINE)
         elif by_baselines and flows[row] and not meets[row]:
@@ -121,5 +121,6 @@ def as_notes(blank: Mapping[int, str], n_rows: int) -> list[str]:
     ]
 
 
-def _sign(score: float) -> str:
+def sign_of(score: float) -> str:
+    """Return in words whether a score is above, below or at zero."""
     return f"the score is {'above zero' if score > 0 else 'below zero' if score < 0 else 'zero'}"

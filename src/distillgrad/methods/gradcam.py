@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -10,6 +12,7 @@ from distillgrad.core.forward import Model, failures_named
 from distillgrad.core.working_copy import plain_module, working_copy
 from distillgrad.errors import InputError, ModelError, ParameterError, UnknownNameError
 from distillgrad.methods.base import GradientMethod
+from distillgrad.methods.blank_maps import SPEAKS_AGAINST, sign_of
 from distillgrad.methods.gradcam_layer import Maps, last_maps, named_maps
 from distillgrad.methods.gradcam_pass import WatchedPass
 
@@ -56,15 +59,24 @@ class GradCAM(GradientMethod):
     def _attribute(self, batch: Batch) -> Tensor:
         if batch.inputs.ndim != 4:
             raise InputError(f"Grad-CAM needs images (N, C, H, W); got shape {tuple(batch.inputs.shape)}")
+        _, maps, weights = self._weighted(batch)
+        self.layer_used = maps.name
+        self._note(f"The maps are {_described(maps.name)}.")
+        attributions = (weights * maps.as_maps()).sum(1, keepdim=True).relu_()
+        return functional.interpolate(attributions, tuple(batch.inputs.shape[2:]), mode="bilinear")
+
+    def _blank_facts(self, batch: Batch) -> Sequence[str]:
+        score, maps, weights = self._weighted(batch)
+        rows = zip(score.tolist(), maps.as_maps(), weights, strict=True)
+        return [f"{sign_of(value)} and {_blank_fact(row, weight)}" for value, row, weight in rows]
+
+    def _weighted(self, batch: Batch) -> tuple[Tensor, Maps, Tensor]:
+        """Return the score ``(N,)``, the maps and the weights of their channels ``(N, K, 1, 1)``."""
         watched = WatchedPass(working_copy(plain_module(self.forward_func, "Grad-CAM")))
         score = watched.score(batch)
         with failures_named(batch.inputs):
             maps, gradient = self._located(watched, score)
-        self.layer_used = maps.name
-        self._note(f"The maps are {_described(maps.name)}.")
-        weights = gradient.mean((2, 3), keepdim=True)
-        attributions = (weights * maps.as_maps()).sum(1, keepdim=True).relu_()
-        return functional.interpolate(attributions, tuple(batch.inputs.shape[2:]), mode="bilinear")
+        return score.detach(), maps, gradient.mean((2, 3), keepdim=True)
 
     def _located(self, watched: WatchedPass, score: Tensor) -> tuple[Maps, Tensor]:
         """Return the maps and the score's gradient by them."""
@@ -91,6 +103,18 @@ class GradCAM(GradientMethod):
         modules = plain_module(self.forward_func, "Grad-CAM").named_modules()
         name: str = next(name for name, module in modules if module is self.layer)
         return name
+
+
+def _blank_fact(maps: Tensor, weights: Tensor) -> str:
+    """Return what makes the map of a row blank: its maps ``(K, h, w)`` and their weights ``(K, 1, 1)``."""
+    weighted = (weights * maps).sum(0)
+    if bool((weighted < 0).any()):
+        return SPEAKS_AGAINST
+    if bool((weighted > 0).any()):
+        return "the weighted maps add up to the same at each place"
+    if not bool(weights.any()):
+        return "the weight of each channel, the mean of the score's gradient by it, is zero"
+    return "the weighted maps add up to zero" if bool(maps.any()) else "the maps are zero"
 
 
 def _described(name: str) -> str:

@@ -46,6 +46,7 @@ def by_keyword(*, x):
     ("model", "words"),
     [
         (ByKeyword(), "the forward of ByKeyword takes its inputs by keyword only"),
+        (nn.DataParallel(ByKeyword()), "the forward of ByKeyword takes its inputs by keyword only"),
         (TextFirst(), "the forward of TextFirst takes 'input_ids' first"),
         (MaskFirst(), "the forward of MaskFirst cannot be called on the inputs as it is"),
         (by_keyword, "the model 'by_keyword' takes its inputs by keyword only"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from distillgrad.core.wrappers import wrapped
 from distillgrad.errors import ModelError
 
 IMAGES = ("pixel_values", "images", "image", "inputs", "x")
@@ -67,6 +68,7 @@ def wrapping(name: str) -> str:
 
 def _parameters(model: Callable[..., Any]) -> list[inspect.Parameter] | None:
     """Return the parameters of a call, ``None`` where they are not to be known."""
+    model = wrapped(model)
     call = model.forward if isinstance(model, nn.Module) else model
     try:
         return list(inspect.signature(call).parameters.values())
@@ -75,6 +77,7 @@ def _parameters(model: Callable[..., Any]) -> list[inspect.Parameter] | None:
 
 
 def _named(model: Callable[..., Any]) -> str:
+    model = wrapped(model)
     if isinstance(model, nn.Module):
         return f"the forward of {type(model).__name__}"
     return f"the model {getattr(model, '__name__', type(model).__name__)!r}"

@@ -18,20 +18,10 @@ def unwrapped(model: Callable[..., Any]) -> Callable[..., Any]: ...
 def unwrapped(model: Callable[..., Any]) -> Callable[..., Any]:
     """Return the model as Python code that runs in the calling thread: what a function mode can see.
 
-    Takes ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile`` off the model.
-
     Raises:
         ModelError: part of it is compiled, scripted or run in other threads; names the module.
     """
-    while True:
-        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            model = model.module
-        elif type(model).__name__ == "OptimizedModule":  # importing its class would take seconds
-            model = model._orig_mod  # type: ignore[attr-defined]
-        elif hasattr(model, "_torchdynamo_orig_callable"):
-            model = model._torchdynamo_orig_callable
-        else:
-            break
+    model = wrapped(model)
     for name, module in model.named_modules() if isinstance(model, nn.Module) else ():
         hidden = (
             isinstance(module, nn.DataParallel | torch.jit.ScriptModule)
@@ -44,6 +34,19 @@ def unwrapped(model: Callable[..., Any]) -> Callable[..., Any]:
                 "threads, where its operations cannot be seen; give the plain module instead"
             )
     return model
+
+
+def wrapped(model: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile`` wrap, or the model."""
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif type(model).__name__ == "OptimizedModule":  # importing its class would take seconds
+            model = model._orig_mod  # type: ignore[attr-defined]
+        elif hasattr(model, "_torchdynamo_orig_callable"):
+            model = model._torchdynamo_orig_callable
+        else:
+            return model
 
 
 def unwrapped_or_none(model: nn.Module) -> nn.Module | None:

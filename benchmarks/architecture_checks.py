@@ -42,6 +42,8 @@ CHEAP: dict[str, dict[str, Any]] = {
 """Parameters with which each method takes a few passes; those of ``occlusion`` depend on the image."""
 TARGETS = (1, 2)
 TOLERANCE = 1e-8
+STEPS = (1e-5, 1e-6, 1e-4, 1e-7, 1e-3, 1e-2, 1e-1)
+"""The steps of finite differences, of which the best counts; some networks round to float32 in between."""
 LOOSER = {"lime": 1e-4}
 """Captum fits LIME's linear model in float32."""
 
@@ -163,7 +165,7 @@ def _is_the_gradient(subject: Subject, gradient: Tensor) -> None:
     direction = unit + gradient / norm.clamp(1e-300).view(-1, 1, 1, 1)
     slope = (gradient * direction).flatten(1).sum(1)
     apart = torch.full_like(slope, torch.inf)
-    for step in (1e-5, 1e-6, 1e-4, 1e-7):
+    for step in STEPS:
         there, back = (subject.scores(subject.inputs + sign * step * direction) for sign in (1, -1))
         found = (there - back) / (2 * step)
         apart = torch.minimum(apart, (found - slope).abs() / torch.maximum(norm, found.abs()).clamp(1e-9))

@@ -24,7 +24,7 @@ TIMM = """
 beit: beit_base_patch16_224(depth=2,embed_dim=48,num_heads=3,img_size=64)
 byoanet: halonet26t@256 lambda_resnet26t
 byobnet: repvgg_a0 mobileone_s0@32 gcresnext26ts@32 bat_resnext26ts@256 regnetz_c16@32 regnetz_c16_evos@32
-byobnet: test_byobnet resnet50_clip@32
+byobnet: test_byobnet resnet50_clip
 cait: cait_xxs24_224(depth=2,img_size=64)
 coat: coat_lite_tiny(img_size=64) coat_tiny(img_size=64)
 convit: convit_tiny(img_size=64)

@@ -13,7 +13,7 @@ from distillgrad.core.row_threads import is_row_thread
 from distillgrad.errors import ParameterError
 
 MANY_ROWS = 32
-"""From so many rows on, times passes, those that show whether rows may part are soon made up for."""
+"""The rows, times passes, from which on those that show whether rows may part are soon made up for."""
 LEAST_FEATURES = 2**15
 """The fewest input features at a time of a pass that Python, one thread at a time, does not dominate."""
 UNEVEN = 1.1

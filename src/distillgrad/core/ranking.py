@@ -16,7 +16,7 @@ from distillgrad.errors import InputError
 
 SAMPLE = 12_000
 DEVIATIONS = 3
-"""So many standard deviations of a sample quantile's rank are its bracket: more make more to look through."""
+"""The bracket of a sample quantile's rank, in standard deviations: a wider one has more to look through."""
 
 
 def count_below(quantile: float, n_features: int) -> int:

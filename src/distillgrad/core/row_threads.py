@@ -19,7 +19,7 @@ _lock = threading.Lock()
 _pools: dict[tuple[int, int, int], ThreadPoolExecutor] = {}
 """The pools by process (threads do not survive a fork), number of row threads, torch threads of each."""
 _here = threading.local()
-"""In a row thread: ``stop``, the event that ends it."""
+"""The row thread's own: ``stop``, the event that ends it."""
 
 
 class Cancelled(BaseException):

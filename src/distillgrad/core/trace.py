@@ -143,7 +143,7 @@ RULES = (
     "explain the logits), or take a method that needs no rules, such as 'dga', 'integrated_gradients' or "
     "'gradient_x_input'"
 )
-"""What to do where a library that works by modules has no rule."""
+"""The mend where a library that works by modules has no rule."""
 
 
 def expect_sound(method: str, problems: dict[str, list[str]], mend: str = RULES) -> None:

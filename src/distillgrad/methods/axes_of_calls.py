@@ -49,7 +49,7 @@ class Call:
 
     @property
     def shape(self) -> Size:
-        """That of the first result."""
+        """The shape of the first result."""
         return self.results[0].shape
 
 

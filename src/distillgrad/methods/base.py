@@ -137,7 +137,7 @@ class Method(Attribution):  # type: ignore[misc]  # Captum is untyped
 
     @property
     def _zero_means(self) -> str:
-        """What a map of zeros says by the method's rule alone, in words; "" where that is nothing."""
+        """The meaning of a map of zeros by the method's rule alone, in words; "" where it has none."""
         return ""
 
     def _blank_facts(self, batch: Batch) -> Sequence[str]:

@@ -176,7 +176,7 @@ def _merged(parts: list[Part]) -> Dimension:
 
 
 class Layout(NamedTuple):
-    """Where in a tensor, taken apart into its parts, lie rows, channels, height and width of feature maps."""
+    """The places of rows, channels, height and width of feature maps in a tensor taken apart."""
 
     rows: list[int]
     channels: list[int]

@@ -13,7 +13,7 @@ from distillgrad.methods.base import GradientMethod, whole_number
 from distillgrad.methods.blank_maps import ALONG_PATH
 
 DIRECTIONS = {"both": (True, False), "deletion": (True,), "insertion": (False,)}
-"""Whether the pixels go, from the input to the baseline, or come."""
+"""The direction: pixels go, from the input to the baseline, or come."""
 
 
 class SAMP(GradientMethod):

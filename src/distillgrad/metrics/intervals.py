@@ -49,7 +49,7 @@ class Interval:
 
     @property
     def few(self) -> bool:
-        """Whether the samples are too few for the interval to hold where values are skewed: below 16."""
+        """The warning that samples are too few for the interval to hold where values are skewed: below 16."""
         return self.n < ENOUGH
 
 

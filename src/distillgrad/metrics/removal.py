@@ -20,14 +20,14 @@ from distillgrad.metrics.imputation import noisy_linear_imputation
 
 Imputation: TypeAlias = Literal["mean", "blur", "road"]
 Baseline: TypeAlias = Tensor | float | Imputation
-"""What removed pixels become: values, or of the same image its mean colour (``"mean"``), itself blurred
+"""The stand-in for removed pixels: values, or of the same image its mean colour (``"mean"``), itself blurred
 (``"blur"``) or what the pixels around would suggest (``"road"``)."""
 
 IMPUTATIONS: tuple[Imputation, ...] = ("mean", "blur", "road")
 BLUR_RADIUS, BLUR_SIGMA = 5, 5.0  # Petsiuk et al. 2018
 FEATURES_AT_A_TIME = 8 * 3 * 224 * 224
-"""On a CPU, for each row thread: in larger batches a row takes up to a quarter longer. A GPU is given 32
-times as many."""
+"""The features at a time on a CPU, for each row thread: in larger batches a row takes up to a quarter longer.
+A GPU is given 32 times as many."""
 MOST_ROWS = 64
 
 

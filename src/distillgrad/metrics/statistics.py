@@ -81,7 +81,7 @@ class Difference:
 
     @property
     def decidable(self) -> bool:
-        """Whether any result at all could have been significant with so many samples and comparisons."""
+        """The possibility that any result is significant with so many samples and comparisons."""
         return self.smallest_p_adjusted < SIGNIFICANCE
 
 

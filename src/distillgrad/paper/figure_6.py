@@ -42,7 +42,7 @@ AGAINST = (
     ("ig-noisy", "neighbours", "integrated_gradients", "the share of neighbours tells patches from noise"),
     ("sharp", "sparseness", "fullgrad", "the Gini index stands for sharpness, which the paper only shows"),
 )
-"""By claim, the measure, the method that DGA is put beside, and what the measure stands for."""
+"""The claims: of each the measure, the method that DGA is put beside, and what the measure stands for."""
 
 
 def make(setting: Setting) -> Exhibit:

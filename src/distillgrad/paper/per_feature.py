@@ -1,4 +1,4 @@
-"""Beyond the paper: single features removed instead of whole pixels."""
+"""A comparison beyond the paper: single features removed instead of whole pixels."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from distillgrad.sources.value_range import ValueRange, as_bytes, checked_range
 
 MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 80_000_000
-"""Above this a file is taken for a decompression bomb: 240 MB of RGB."""
+"""The most pixels, 240 MB of RGB: a file of more is taken for a decompression bomb."""
 MIN_SIDE = 2
 MAX_ASPECT = 200
 """Classifiers scale the shorter side to some 256 pixels: a thinner strip would become gigantic."""

@@ -79,7 +79,7 @@ LAYOUTS = (
         "own_data",
     ),
 )
-"""In the order in which they are tried; a new one is its module and a row here."""
+"""The layouts in the order in which they are tried; a new one is its module and a row here."""
 
 DATA_HELP = f"Images: {', '.join(each.brief for each in LAYOUTS)}."
 

@@ -17,7 +17,7 @@ from distillgrad.sources.tiff import CMYK, LAB, PALETTE, WHITE_IS_ZERO, TiffFact
 from distillgrad.sources.value_range import ValueRange, as_bytes, range_in
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
-"""What is decoded: pixel formats only, none that runs an interpreter (EPS, PDF)."""
+"""The formats that are decoded: pixel formats only, none that runs an interpreter (EPS, PDF)."""
 N_BANDS = (1, 3, 4)
 OPAQUE_FROM = 64
 """A high byte from here on says that the values of a deep picture take all 16 bits: no sensor has 15."""

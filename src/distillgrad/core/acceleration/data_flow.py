@@ -1,4 +1,4 @@
-"""Which modules a network calls with what: judged by its graph, not by names or order."""
+"""The flow of data through a network, which modules it calls with what, judged by its graph."""
 
 from __future__ import annotations
 

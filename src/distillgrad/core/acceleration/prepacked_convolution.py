@@ -12,7 +12,7 @@ from torch.nn.grad import conv2d_input
 from distillgrad.core.acceleration.prepacked_layer import PrepackedLayer, frozen_on_a_cpu, has
 
 HEAVY = 2**17
-"""For a single row, laying out fewer weights takes no longer than the calls of Python that would save it."""
+"""The fewest weights that are laid out for one row: fewer take no longer than the calls that save it."""
 THIN = 4
 """The input channels up to which, as an image has colours, the usual gradient by the inputs is slow."""
 FEW = 20_480

@@ -12,7 +12,7 @@ from torch.overrides import has_torch_function_unary
 from distillgrad.core.plain_layers import has_plain_weights
 
 Use: TypeAlias = tuple[str, torch.dtype, torch.Size | None]
-"""What weights are laid out for, in which type, and for inputs of which shape, if that matters."""
+"""The way of computing that weights are laid out for, their type, and the inputs' shape if that matters."""
 State: TypeAlias = tuple[Tensor, int, int]
 """Weights, their place in memory, and their version."""
 

@@ -21,7 +21,7 @@ from distillgrad.errors import ModelError
 CHANCES = 40
 """A model that draws random numbers is asked so often: it may leave a layer out in one pass of ten."""
 ROUNDED = 2
-"""So many rows that are the first but for rounding tell how far rounding alone takes an answer."""
+"""The number of rows, the first but for rounding, that tell how far rounding alone takes an answer."""
 BEYOND = 10
 """A difference that is so many times what rounding does is no rounding."""
 

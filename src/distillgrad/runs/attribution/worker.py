@@ -36,7 +36,7 @@ from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.model_inputs import class_logits, expect_class_logits
 
 MANY_PASSES = 10
-"""So many passes, each forward and backward, that one forward pass more adds at most a twenty-fifth."""
+"""The passes, each forward and backward, of which one forward pass more is a twenty-fifth at most."""
 
 
 class Outcome(NamedTuple):

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 IN_HAND = 2
 """Units that a worker has: the one it computes and the one it takes next; the rest wait here."""
 ATTEMPTS = 2
-"""So many workers may be lost over one unit before it is taken for the cause."""
+"""The number of workers that may be lost over one unit before it is taken for the cause."""
 PATIENCE = 0.5
 """Seconds between looks at whether to stop."""
 AUTHENTICATION = "ray._private.authentication.authentication_token_setup"

@@ -9,6 +9,7 @@
     ├── ModelError          RuntimeError a model that failed, or whose gradient cannot be taken
     ├── UnknownNameError    ValueError   a method, model or class that does not exist; names the nearest
     ├── SourceError         OSError      a file that is missing, broken or not what it should be
+    │   └── WriteError                   a file that cannot be written: no room, no permission
     └── MissingExtraError   ImportError  an optional package; names the extra that brings it
 
 Each message names the thing, the reason and the mend.
@@ -68,6 +69,10 @@ class UnknownNameError(DistillgradError, ValueError):
 
 class SourceError(DistillgradError, OSError):
     """A file that is missing, broken or not what it should be."""
+
+
+class WriteError(SourceError):
+    """A file that cannot be written: there is no room, or no permission."""
 
 
 class MissingExtraError(DistillgradError, ImportError):

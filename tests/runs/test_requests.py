@@ -13,7 +13,7 @@ from distillgrad.runs.attribution.job import job_of
 from distillgrad.runs.attribution.request import AttributionRequest
 from distillgrad.runs.evaluation.record import EvaluationRequest
 from distillgrad.runs.kinds import open_manifest
-from distillgrad.runs.manifest import begin
+from distillgrad.runs.manifest import begun
 from distillgrad.runs.request import from_manifest, to_manifest, with_defaults
 from distillgrad.runs.roar.worker import RoarRequest
 
@@ -107,9 +107,14 @@ def test_a_new_option_is_one_field_and_runs_from_before_have_its_default(tmp_pat
     request = from_manifest(RoarRequest, old)
     extended = Extended(**vars(request))
     facts = {"format": 1, "data": old["data"]}
-    begin(tmp_path, {**to_manifest(extended), **facts}, Extended)  # goes on
-    with pytest.raises(dg.errors.ParameterError, match="its augment differs"):
-        begin(tmp_path, {**to_manifest(replace(extended, augment=True)), **facts}, Extended)
+    with begun(tmp_path, {**to_manifest(extended), **facts}, Extended):
+        pass  # goes on
+    another = {**to_manifest(replace(extended, augment=True)), **facts}
+    with (
+        pytest.raises(dg.errors.ParameterError, match="its augment differs"),
+        begun(tmp_path, another, Extended),
+    ):
+        pass
     assert with_defaults(Extended, old)["augment"] is False
 
 

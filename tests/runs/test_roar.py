@@ -16,7 +16,7 @@ import distillgrad as dg
 from distillgrad.cli import app
 from distillgrad.metrics.ensembles import train_ensemble
 from distillgrad.metrics.roar import remove_and_retrain
-from distillgrad.runs.manifest import begin
+from distillgrad.runs.manifest import begun
 from distillgrad.runs.roar.worker import RoarRequest
 from distillgrad.sources.roar_data import subject_of
 
@@ -141,7 +141,8 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):
     assert "is not empty and holds no run (it has thesis.tex)" in " ".join(result.stderr.split())
     assert [each.name for each in tmp_path.iterdir()] == ["thesis.tex"]
     (tmp_path / "thesis.tex").rename(tmp_path / ".manifest.json.abcd1234.part")  # of a run killed at once
-    begin(tmp_path, {"format": 1}, RoarRequest)
+    with begun(tmp_path, {"format": 1}, RoarRequest):
+        pass
     assert (tmp_path / "manifest.json").is_file()
 
 

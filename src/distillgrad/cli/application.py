@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -15,7 +16,7 @@ from typer.core import TyperCommand
 
 from distillgrad._version import __version__
 from distillgrad.cli.terminal import complain, say, status
-from distillgrad.errors import DistillgradError, ParameterError, UnknownNameError
+from distillgrad.errors import DistillgradError, ParameterError, UnknownNameError, WriteError
 from distillgrad.sources.layouts import DATA_HELP
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ class Condition:
 
 
 class Command(TyperCommand):
-    """A command whose errors become one line: exit 2 for a wrong request, 1 for failed work.
+    """A command whose errors become one line: exit 2 for a wrong request, 1 for work that failed.
+
+    A disk without room, or one that must not be written to, is no fault of the request.
 
     Attributes:
         conditions: By parameter, the requests in which it has an effect; the others always have.
@@ -80,10 +83,9 @@ class Command(TyperCommand):
         except Exception as error:
             if ctx.params.get("debug"):
                 raise
-            request = isinstance(error, DistillgradError)
-            words = str(error) if request else f"{type(error).__name__}: {error}; --debug shows where"
-            complain(words)
-            raise typer.Exit(2 if request else 1) from error
+            complain(_in_words(error))
+            wrong_request = isinstance(error, DistillgradError) and not isinstance(error, WriteError)
+            raise typer.Exit(2 if wrong_request else 1) from error
 
     def _refuse_options_without_effect(self, ctx: Any) -> None:
         for parameter in self.params:
@@ -98,6 +100,17 @@ class Command(TyperCommand):
                 raise ParameterError(
                     f"{option} does nothing here: {condition.reason.format(**ctx.params)}; {mend}"
                 )
+
+
+def _in_words(error: Exception) -> str:
+    """Return what a user is told of an error."""
+    if isinstance(error, DistillgradError):
+        return str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "memory has run out; take fewer images at a time (--batch-size), or a smaller model"
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"too many files are open ({error.strerror}); raise the limit: ulimit -n"
+    return f"{type(error).__name__}: {error}; --debug shows where"
 
 
 def command(

@@ -139,6 +139,7 @@ def paper(
             raise UnknownNameError("exhibit", name, ("list", "all", "index", *EXHIBITS))
     from distillgrad.paper.exhibit import Setting
     from distillgrad.paper.index import save_index, save_page
+    from distillgrad.runs.folders import alone_in, folder_at, swept
 
     def classifier() -> Any:
         loaded = load(model, device, seed)
@@ -161,13 +162,15 @@ def paper(
         roar_device=torch_device(device),
     )
     records = []
+    folder = folder_at(out)
     try:
-        for name in names:
-            with status(f"making {name}"):
-                records.append(_made(name, setting))
-            if not as_json:
-                seconds = f"{records[-1]['circumstances']['seconds']:.0f}"
-                say("[b]{}[/] ({} s): {}", name, seconds, records[-1]["findings"][0])
+        with alone_in(folder), swept(folder, ("",)):
+            for name in names:
+                with status(f"making {name}"):
+                    records.append(_made(name, setting))
+                if not as_json:
+                    seconds = f"{records[-1]['circumstances']['seconds']:.0f}"
+                    say("[b]{}[/] ({} s): {}", name, seconds, records[-1]["findings"][0])
     except KeyboardInterrupt:
         if records:
             save_index(out)

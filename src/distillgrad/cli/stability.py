@@ -80,6 +80,7 @@ def stability(
     from distillgrad.explanations.stability import stability_of_methods
     from distillgrad.methods import METHODS
     from distillgrad.methods.parsing import parse_methods
+    from distillgrad.runs.folders import alone_in, folder_at, swept
     from distillgrad.sources.model_inputs import preprocessed
     from distillgrad.sources.open_data import open_data
     from distillgrad.views.stability import HEADS, stability_record, stability_rows
@@ -90,41 +91,43 @@ def stability(
     paths = _for_each(data, specs, "DATA")
     limits = _for_each(limit or [N_IMAGES], specs, "--limit")
     page = out / PAGE
-    kept = StabilityRecord(page)
     shown_from = value_range_of(value_range)
     opened = [
         open_data(path, limit=number, value_range=shown_from)
         for path, number in zip(paths, limits, strict=True)
     ]
-    subjects: list[StabilityTable] = []
-    for spec, images in zip(specs, opened, strict=True):
-        loaded = load(spec, device, seed)
-        fast = faster(loaded, accelerate, precision) if accelerate else None
-        inputs = torch.stack([preprocessed(loaded, sample.image) for sample in images])
-        known = kept.known(key_of(loaded, inputs, precision if accelerate else ""))
-        subjects.append(StabilityTable(loaded, inputs, known, fast, precision if accelerate else ""))
-    write_page(page, subjects, chosen)
     records = {}
-    for spec, subject in zip(specs, subjects, strict=True):
-        inputs = subject.inputs.to(subject.loaded.device)
-        missing = {label: each for label, each in chosen.items() if label not in subject.stabilities}
-        try:
-            with progress_of(f"explaining {spec}", len(missing), "methods") as advance:
-                for label, method in missing.items():
-                    subject.stabilities |= stability_of_methods(
-                        subject.loaded, inputs, {label: method}, fast=subject.fast
-                    )
-                    kept.keep(subject, label)
-                    write_page(page, subjects, chosen)
-                    advance()
-        except KeyboardInterrupt:
-            complain(f"stopped; what is measured is in {out}, and the same command goes on from there")
-            raise typer.Exit(130) from None
-        measured = {label: subject.stabilities[label] for label in chosen}
-        records[spec] = stability_record(measured)
-        if not as_json:
-            say("[b]{}[/], {} images", spec, len(inputs))
-            print_rows(HEADS, stability_rows(measured), as_json=False)
+    folder = folder_at(out)
+    with alone_in(folder), swept(folder, ()):
+        kept = StabilityRecord(page)
+        subjects: list[StabilityTable] = []
+        for spec, images in zip(specs, opened, strict=True):
+            loaded = load(spec, device, seed)
+            fast = faster(loaded, accelerate, precision) if accelerate else None
+            inputs = torch.stack([preprocessed(loaded, sample.image) for sample in images])
+            known = kept.known(key_of(loaded, inputs, precision if accelerate else ""))
+            subjects.append(StabilityTable(loaded, inputs, known, fast, precision if accelerate else ""))
+        write_page(page, subjects, chosen)
+        for spec, subject in zip(specs, subjects, strict=True):
+            inputs = subject.inputs.to(subject.loaded.device)
+            missing = {label: each for label, each in chosen.items() if label not in subject.stabilities}
+            try:
+                with progress_of(f"explaining {spec}", len(missing), "methods") as advance:
+                    for label, method in missing.items():
+                        subject.stabilities |= stability_of_methods(
+                            subject.loaded, inputs, {label: method}, fast=subject.fast
+                        )
+                        kept.keep(subject, label)
+                        write_page(page, subjects, chosen)
+                        advance()
+            except KeyboardInterrupt:
+                complain(f"stopped; what is measured is in {out}, and the same command goes on from there")
+                raise typer.Exit(130) from None
+            measured = {label: subject.stabilities[label] for label in chosen}
+            records[spec] = stability_record(measured)
+            if not as_json:
+                say("[b]{}[/], {} images", spec, len(inputs))
+                print_rows(HEADS, stability_rows(measured), as_json=False)
     if as_json:
         print_json(records)
     else:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from distillgrad.errors import SourceError
+from distillgrad.errors import WriteError
 
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.part")
 
@@ -21,7 +21,7 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
     """Yield a file to write to that takes the name ``path`` only when all of it is on the disk.
 
     Raises:
-        SourceError: the file cannot be written; what stood there before still does.
+        WriteError: the file cannot be written; what stood there before still does.
     """
     temporary: Path | None = None
     try:
@@ -46,7 +46,7 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
             finally:
                 os.close(folder)
     except OSError as error:
-        raise SourceError(f"cannot write {path}: {error.strerror or error}") from error
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

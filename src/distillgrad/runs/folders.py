@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from distillgrad.core.optional import optional
-from distillgrad.errors import MissingExtraError, ParameterError, SourceError
+from distillgrad.errors import MissingExtraError, ParameterError, SourceError, WriteError
 from distillgrad.runs.files import is_temporary, written_whole
 
 _log = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class RemoteFolder:
             file_system.makedirs(full.rpartition("/")[0], exist_ok=True)
             file_system.pipe_file(full, content)
         except OSError as error:
-            raise SourceError(f"cannot write {self.url}/{name}: {error}") from error
+            raise WriteError(f"cannot write {self.url}/{name}: {error}") from error
 
     def get(self, name: str) -> bytes:
         file_system, path = self._place
@@ -165,7 +165,7 @@ def alone_in(folder: RunFolder) -> Iterator[None]:
 
     Raises:
         ParameterError: another process works on it.
-        SourceError: the folder cannot be made.
+        WriteError: the folder cannot be made.
     """
     if not isinstance(folder, LocalFolder) or os.name != "posix":
         yield
@@ -177,7 +177,7 @@ def alone_in(folder: RunFolder) -> Iterator[None]:
         folder.root.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")
     except OSError as error:
-        raise SourceError(f"cannot write {path}: {error.strerror or error}") from error
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

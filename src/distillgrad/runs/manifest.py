@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from distillgrad.errors import ParameterError, SourceError
-from distillgrad.runs.files import is_temporary, written_whole
+from distillgrad.runs.files import is_temporary
+from distillgrad.runs.folders import LOCK, LocalFolder, alone_in, swept
 from distillgrad.runs.request import with_defaults
 
 MANIFEST = "manifest.json"
@@ -16,25 +18,37 @@ QUOTED = 40
 """Characters of a value that a message quotes."""
 
 
-def begin(out: Path, manifest: dict[str, Any], request: type[Any]) -> None:
-    """Write the manifest, unless the same one is there.
+@contextmanager
+def begun(out: Path, manifest: dict[str, Any], request: type[Any]) -> Iterator[None]:
+    """Begin a run, or go on with it, as the only process that works on it.
+
+    What writers that were killed have left half written goes, before and after.
 
     Args:
         request: The class of the run's request, whose defaults hold for what an older manifest does not say.
     Raises:
         ParameterError: ``out`` holds a run of another request, and says what differs; or no run but something
-            else.
-        SourceError: it cannot be written, or what is there cannot be read.
+            else; or another process is at work on it.
+        SourceError: the manifest cannot be written, or what is there cannot be read.
     """
+    _is_begun(out, manifest, request)  # before anything is written there
+    folder = LocalFolder(out.absolute())
+    with alone_in(folder):
+        if not _is_begun(out, manifest, request):
+            folder.put(MANIFEST, json.dumps(manifest, indent=2).encode())
+        with swept(folder, ("",)):
+            yield
+
+
+def _is_begun(out: Path, manifest: dict[str, Any], request: type[Any]) -> bool:
+    """Return whether the run is there, and not another one, nor anything else."""
     path = out / MANIFEST
     if path.is_file():
         refuse_another(str(out), read_json(path), manifest, request)
-        return
-    refuse_foreign(
-        str(out), (each.name for each in out.iterdir() if not is_temporary(each)) if out.is_dir() else ()
-    )
-    with written_whole(path) as file:
-        file.write(json.dumps(manifest, indent=2).encode())
+        return True
+    names = (each.name for each in out.iterdir() if not is_temporary(each)) if out.is_dir() else ()
+    refuse_foreign(str(out), (each for each in names if each != LOCK))
+    return False
 
 
 def refuse_foreign(out: str, names: Iterable[str]) -> None:

@@ -115,5 +115,15 @@ def expect_class_logits(loaded: LoadedModel, logits: Tensor) -> None:
 
 
 def class_probabilities(loaded: LoadedModel, model: Model, inputs: Tensor) -> Tensor:
-    """Return softmax probabilities ``(N, classes)``, float32, of what :func:`class_logits` returns."""
-    return class_logits(loaded, model, inputs).float().softmax(1)
+    """Return softmax probabilities ``(N, classes)``, float32, of what :func:`class_logits` returns.
+
+    Raises:
+        ModelError: as :func:`expect_class_logits` does; or a logit is NaN or infinite.
+    """
+    logits = class_logits(loaded, model, inputs).float()
+    if not bool(logits.isfinite().all()):
+        raise ModelError(
+            f"{loaded.name or 'the model'} returns NaN or infinite logits, which predict nothing; look for "
+            "broken weights, or a type of numbers that is too small"
+        )
+    return logits.softmax(1)

@@ -31,7 +31,7 @@ from distillgrad.runs.evaluation.worker import (
     measurements_of,
     needs_masks,
 )
-from distillgrad.runs.manifest import begin
+from distillgrad.runs.manifest import begun
 from distillgrad.runs.model import fast_model, model_on
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.labels import check_labels
@@ -156,41 +156,43 @@ def run_evaluation(
     engine = engine or LocalEngine()
     threads = threads or engine.default_threads
     manifest = evaluation_manifest(loaded, data, request)
-    begin(out, manifest, EvaluationRequest)
-    job = EvaluationJob(
-        request=replace(request, model=portable_spec(request.model)),
-        weights=manifest["weights"],
-        out=out.absolute(),
-        device=device,
-        threads=threads,
-        known=dict(known),
-    )
-    starts = range(0, len(data), request.batch_size)
-    batches = [range(start, min(start + request.batch_size, len(data))) for start in starts]
-    pending = [
-        EvaluationUnit(places, data.part(places)) for places in batches if not part_of(out, places).is_file()
-    ]
-    n_done = n_reported = 0
+    with begun(out, manifest, EvaluationRequest):
+        job = EvaluationJob(
+            request=replace(request, model=portable_spec(request.model)),
+            weights=manifest["weights"],
+            out=out.absolute(),
+            device=device,
+            threads=threads,
+            known=dict(known),
+        )
+        starts = range(0, len(data), request.batch_size)
+        batches = [range(start, min(start + request.batch_size, len(data))) for start in starts]
+        pending = [
+            EvaluationUnit(places, data.part(places))
+            for places in batches
+            if not part_of(out, places).is_file()
+        ]
+        n_done = n_reported = 0
 
-    def report(amount: int) -> None:
-        nonlocal n_reported
-        n_reported += amount
-        on_unit(amount)
+        def report(amount: int) -> None:
+            nonlocal n_reported
+            n_reported += amount
+            on_unit(amount)
 
-    def done(n_images: int) -> None:
-        """Report what workers in other processes do not report in between."""
-        nonlocal n_done
-        n_done += n_units(request, n_images)
-        if n_done > n_reported:
-            report(n_done - n_reported)
+        def done(n_images: int) -> None:
+            """Report what workers in other processes do not report in between."""
+            nonlocal n_done
+            n_done += n_units(request, n_images)
+            if n_done > n_reported:
+                report(n_done - n_reported)
 
-    done(len(data) - sum(len(each.places) for each in pending))
-    if pending:
-        here = partial(EvaluationWorker, job, loaded, fast, report)
-        with engine.workers(partial(EvaluationWorker, job), here=here, cpus=threads) as workers:
-            for unit, _ in workers.map(pending):
-                done(len(unit.places))
-    return assembled([part_of(out, places) for places in batches], manifest)
+        done(len(data) - sum(len(each.places) for each in pending))
+        if pending:
+            here = partial(EvaluationWorker, job, loaded, fast, report)
+            with engine.workers(partial(EvaluationWorker, job), here=here, cpus=threads) as workers:
+                for unit, _ in workers.map(pending):
+                    done(len(unit.places))
+        return assembled([part_of(out, places) for places in batches], manifest)
 
 
 def _check(request: EvaluationRequest, data: ImageData) -> None:

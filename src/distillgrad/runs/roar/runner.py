@@ -16,7 +16,7 @@ from distillgrad.metrics.roar import Roar, check_request
 from distillgrad.runs.engines.engine import Engine, Workers
 from distillgrad.runs.engines.local import LocalEngine
 from distillgrad.runs.files import written_whole
-from distillgrad.runs.manifest import begin
+from distillgrad.runs.manifest import begun
 from distillgrad.runs.request import as_read_back, merged, to_manifest
 from distillgrad.runs.roar.worker import (
     ExplanationUnit,
@@ -77,35 +77,38 @@ def roar(
         subject.make_network, subject.train, subject.test, {}, request.fractions, request.replacement
     )
     manifest = roar_manifest(subject, request)
-    begin(out, manifest, RoarRequest)
-    job = RoarJob(
-        request=replace(request, data=portable_data(request.data)),
-        fingerprint=manifest["data"]["images"],
-        out=out.absolute(),
-        device=str(device or "cpu"),
-        threads=threads or engine.default_threads,
-    )
-    here = partial(RoarWorker, job, subject)
-    units = [
-        RetrainingUnit(label, fraction)
-        for label in dict.fromkeys((*request.methods, "random"))
-        for fraction in request.fractions
-    ]
-    with engine.workers(partial(RoarWorker, job), here=here, cpus=job.threads) as workers:
-        if not (job.plain.is_file() and job.accuracies("none", 0.0).is_file()):
-            list(workers.map([TrainingUnit()]))
-        on_unit("none")
-        for label in _rank_all(job, workers, {"train": len(subject.train[0]), "test": len(subject.test[0])}):
-            on_unit(label)
-        pending = [each for each in units if not job.accuracies(each.label, each.fraction).is_file()]
-        for each in units:
-            if each not in pending:
+    with begun(out, manifest, RoarRequest):
+        job = RoarJob(
+            request=replace(request, data=portable_data(request.data)),
+            fingerprint=manifest["data"]["images"],
+            out=out.absolute(),
+            device=str(device or "cpu"),
+            threads=threads or engine.default_threads,
+        )
+        here = partial(RoarWorker, job, subject)
+        units = [
+            RetrainingUnit(label, fraction)
+            for label in dict.fromkeys((*request.methods, "random"))
+            for fraction in request.fractions
+        ]
+        with engine.workers(partial(RoarWorker, job), here=here, cpus=job.threads) as workers:
+            if not (job.plain.is_file() and job.accuracies("none", 0.0).is_file()):
+                list(workers.map([TrainingUnit()]))
+            on_unit("none")
+            for label in _rank_all(
+                job, workers, {"train": len(subject.train[0]), "test": len(subject.test[0])}
+            ):
+                on_unit(label)
+            pending = [each for each in units if not job.accuracies(each.label, each.fraction).is_file()]
+            for each in units:
+                if each not in pending:
+                    on_unit(f"{each.label}, {each.fraction:g}")
+            for each, _ in workers.map(pending):
                 on_unit(f"{each.label}, {each.fraction:g}")
-        for each, _ in workers.map(pending):
-            on_unit(f"{each.label}, {each.fraction:g}")
-    return {"none": _read(job, "none", (0.0,))} | {
-        label: _read(job, label, request.fractions) for label in dict.fromkeys(each.label for each in units)
-    }
+        return {"none": _read(job, "none", (0.0,))} | {
+            label: _read(job, label, request.fractions)
+            for label in dict.fromkeys(each.label for each in units)
+        }
 
 
 def _rank_all(job: RoarJob, workers: Workers, sizes: Mapping[Split, int]) -> Iterator[str]:

@@ -111,6 +111,19 @@ def test_a_report_opens_without_network(page, request, browser):
         assert said == []
 
 
+def test_no_script_but_its_own_runs_in_a_report(image_page, browser):
+    opened = browser.new_page()
+    opened.goto(image_page.as_uri())
+    assert opened.locator(".dg-js").count() > 0  # its own has
+    opened.evaluate("""() => {
+        document.body.insertAdjacentHTML("beforeend", '<img src="data:," onerror="window.ran = 1">');
+        const script = Object.assign(document.createElement("script"), { textContent: "window.ran = 2" });
+        document.body.append(script);
+    }""")
+    opened.wait_for_timeout(100)
+    assert opened.evaluate("window.ran") is None
+
+
 PAPER = {"width": 688, "height": 1017}  # A4 within the page's margins, in CSS pixels
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -37,15 +39,27 @@ def script() -> str:
     return files("distillgrad.views.html").joinpath("page.js").read_text("utf-8")
 
 
+def script_hash(content: str) -> str:
+    """Return the words by which a content security policy allows this script, and no other, in line."""
+    return f"'sha256-{b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
+
+
 def document(title: str, body: str) -> str:
-    """Return a whole HTML page that needs nothing from outside itself."""
+    """Return a whole HTML page that needs nothing from outside itself, and can load nothing.
+
+    Its one script runs by its hash, so that nothing else does that might get into the page.
+    """
+    moves = f"\n{script()}"
+    policy = (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {script_hash(moves)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
     return (
         '<!DOCTYPE html>\n<html lang="en" data-report>\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         f"<title>{text(title)}</title>\n<style>\n{stylesheet()}</style>\n</head>\n"
-        f'<body class="dg">\n<main>\n{body}\n</main>\n<script>\n{script()}</script>\n</body>\n</html>\n'
+        f'<body class="dg">\n<main>\n{body}\n</main>\n<script>{moves}</script>\n</body>\n</html>\n'
     )
 
 

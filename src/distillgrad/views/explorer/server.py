@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +15,7 @@ from distillgrad.errors import SourceError
 from distillgrad.sources.value_range import ValueRange
 from distillgrad.views.explorer.models import Models
 from distillgrad.views.explorer.page import page_of
+from distillgrad.views.explorer.upload_folder import upload_folder
 from distillgrad.views.explorer.uploads import MAX_BYTES
 from distillgrad.views.html.page import script, stylesheet
 from distillgrad.views.opened_runs.run_view import run_view
@@ -56,9 +55,8 @@ def launched(
     with contextlib.ExitStack() as undone:
         for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_DISABLE_TELEMETRY"):
             undone.callback(_set_environment, name, os.environ.get(name))
-        folder = tempfile.mkdtemp(prefix="distillgrad-explorer-")
-        undone.callback(shutil.rmtree, folder, ignore_errors=True)
-        os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False")
+        folder = undone.enter_context(upload_folder())
+        os.environ.update(GRADIO_TEMP_DIR=str(folder), GRADIO_ANALYTICS_ENABLED="False")
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
         gr = optional("gradio", "explorer")
         models = Models(offered)

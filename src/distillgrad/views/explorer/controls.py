@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from distillgrad.methods import METHODS
 from distillgrad.views.explorer.session import Settings, checked_settings
@@ -98,10 +99,10 @@ def controls_column(gr: Any, offered: tuple[str, ...], prediction: str) -> Contr
 
 
 def _only_uploads(gr: Any, move: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return ``move`` of a component, which would download any address of any size, for uploads alone."""
+    """Return ``move`` of a component for uploads alone: it would download any address, or read any file."""
 
     async def moved(path: Any) -> Any:
-        if urlsplit(str(path)).scheme in ("http", "https"):
+        if not Path(str(path)).resolve().is_relative_to(Path(os.environ["GRADIO_TEMP_DIR"]).resolve()):
             raise gr.Error("upload the file itself", print_exception=False)
         return await move(path)
 

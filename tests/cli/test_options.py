@@ -152,6 +152,7 @@ EFFECTS = {
         "value_range": ["--value-range", "10,200"],
         "host": ["--host", "localhost"],
         "port": ["--port", "80"],
+        "token": ["--no-token"],
         "browser": ["--no-browser"],
     },
     "stability": {

@@ -62,7 +62,7 @@ def server(run):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(socket.socket, "connect", noted_connect)
         patched.setattr(socket, "getaddrinfo", noted_look_up)
-        with launched(run, (), "127.0.0.1", 0) as (url, _page):
+        with launched(run, (), "127.0.0.1", 0, token=False) as (url, _):
             yield url.rstrip("/")
     assert "127.0.0.1" in hosts
     assert hosts <= {"127.0.0.1", "localhost", "::1", "this machine", None}
@@ -76,12 +76,16 @@ def browser():
 
 @pytest.fixture
 def page(browser, server):
-    """The tab for images, in a context of its own; nothing may be asked of anyone but the server."""
+    """The tab for images, in a context of its own; it asks only the server, and may all that it tries."""
     context = browser.new_context(viewport={"width": 1300, "height": 1000})
     opened, outside = context.new_page(), []
     opened.on(
         "request",
         lambda each: None if each.url.startswith((server, "data:", "blob:")) else outside.append(each.url),
+    )
+    opened.on(
+        "console",
+        lambda each: outside.append(each.text) if "Content Security Policy" in each.text else None,
     )
     opened.set_default_timeout(90_000)
     opened.goto(server)

@@ -100,3 +100,9 @@ def complain(words: str) -> None:
     """Print one line on standard error."""
     errors_to.print("[bold red]error:[/]", end=" ")
     errors_to.print(" ".join(words.split()), markup=False)
+
+
+def warn(words: str) -> None:
+    """Print one line of warning on standard error."""
+    errors_to.print("[bold yellow]warning:[/]", end=" ")
+    errors_to.print(" ".join(words.split()), markup=False)

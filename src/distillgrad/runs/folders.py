@@ -37,6 +37,9 @@ class RunFolder(Protocol):
     def get(self, name: str) -> bytes:
         """Return what has the name; a SourceError if nothing has."""
 
+    def remove(self, name: str) -> None:
+        """Remove what has the name, if anything has."""
+
     def has(self, name: str) -> bool:
         """Return whether anything has the name."""
 
@@ -86,6 +89,12 @@ class LocalFolder:
             return (self.root / name).read_bytes()
         except OSError as error:
             raise SourceError(f"cannot read {self.root / name}: {error.strerror or error}") from error
+
+    def remove(self, name: str) -> None:
+        try:
+            (self.root / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise WriteError(f"cannot remove {self.root / name}: {error.strerror or error}") from error
 
     def has(self, name: str) -> bool:
         return (self.root / name).is_file()
@@ -137,6 +146,14 @@ class RemoteFolder:
         except OSError as error:
             raise SourceError(f"cannot read {self.url}/{name}: {error!r}") from error
         return content
+
+    def remove(self, name: str) -> None:
+        file_system, path = self._place
+        try:
+            if self.has(name):
+                file_system.rm_file(f"{path}/{name}")
+        except OSError as error:
+            raise WriteError(f"cannot remove {self.url}/{name}: {error}") from error
 
     def has(self, name: str) -> bool:
         file_system, path = self._place

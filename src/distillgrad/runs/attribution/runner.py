@@ -16,6 +16,7 @@ from distillgrad.core.acceleration.accelerate import Precision
 from distillgrad.errors import ParameterError, SourceError
 from distillgrad.methods.parsing import MethodSpecs, parse_methods
 from distillgrad.runs.attribution.arrays import ARRAYS
+from distillgrad.runs.attribution.damage import expect_sound, take_back
 from distillgrad.runs.attribution.job import AttributionJob, Shards, job_of
 from distillgrad.runs.attribution.progress import Progress, Summary
 from distillgrad.runs.attribution.reading import AttributionRun, open_run
@@ -169,6 +170,8 @@ def run_attribution(
         manifest = _begin(folder, loaded, data, request, fast or loaded.model, engine.default_threads)
         until_the_end.enter_context(swept(folder, (SHARDS, ARRAYS)))
         job = job_of(manifest, folder.url, strict)
+        for damage in take_back(folder, job.layout):
+            _log.warning("mended: %s", damage)
         prepare(folder, job.layout, _entries(data))
         finished: set[int] = set()
         failures: list[Entry] = []  # the first; a run may have as many as images
@@ -213,6 +216,8 @@ def _finished(
 ) -> Iterator[tuple[int, list[Entry], Mapping[str, Said]]]:
     """Yield the shards that are there and sound, each with its failures and what was said of its maps.
 
+    Cost: reads all of their files.
+
     Raises:
         SourceError: the job is strict, and an image failed.
     """
@@ -220,9 +225,10 @@ def _finished(
         if shard >= job.layout.n_shards:
             continue
         try:
-            entries, _, said = read_part(folder, shard)
+            entries, checksums, said = read_part(folder, shard)
             if [each.index for each in entries] != list(job.layout.places(shard)):
                 raise SourceError(f"shard {shard} of {folder.url} holds other images than its own")
+            expect_sound(folder, checksums)
         except SourceError as error:
             _log.warning("computed again: %s", error)
             continue

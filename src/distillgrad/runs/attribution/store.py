@@ -112,13 +112,30 @@ def finished_shards(folder: RunFolder) -> set[int]:
 
 
 def prepare(folder: RunFolder, layout: Layout, entries: Iterable[Entry]) -> None:
-    """Write the frame of the shards: the table of entries and the arrays' descriptions."""
-    contents = descriptions(layout)
-    if not folder.has(ENTRIES):
-        contents[ENTRIES] = _parquet(_tables(entries, _ENTRY_COLUMNS), _ENTRY_COLUMNS)
-    for name, content in contents.items():
-        if not folder.has(name):
+    """Write the frame of the shards, where it is not there or says something else.
+
+    It is the table of entries and the arrays' descriptions.
+    """
+    for name, content in descriptions(layout).items():
+        if not folder.has(name) or not _says_the_same(folder.get(name), content):
             folder.put(name, content)
+    if not _has_entries(folder, layout):
+        folder.put(ENTRIES, _parquet(_tables(entries, _ENTRY_COLUMNS), _ENTRY_COLUMNS))
+
+
+def _says_the_same(content: bytes, other: bytes) -> bool:
+    try:
+        return bool(json.loads(content) == json.loads(other))
+    except ValueError:
+        return False
+
+
+def _has_entries(folder: RunFolder, layout: Layout) -> bool:
+    try:
+        table = read_table(folder, ENTRIES)
+    except SourceError:
+        return False
+    return len(table) == layout.n_entries and table.column_names == list(_ENTRY_COLUMNS)
 
 
 def write_shard(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillgrad.errors import SourceError
+from distillgrad.runs.attribution.damage import damaged, vouched_for
 from distillgrad.runs.attribution.job import AttributionJob, Shard, job_of
 from distillgrad.runs.attribution.reading import AttributionRun, open_run
 from distillgrad.runs.attribution.request import read_manifest
@@ -22,11 +23,9 @@ from distillgrad.runs.attribution.store import (
     finished_shards,
     read_part,
     read_table,
-    sha256,
 )
 from distillgrad.runs.attribution.worker import ShardWorker
 from distillgrad.runs.folders import RunFolder, folder_at
-from distillgrad.runs.manifest import parsed_json
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.open_data import ImageData
 
@@ -76,8 +75,8 @@ def verify(
     folder = folder_at(out)
     job = job_of(read_manifest(folder), folder.url, False)
     parts, faults = _parts(folder, job)
-    damaged, n_files = _damaged(folder, parts)
-    faults += damaged + _miscounted(folder, job, parts)
+    changed, n_files = _damaged(folder, job, parts)
+    faults += changed + _miscounted(folder, job, parts)
     identical, correlations = 0, [1.0]
     if loaded is not None and data is not None and not faults:
         run = open_run(out)
@@ -110,23 +109,16 @@ def _parts(folder: RunFolder, job: AttributionJob) -> tuple[dict[int, Part], lis
     return parts, faults
 
 
-def _damaged(folder: RunFolder, parts: Mapping[int, Part]) -> tuple[list[str], int]:
+def _damaged(folder: RunFolder, job: AttributionJob, parts: Mapping[int, Part]) -> tuple[list[str], int]:
     """Return as faults the files that are missing or changed, and the number of files."""
     expected = {name: each for _, checksums in parts.values() for name, each in checksums.items()}
     faults = []
     if folder.has(COMPLETE):
         try:
-            expected = dict(parsed_json(folder.get(COMPLETE), COMPLETE)["sha256"])
-        except (SourceError, KeyError, TypeError, ValueError) as error:
-            faults.append(f"{COMPLETE} is broken: {error!r}")
-    for name, checksum in expected.items():
-        try:
-            changed = sha256(folder.get(name)) != checksum
-        except SourceError:
-            faults.append(f"{name} is missing")
-            continue
-        if changed:
-            faults.append(f"{name} was changed after it was written")
+            expected = vouched_for(folder, job.layout)
+        except SourceError as error:
+            faults.append(str(error))
+    faults += [words for _, words in damaged(folder, expected)]
     return faults, len(expected)
 
 

@@ -1,0 +1,124 @@
+"""Damage to a run of attributions: no file of it can change without being named, and mended."""
+
+import json
+import logging
+import shutil
+
+import pytest
+from small_runs import noise_images
+
+import distillgrad as dg
+from distillgrad.runs.attribution.damage import vouched_for
+from distillgrad.runs.attribution.request import layout_of, read_manifest
+from distillgrad.runs.attribution.verification import verify
+from distillgrad.runs.folders import LocalFolder
+
+
+def flipped(content):
+    place = len(content) // 2
+    return content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
+
+
+MUTATIONS = {
+    "flipped": flipped,
+    "cut": lambda content: content[: len(content) * 2 // 3],
+    "emptied": lambda content: b"",
+    "removed": lambda content: None,
+}
+
+
+def contents(folder):
+    files = (each for each in folder.rglob("*") if each.is_file() and each.name != ".lock")
+    return {each.relative_to(folder).as_posix(): each.read_bytes() for each in files}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return noise_images(tmp_path_factory.mktemp("data"), [f"{n}.png" for n in range(5)])
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return dg.load_model("cifar10-cnn")
+
+
+@pytest.fixture(scope="module")
+def attributed(data, loaded):
+    """A function that attributes the data, or goes on with it, in a folder."""
+
+    def attribute(out):
+        return dg.attribute_data(
+            loaded, data, "saliency,random", out=out, batch_size=2, shard_size=2, accelerated=False
+        )
+
+    return attribute
+
+
+@pytest.fixture(scope="module")
+def undamaged(attributed, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "run"
+    attributed(folder)
+    return folder
+
+
+def names(folder):
+    return [name for name in contents(folder) if name != "manifest.json"]
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_each_file_is_named_by_verify_and_mended_by_going_on(
+    mutation, undamaged, attributed, tmp_path, caplog
+):
+    expected = contents(undamaged)
+    for number, name in enumerate(names(undamaged)):
+        run = tmp_path / str(number)
+        shutil.copytree(undamaged, run)
+        mutated = MUTATIONS[mutation]((run / name).read_bytes())
+        (run / name).unlink() if mutated is None else (run / name).write_bytes(mutated)
+        assert any(name in fault for fault in verify(str(run)).faults), name
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            assert attributed(run).complete
+        if name != "complete.json" or mutated is not None:  # without it a run is one that was interrupted
+            assert name in caplog.text, name
+        assert contents(run) == expected, name
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda complete: complete["sha256"].clear(), "it has nothing for manifest.json"),
+        (lambda complete: complete["sha256"].pop("samples.parquet"), "it has nothing for samples.parquet"),
+        (
+            lambda complete: complete["sha256"].update({"entries.parquet": ""}),
+            "no checksum for entries.parquet",
+        ),
+        (lambda complete: complete.update(sha256=[]), "is broken: AttributeError"),
+        (lambda complete: complete.update(n_entries=4), "it counts 4 images"),
+    ],
+)
+def test_a_record_that_vouches_for_too_little_is_a_fault(change, words, undamaged, attributed, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(undamaged, run)
+    complete = json.loads((run / "complete.json").read_bytes())
+    change(complete)
+    (run / "complete.json").write_text(json.dumps(complete))
+    assert any(words in fault for fault in verify(str(run)).faults)
+    attributed(run)
+    assert contents(run) == contents(undamaged)
+    folder = LocalFolder(run)
+    assert set(vouched_for(folder, layout_of(read_manifest(folder)))) | {"complete.json"} == set(
+        contents(run)
+    )
+
+
+def test_an_interrupted_run_does_not_vouch_for_maps_that_it_lost(undamaged, attributed, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(undamaged, run)
+    (run / "complete.json").unlink()
+    lost = next(name for name in names(undamaged) if "/c.1." in name)
+    (run / lost).write_bytes(b"")
+    described = run / "attributions.zarr" / "random" / "zarr.json"
+    described.write_text(described.read_text().replace("[\n    5", "[\n    7", 1).replace("5", "7", 1))
+    attributed(run)
+    assert contents(run) == contents(undamaged)

@@ -129,6 +129,8 @@ EFFECTS = {
     "verify": {
         "run": ([], ["verify", "other"]),
         "data": ["--data", "pictures"],
+        "model": ["--model", "another"],
+        "imports": ["--import", "json"],
         "sample": ["--sample", "3"],
     },
     "report": {
@@ -236,6 +238,8 @@ REFUSALS = {
     ("attribute", "gpus"): ["attribute", "photos", "--gpus", "1"],
     ("attribute", "precision"): ["attribute", "photos", "--no-accelerate", "--precision", "float32"],
     ("verify", "data"): ["verify", "run", "--sample", "0", "--data", "pictures"],
+    ("verify", "model"): ["verify", "run", "--sample", "0", "--model", "another"],
+    ("verify", "imports"): ["verify", "run", "--sample", "0", "--import", "json"],
     ("report", "target"): ["report", "run", "--target", "dog"],
     ("report", "methods"): ["report", "run", "--methods", "nonsense"],
     ("report", "value_range"): ["report", "run", "--value-range", "0,4095"],
@@ -279,9 +283,20 @@ def run(words):
 
 
 SUMMARY = MagicMock(n_failed=0, first_failures=(), record=dict)
-MANIFEST = {"device": "cuda", "data": {"from": "photos", "n_entries": 1}, "model": {"from": "m"}, "seed": 0}
+MANIFEST = {
+    "device": "cuda",
+    "data": {"from": "photos", "n_entries": 1},
+    "model": {"from": "timm:m"},
+    "seed": 0,
+}
 NOTHING_WRONG = Verification((), 1, 1, 1, 1.0)
 LOADED = MagicMock(preprocess=lambda _: torch.zeros(3, 4, 4), device=torch.device("cpu"))
+
+
+def verified(*_, subject, **__):
+    if subject:
+        subject()
+    return NOTHING_WRONG
 
 
 def made(_, setting):
@@ -315,7 +330,8 @@ WORK = {
     "distillgrad.runs.attribution.runner.run_attribution": lambda *_, **__: SUMMARY,
     "distillgrad.cli.attribute._estimate": None,
     "distillgrad.runs.attribution.request.read_manifest": lambda _: MANIFEST,
-    "distillgrad.runs.attribution.verification.verify": lambda *_, **__: NOTHING_WRONG,
+    "distillgrad.runs.attribution.verification.verify": verified,
+    "distillgrad.runs.request.from_manifest": lambda *_: SimpleNamespace(methods={}),
     "distillgrad.explanations.distillation.distillation": None,
     "distillgrad.explanations.faithfulness.faithfulness": None,
     "distillgrad.views.opened_runs.run_view.run_view": None,

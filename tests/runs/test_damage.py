@@ -6,10 +6,13 @@ import shutil
 
 import pytest
 from small_runs import noise_images
+from typer.testing import CliRunner
 
 import distillgrad as dg
+from distillgrad.cli import app
 from distillgrad.runs.attribution.damage import vouched_for
 from distillgrad.runs.attribution.request import layout_of, read_manifest
+from distillgrad.runs.attribution.store import sha256
 from distillgrad.runs.attribution.verification import verify
 from distillgrad.runs.folders import LocalFolder
 
@@ -122,3 +125,28 @@ def test_an_interrupted_run_does_not_vouch_for_maps_that_it_lost(undamaged, attr
     described.write_text(described.read_text().replace("[\n    5", "[\n    7", 1).replace("5", "7", 1))
     attributed(run)
     assert contents(run) == contents(undamaged)
+
+
+def test_verify_runs_no_code_that_the_run_alone_names(undamaged, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    shutil.copytree(undamaged, run)
+    (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    original = (run / "manifest.json").read_bytes()
+    for change, words in (
+        (lambda manifest: manifest["model"].update({"from": "planted:model"}), "name it with --model"),
+        (lambda manifest: manifest["data"].update({"from": "planted:data"}), "name them with --data"),
+        (lambda manifest: manifest["methods"]["random"].update(name="planted:Method"), "with --import"),
+    ):
+        manifest = json.loads(original)
+        change(manifest)
+        (run / "manifest.json").write_text(json.dumps(manifest))
+        changed = CliRunner().invoke(app, ["verify", str(run)])
+        assert (changed.exit_code, "manifest.json was changed" in changed.stderr) == (1, True)
+        complete = json.loads((run / "complete.json").read_bytes())
+        complete["sha256"]["manifest.json"] = sha256((run / "manifest.json").read_bytes())
+        (run / "complete.json").write_text(json.dumps(complete))
+        refused = CliRunner().invoke(app, ["verify", str(run)])
+        assert (refused.exit_code, words in " ".join(refused.stderr.split())) == (2, True), refused.output
+        assert CliRunner().invoke(app, ["verify", str(run), "--sample", "0"]).exit_code == 0
+    assert not (tmp_path / "executed").exists()

@@ -46,6 +46,15 @@ KINDS = {
 }
 
 
+SAFE = ("cifar10-cnn", "cifar10-resnet20", "torchvision:", "timm:")
+"""The beginnings of names of models whose loading runs no code but that of installed libraries."""
+
+
+def loading_may_run_code(spec: str) -> bool:
+    """Return whether a name, such as a run's folder holds, may make :func:`load_model` run any code."""
+    return not spec.startswith(SAFE)
+
+
 def load_model(spec: str, *, pretrained: bool = True) -> LoadedModel:
     """Return the classifier that ``spec`` names, on the CPU, in eval mode.
 

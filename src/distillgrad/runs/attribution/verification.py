@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -57,15 +57,15 @@ class Verification:
 def verify(
     out: str,
     *,
-    loaded: LoadedModel | None = None,
-    data: ImageData | None = None,
+    subject: Callable[[], tuple[LoadedModel, ImageData]] | None = None,
     n_samples: int = 8,
     seed: int = 0,
 ) -> Verification:
     """Recompute the checksums of all files, and the maps of a random sample's batches.
 
     Args:
-        loaded, data: To explain anew; without them only the files are checked.
+        subject: Returns the model and the data, to explain anew; asked only once the files are found to be as
+            they were written. Without it only they are checked.
         n_samples: Images that are drawn; the batch of each is explained, since a batch decides last bits.
     Raises:
         SourceError: no run is there. What is broken in one is a fault, and so is that it is not finished.
@@ -78,7 +78,8 @@ def verify(
     changed, n_files = _damaged(folder, job, parts)
     faults += changed + _miscounted(folder, job, parts)
     identical, correlations = 0, [1.0]
-    if loaded is not None and data is not None and not faults:
+    if subject is not None and not faults:
+        loaded, data = subject()
         run = open_run(out)
         if data.ids != run.ids:
             pairs = zip_longest(run.ids, data.ids)

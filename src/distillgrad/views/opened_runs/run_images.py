@@ -17,7 +17,7 @@ from distillgrad.explanations.disagreement import disagreement
 from distillgrad.explanations.explanation import Map, seen_by
 from distillgrad.methods.parsing import MethodSpecs
 from distillgrad.sources.classifier import LoadedModel
-from distillgrad.sources.models import load_model
+from distillgrad.sources.models import load_model, loading_may_run_code
 from distillgrad.sources.open_data import ImageData, open_data
 from distillgrad.sources.own_data import may_run_code
 from distillgrad.sources.weights import fingerprint
@@ -28,8 +28,6 @@ ORDERS = {
     "wrong": "where the model is wrong first",
     "position": "as in the data",
 }
-NAMED_WEIGHTS = ("cifar10-cnn", "cifar10-resnet20", "torchvision:", "timm:")
-"""Models whose loading never runs code that a run's folder could name."""
 COMPARED = 200
 """The number of images whose maps are compared at most to find where they disagree; the rest follows."""
 
@@ -152,7 +150,7 @@ def explainable_of(
         reason = f"The pictures are not shown: {error}"
     wanted = model or spec
     loaded, why_not = None, ""
-    if model is None and not wanted.startswith(NAMED_WEIGHTS) and wanted not in named:
+    if model is None and loading_may_run_code(wanted) and wanted not in named:
         why_not = f"the run's model is {spec!r}, which may run code; name it with --model to load it"
     else:
         try:

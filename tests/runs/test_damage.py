@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 
+import numpy as np
 import pytest
 from small_runs import noise_images
 from typer.testing import CliRunner
@@ -85,6 +86,89 @@ def test_each_file_is_named_by_verify_and_mended_by_going_on(
         if name != "complete.json" or mutated is not None:  # without it a run is one that was interrupted
             assert name in caplog.text, name
         assert contents(run) == expected, name
+
+
+def read_all(run):
+    found = dg.open_run(run)
+    return [maps[place] for maps in found.attributions.values() for place in range(len(found.ids))]
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_nothing_that_was_changed_is_read_in_silence(mutation, undamaged, tmp_path):
+    for number, name in enumerate(contents(undamaged)):
+        run = tmp_path / str(number)
+        shutil.copytree(undamaged, run)
+        mutated = MUTATIONS[mutation]((run / name).read_bytes())
+        (run / name).unlink() if mutated is None else (run / name).write_bytes(mutated)
+        if (name, mutation) == ("complete.json", "removed"):
+            assert not dg.open_run(run).complete
+            continue
+        with pytest.raises(dg.errors.SourceError) as error:
+            read_all(run)
+        said = name.split("/")[1] if "/c." in name else name  # of maps the method
+        assert said in str(error.value), name
+
+
+def test_each_flipped_bit_of_a_file_of_maps_is_named(undamaged, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(undamaged, run)
+    path = run / "attributions.zarr" / "saliency" / "c.0.0.0.0"
+    content = path.read_bytes()
+    maps = dg.open_run(run).attributions["saliency"]
+    for place in np.random.default_rng(0).choice(len(content) * 8, 100, replace=False):
+        changed = bytearray(content)
+        changed[place // 8] ^= 1 << place % 8
+        path.write_bytes(bytes(changed))
+        with pytest.raises(dg.errors.SourceError, match="maps of saliency at"):
+            maps[0], maps[1]
+    path.write_bytes(content)
+    assert np.asarray(maps).shape == maps.shape == (5, 3, 32, 32)
+    with pytest.raises(IndexError):
+        maps[5]
+
+
+def test_runs_of_the_format_before_are_read_and_gone_on_with(undamaged, attributed, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("distillgrad.runs.attribution.request.FORMAT", 1)
+        attributed(run)
+    before = contents(run)
+    assert b"crc32c" not in before["attributions.zarr/random/zarr.json"].split(b"index_codecs")[0]
+    (run / "complete.json").unlink()
+    (run / "shards" / "00000001.parquet").unlink()
+    attributed(run)
+    assert contents(run) == before
+    assert not verify(str(run)).faults
+    maps = dg.open_run(run).attributions["random"]
+    np.testing.assert_array_equal(maps[:], dg.open_run(undamaged).attributions["random"][:])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: manifest["data"].update(n_entries=10**12),
+        lambda manifest: manifest["data"].update(n_entries="five"),
+        lambda manifest: manifest.update(shard_size=0),
+        lambda manifest: manifest.update(format="two"),
+        lambda manifest: manifest["methods"]["random"].update(shape=[10**9, 10**9, 10**9]),
+        lambda manifest: manifest["methods"].update(random=None),
+        lambda manifest: manifest["model"].pop("classes"),
+        lambda manifest: manifest.update(dtype="object"),
+    ],
+)
+def test_what_a_manifest_claims_is_checked_before_it_is_believed(change, undamaged, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(undamaged, run)
+    manifest = json.loads((run / "manifest.json").read_bytes())
+    change(manifest)
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    (run / "complete.json").unlink()
+    with pytest.raises(dg.errors.SourceError):
+        dg.open_run(run)
+    result = CliRunner().invoke(app, ["verify", str(run), "--sample", "0"])
+    assert result.exit_code in (1, 2)
+    assert isinstance(result.exception, SystemExit)
+    assert result.stderr.strip()
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from distillgrad.core.optional import optional
+from distillgrad.errors import SourceError
 from distillgrad.runs.files import file_name_of
 
 ARRAYS = "attributions.zarr"
+MEND = "; the command that made the run mends it"
+"""The end of what is said of damage."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +25,14 @@ class Layout:
     Attributes:
         shapes: By method's label, the shape of one map.
         dtype: ``float32`` or ``float16``.
+        checked: Whether each map carries a checksum, which is compared whenever it is read.
     """
 
     n_entries: int
     shard_size: int
     shapes: Mapping[str, tuple[int, ...]]
     dtype: str
+    checked: bool = True
 
     @property
     def n_shards(self) -> int:
@@ -62,6 +68,67 @@ def chunk_of(layout: Layout, label: str, shard: int, values: NDArray[Any]) -> by
     return content
 
 
+class StoredMaps:
+    """The maps of a method on disk: a Zarr array ``(N, C, H, W)`` that reads what it is asked for.
+
+    It has all that the Zarr array has; where that fails to read, it says what is damaged.
+
+    Args:
+        array: The Zarr array.
+        label: The method's.
+    """
+
+    def __init__(self, array: Any, label: str) -> None:
+        self.array, self.label = array, label
+
+    def __getitem__(self, places: Any) -> NDArray[Any]:
+        """Return maps by their images' places.
+
+        Raises:
+            SourceError: their file was changed after it was written, or cannot be read.
+        """
+        try:
+            values: NDArray[Any] = self.array[places]
+        except IndexError:  # the place is no image's
+            raise
+        except Exception as error:  # of torn files zarr raises almost anything
+            raise SourceError(
+                f"the maps of {self.label} at {places} cannot be read: {error}{MEND}"
+            ) from error
+        return values
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self[:], dtype, copy=copy)
+
+    def __len__(self) -> int:
+        return int(self.array.shape[0])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.array, name)
+
+
+def stored_maps(store: Any, layout: Layout) -> dict[str, StoredMaps]:
+    """Return a run's maps by method's label; nothing of them is read yet.
+
+    Raises:
+        SourceError: the store describes others than the layout.
+    """
+    maps = {}
+    for label, shape in layout.shapes.items():
+        name = f"{ARRAYS}/{file_name_of(label)}"
+        try:
+            array = optional("zarr", "scale").open_array(store, path=name, mode="r")
+            found = array.shape, str(array.dtype)
+        except Exception as error:  # of torn files zarr raises almost anything
+            raise SourceError(f"{name} is broken: {error}{MEND}") from error
+        if found != ((layout.n_entries, *shape), layout.dtype):
+            raise SourceError(
+                f"{name}/zarr.json was changed: it describes {found[1]} of shape {found[0]}{MEND}"
+            )
+        maps[label] = StoredMaps(array, label)
+    return maps
+
+
 def _array(layout: Layout, label: str) -> tuple[dict[str, Any], Any]:
     """Return a method's whole array in memory, of which only what is written takes any."""
     zarr = optional("zarr", "scale")
@@ -75,7 +142,7 @@ def _array(layout: Layout, label: str) -> tuple[dict[str, Any], Any]:
         dtype=layout.dtype,
         chunks=(1, *shape),
         shards=(layout.shard_size, *shape),
-        compressors=[zarr.codecs.ZstdCodec(level=3)],
+        compressors=[zarr.codecs.ZstdCodec(level=3), *[zarr.codecs.Crc32cCodec()] * layout.checked],
         fill_value=float("nan"),
         attributes={"method": label},
         dimension_names=("image", *names),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from distillgrad.errors import SourceError
-from distillgrad.runs.attribution.arrays import Layout, descriptions
+from distillgrad.runs.attribution.arrays import MEND, Layout, descriptions
 from distillgrad.runs.attribution.store import (
     COMPLETE,
     ENTRIES,
@@ -73,7 +73,17 @@ def expect_sound(folder: RunFolder, checksums: Mapping[str, str]) -> None:
         SourceError: one is not.
     """
     for _, words in damaged(folder, checksums):
-        raise SourceError(words)
+        raise SourceError(f"{folder.url}: {words}{MEND}")
+
+
+def all_but_maps(folder: RunFolder, layout: Layout) -> dict[str, str]:
+    """Return the checksums by name of a finished run's tables and descriptions.
+
+    Raises:
+        SourceError: as :func:`vouched_for`.
+    """
+    maps = {layout.chunk_name(label, shard) for shard in range(layout.n_shards) for label in layout.shapes}
+    return {name: each for name, each in vouched_for(folder, layout).items() if name not in maps}
 
 
 def take_back(folder: RunFolder, layout: Layout) -> list[str]:
@@ -87,12 +97,10 @@ def take_back(folder: RunFolder, layout: Layout) -> list[str]:
     if not folder.has(COMPLETE):
         return []
     try:
-        checksums = vouched_for(folder, layout)
+        found = list(damaged(folder, all_but_maps(folder, layout)))
     except SourceError as error:
         folder.remove(COMPLETE)
         return [str(error)]
-    maps = {layout.chunk_name(label, shard) for shard in range(layout.n_shards) for label in layout.shapes}
-    found = list(damaged(folder, {name: each for name, each in checksums.items() if name not in maps}))
     if found:
         folder.remove(COMPLETE)  # first: a run without it is not finished, whatever else is missing
     for name, _ in found:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distillgrad.core.optional import optional
-from distillgrad.errors import UnknownNameError
-from distillgrad.runs.attribution.arrays import ARRAYS
+from distillgrad.errors import SourceError, UnknownNameError
+from distillgrad.runs.attribution.arrays import ARRAYS, MEND, stored_maps
+from distillgrad.runs.attribution.damage import all_but_maps, expect_sound
 from distillgrad.runs.attribution.request import layout_of, read_manifest
 from distillgrad.runs.attribution.said import Said, merged_words
 from distillgrad.runs.attribution.store import (
@@ -20,10 +20,10 @@ from distillgrad.runs.attribution.store import (
     ENTRIES,
     Entry,
     finished_shards,
+    part_name,
     read_part,
     read_table,
 )
-from distillgrad.runs.files import file_name_of
 from distillgrad.runs.folders import RunFolder, folder_at
 
 
@@ -38,7 +38,7 @@ class AttributionRun:
         scores, probabilities: ``(N,)`` the target's logit and softmax probability; NaN if not explained.
         failures: The images that failed, with ``failed_at`` and ``reason``.
         attributions: By method's label, a Zarr array ``(N, C, H, W)`` that reads what it is asked for:
-            ``run.attributions["dga"][3]``; NaN where not explained.
+            ``run.attributions["dga"][3]``; NaN where not explained. A SourceError where it is damaged.
         classes: The model's.
         said: By method's label, its notes, and by place why a map of it is blank; only of those that said
             something.
@@ -81,7 +81,8 @@ def open_run(path: str | Path) -> AttributionRun:
 
     Raises:
         SourceError: no run of attributions is there, it is broken, or written by a newer distillgrad.
-    Cost: reads every shard's table of predictions, some 100 bytes per image.
+    Cost: reads every shard's table of predictions, some 100 bytes per image; of a finished run twice,
+        once for its checksum.
     """
     folder = folder_at(path)
     return run_in(folder, read_manifest(folder))
@@ -95,14 +96,28 @@ def run_in(folder: RunFolder, manifest: Mapping[str, Any]) -> AttributionRun:
     Cost: as :func:`open_run`.
     """
     complete = folder.has(COMPLETE)  # before the shards are listed: those of a whole run are all there
-    entries = read_table(folder, ENTRIES)
+    entries, layout = read_table(folder, ENTRIES), layout_of(manifest)
     n_entries = len(entries)
+    if n_entries != layout.n_entries:
+        raise SourceError(
+            f"{folder.url}/{ENTRIES} has {n_entries} images, where {layout.n_entries} were asked for{MEND}"
+        )
+    if complete:
+        expect_sound(folder, all_but_maps(folder, layout))
+    files = set(folder.names(ARRAYS))
     whole = {name: np.full(n_entries, -1, np.int64) for name in ("predicted", "target")}
     real = {name: np.full(n_entries, np.nan) for name in ("score", "probability")}
     explained = np.zeros(n_entries, np.bool_)
     failures, words = [], []
     for shard in sorted(finished_shards(folder)):
+        if shard >= layout.n_shards:
+            continue  # not the run's
         part = read_part(folder, shard)
+        if [each.index for each in part.entries] != list(layout.places(shard)):
+            raise SourceError(f"{folder.url}/{part_name(shard)} was changed: it has other images{MEND}")
+        lost = [name for name in part.checksums if name not in files]
+        if lost:
+            raise SourceError(f"{folder.url}/{lost[0]} is missing{MEND}")
         words.append(part.said)
         for entry in part.entries:
             if entry.failed_at:
@@ -111,7 +126,6 @@ def run_in(folder: RunFolder, manifest: Mapping[str, Any]) -> AttributionRun:
             explained[entry.index] = True
             for name, values in (*whole.items(), *real.items()):
                 values[entry.index] = getattr(entry, name)
-    group = optional("zarr", "scale").open_group(folder.zarr_store(), path=ARRAYS, mode="r")
     return AttributionRun(
         ids=tuple(entries["id"].to_pylist()),
         labels=tuple(entries["label"].to_pylist()),
@@ -121,7 +135,7 @@ def run_in(folder: RunFolder, manifest: Mapping[str, Any]) -> AttributionRun:
         scores=real["score"],
         probabilities=real["probability"],
         failures=tuple(failures),
-        attributions={label: group[file_name_of(label)] for label in layout_of(manifest).shapes},
+        attributions=stored_maps(folder.zarr_store(), layout),
         classes=tuple(manifest["model"]["classes"]),
         said=merged_words(words),
         complete=complete,

@@ -24,13 +24,22 @@ from distillgrad.methods.parsing import MethodSpecs
 from distillgrad.runs.attribution.arrays import Layout
 from distillgrad.runs.folders import RunFolder
 from distillgrad.runs.manifest import MANIFEST, parsed_json
-from distillgrad.runs.request import as_read_back, kept_at, merged, methods_by_keys, to_manifest
+from distillgrad.runs.request import (
+    as_read_back,
+    from_manifest,
+    kept_at,
+    merged,
+    methods_by_keys,
+    to_manifest,
+)
 from distillgrad.sources.classifier import LoadedModel
 from distillgrad.sources.open_data import ImageData
 from distillgrad.sources.value_range import ValueRange
 from distillgrad.sources.weights import fingerprint
 
-FORMAT = 1
+DTYPES = ("float32", "float16")
+FORMAT = 2
+"""The format of new runs, whose maps carry checksums; runs of format 1 have none, and go on without."""
 KIND = "attributions"
 SHARD_BYTES = 32 * 2**20
 MOST_PER_SHARD = 256
@@ -79,7 +88,7 @@ def check_request(request: AttributionRequest, data: ImageData) -> None:
     """
     if not len(data):
         raise InputError(f"{data.name} holds no image")
-    if request.dtype not in ("float32", "float16"):
+    if request.dtype not in DTYPES:
         raise ParameterError(f"dtype must be float32 or float16, not {request.dtype!r}")
     for name in ("batch_size", "shard_size", "threads"):
         value = getattr(request, name)
@@ -109,15 +118,34 @@ def check_manifest(manifest: Mapping[str, Any], where: str) -> None:
     """Check that the manifest that was read ``where`` is of a run of attributions, in a format known here.
 
     Raises:
-        SourceError: it is of a run of another kind, or of a newer format.
+        SourceError: it is of a run of another kind, of a newer format, or broken.
     """
     if manifest.get("kind") != KIND:
         raise SourceError(f"{where} holds another kind of run, no attributions of a data set")
-    if manifest.get("format", FORMAT) > FORMAT:
+    if not isinstance(manifest.get("format", 1), int):
+        raise SourceError(f"the manifest of {where} is broken: its format is {manifest['format']!r}")
+    if manifest.get("format", 1) > FORMAT:
         raise SourceError(
             f"{where} was written by a newer distillgrad (format {manifest['format']}; this one reads "
             f"up to {FORMAT}): upgrade distillgrad"
         )
+    try:
+        layout = layout_of(manifest)
+        numbers = (layout.n_entries, layout.shard_size, manifest["batch_size"], manifest["threads"])
+        sizes = [size for shape in layout.shapes.values() for size in shape]
+        classes = manifest["model"]["classes"]
+        from_manifest(AttributionRequest, manifest)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise SourceError(f"the manifest of {where} is broken: {error!r}") from error
+    sound = (
+        layout.shapes
+        and all(type(each) is int and each > 0 for each in (*numbers, *sizes))
+        and layout.dtype in DTYPES
+        and isinstance(classes, list)
+        and all(isinstance(each, str) for each in classes)
+    )
+    if not sound:
+        raise SourceError(f"the manifest of {where} is broken: its numbers, types or names cannot be a run's")
 
 
 def layout_of(manifest: Mapping[str, Any]) -> Layout:
@@ -127,6 +155,7 @@ def layout_of(manifest: Mapping[str, Any]) -> Layout:
         shard_size=manifest["shard_size"],
         shapes={label: tuple(each["shape"]) for label, each in manifest["methods"].items()},
         dtype=manifest["dtype"],
+        checked=manifest.get("format", 1) > 1,
     )
 
 
@@ -172,7 +201,9 @@ def attribution_manifest(
             **_versions(("zarr", "pyarrow", "numcodecs")),
         },
     }
-    return as_read_back(merged({"kind": KIND, "format": FORMAT}, to_manifest(resolved), facts))
+    return as_read_back(
+        merged({"kind": KIND, "format": before.get("format", FORMAT)}, to_manifest(resolved), facts)
+    )
 
 
 def suitable_batch_size(loaded: LoadedModel, data: ImageData, model: Model) -> int:

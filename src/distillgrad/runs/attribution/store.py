@@ -5,7 +5,7 @@
     manifest.json             the request and the circumstances
     entries.parquet           index, id and label of every image of the data, broken or not
     attributions.zarr/        Zarr v3: one array per method, (image, channel, height, width)
-      dga/c.7.0.0.0           shard 7 of it; inside, one zstd-compressed chunk per image
+      dga/c.7.0.0.0           shard 7 of it; inside, one zstd-compressed chunk per image, with a CRC-32C
     shards/00000007.parquet   what became of each image of shard 7, and what methods said of their maps;
                               written last, so it vouches for the shard
     samples.parquet           all explained images: prediction, target, score, probability

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -74,9 +74,13 @@ def verify(
     """
     folder = folder_at(out)
     job = job_of(read_manifest(folder), folder.url, False)
+    try:
+        ids = _ids(folder, job)
+    except SourceError as error:  # without it the manifest may claim what it will
+        return Verification((str(error),), 0, 0, 0, 1.0)
     parts, faults = _parts(folder, job)
     changed, n_files = _damaged(folder, job, parts)
-    faults += changed + _miscounted(folder, job, parts)
+    faults += changed + _miscounted(ids, job, parts)
     identical, correlations = 0, [1.0]
     if subject is not None and not faults:
         loaded, data = subject()
@@ -102,7 +106,7 @@ def _parts(folder: RunFolder, job: AttributionJob) -> tuple[dict[int, Part], lis
         except SourceError as error:
             faults.append(str(error))
     n_shards = job.layout.n_shards
-    missing = n_shards - len(set(shards) & set(range(n_shards)))
+    missing = n_shards - sum(shard < n_shards for shard in shards)
     if missing:
         faults.append(f"{missing} of {n_shards} shards are missing: the run is not finished")
     elif not folder.has(COMPLETE):
@@ -123,14 +127,21 @@ def _damaged(folder: RunFolder, job: AttributionJob, parts: Mapping[int, Part]) 
     return faults, len(expected)
 
 
-def _miscounted(folder: RunFolder, job: AttributionJob, parts: Mapping[int, Part]) -> list[str]:
+def _ids(folder: RunFolder, job: AttributionJob) -> list[str]:
+    """Return the images' ids.
+
+    Raises:
+        SourceError: their table is broken, or has others than the manifest counts.
+    """
+    table = read_table(folder, ENTRIES)
+    if "id" not in table.column_names or len(table) != job.layout.n_entries:
+        raise SourceError(f"{ENTRIES} has {len(table)} images, where {job.layout.n_entries} were asked for")
+    ids: list[str] = table["id"].to_pylist()
+    return ids
+
+
+def _miscounted(ids: Sequence[str], job: AttributionJob, parts: Mapping[int, Part]) -> list[str]:
     """Return as faults the images that are missing or twice in the shards that are there."""
-    try:
-        ids = read_table(folder, ENTRIES)["id"].to_pylist()
-    except (SourceError, KeyError) as error:
-        return [f"{ENTRIES} is broken: {error}"]
-    if len(ids) != job.layout.n_entries:
-        return [f"{ENTRIES} has {len(ids)} images, where {job.layout.n_entries} were asked for"]
     wanted = Counter(place for shard in parts for place in job.layout.places(shard))
     held = Counter(index for indices, _ in parts.values() for index in indices)
     faults = [f"image {ids[place]} is missing" for place in sorted(wanted - held)]

@@ -5,6 +5,7 @@ import re
 from collections import defaultdict
 from dataclasses import fields, is_dataclass
 from importlib import import_module
+from itertools import cycle
 from pathlib import Path
 from pkgutil import walk_packages
 from types import SimpleNamespace
@@ -43,6 +44,7 @@ REQUESTS = {
     "attribute": ["attribute", "photos"],
     "attribute on Ray": ["attribute", "photos", "--engine", "ray"],
     "verify": ["verify", "run"],
+    "repair": ["repair", "run"],
     "report": ["report", "run"],
     "report of an image": ["report", "cat.png"],
     "explore": ["explore"],
@@ -132,6 +134,12 @@ EFFECTS = {
         "model": ["--model", "another"],
         "imports": ["--import", "json"],
         "sample": ["--sample", "3"],
+    },
+    "repair": {
+        "run": ([], ["repair", "other"]),
+        "data": ["--data", "pictures"],
+        "model": ["--model", "another"],
+        "imports": ["--import", "json"],
     },
     "report": {
         "subject": ([], ["report", "cat.png"]),
@@ -290,12 +298,15 @@ MANIFEST = {
     "seed": 0,
 }
 NOTHING_WRONG = Verification((), 1, 1, 1, 1.0)
+WHEN_REPAIRED = cycle((Verification(("torn",), 1, 0, 0, 1.0), NOTHING_WRONG))
+"""The outcomes before and after."""
 LOADED = MagicMock(preprocess=lambda _: torch.zeros(3, 4, 4), device=torch.device("cpu"))
 
 
-def verified(*_, subject, **__):
-    if subject:
-        subject()
+def verified(*_, subject=None, **__):
+    if subject is None:
+        return next(WHEN_REPAIRED)
+    subject()
     return NOTHING_WRONG
 
 
@@ -353,10 +364,11 @@ WORK = {
     "distillgrad.paper.index.save_page": None,
 }
 """What the commands call to do their work, and the answers that they need."""
-for _module in ("explain", "evaluate", "attribute", "report", "stability", "roar", "paper"):
+for _module in ("explain", "evaluate", "attribute", "verify", "report", "stability", "roar", "paper"):
     WORK[f"distillgrad.cli.{_module}.print_json"] = None
     if _module != "roar":
         WORK[f"distillgrad.cli.{_module}.load"] = lambda *_: LOADED
+    if _module not in ("roar", "verify"):
         WORK[f"distillgrad.cli.{_module}.faster"] = None
 for _module in ("engines", "paper"):
     WORK[f"distillgrad.cli.{_module}.torch_device"] = lambda name: SimpleNamespace(type=name)

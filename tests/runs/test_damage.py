@@ -199,6 +199,23 @@ def test_a_record_that_vouches_for_too_little_is_a_fault(change, words, undamage
     )
 
 
+def test_repair_mends_a_run_by_its_manifest_alone(undamaged, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(undamaged, run)
+    whole = CliRunner().invoke(app, ["repair", str(run)])
+    assert (whole.exit_code, "files as they were written" in whole.stdout) == (0, True)
+    for name in ("samples.parquet", "attributions.zarr/random/c.1.0.0.0", "shards/00000002.parquet"):
+        (run / name).write_bytes(b"")
+    mended = CliRunner().invoke(app, ["repair", str(run)])
+    assert (mended.exit_code, "the run is whole again" in mended.stdout) == (0, True), mended.output
+    assert "samples.parquet was changed" in mended.stderr
+    assert contents(run) == contents(undamaged)
+    manifest = run / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"seed": 0', '"seed": 7'))
+    lost = CliRunner().invoke(app, ["repair", str(run)])
+    assert (lost.exit_code, "give the command that made" in lost.stderr) == (2, True)
+
+
 def test_an_interrupted_run_does_not_vouch_for_maps_that_it_lost(undamaged, attributed, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(undamaged, run)

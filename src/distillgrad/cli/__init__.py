@@ -14,7 +14,18 @@ from distillgrad.cli.application import app
 
 __all__ = ["app"]
 
-MODULES = ("explain", "evaluate", "attribute", "report", "explore", "stability", "roar", "paper", "listing")
+MODULES = (
+    "explain",
+    "evaluate",
+    "attribute",
+    "verify",
+    "report",
+    "explore",
+    "stability",
+    "roar",
+    "paper",
+    "listing",
+)
 """Each adds its commands to ``app`` when it is imported, in this order in the help."""
 
 for _module in MODULES:

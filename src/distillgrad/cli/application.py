@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import threading
@@ -15,7 +14,7 @@ import typer
 from typer.core import TyperCommand
 
 from distillgrad._version import __version__
-from distillgrad.cli.terminal import complain, say, status
+from distillgrad.cli.terminal import complain, in_words, say, status
 from distillgrad.errors import DistillgradError, ParameterError, UnknownNameError, WriteError
 from distillgrad.sources.layouts import DATA_HELP
 
@@ -83,7 +82,7 @@ class Command(TyperCommand):
         except Exception as error:
             if ctx.params.get("debug"):
                 raise
-            complain(_in_words(error))
+            complain(in_words(error))
             wrong_request = isinstance(error, DistillgradError) and not isinstance(error, WriteError)
             raise typer.Exit(2 if wrong_request else 1) from error
 
@@ -100,17 +99,6 @@ class Command(TyperCommand):
                 raise ParameterError(
                     f"{option} does nothing here: {condition.reason.format(**ctx.params)}; {mend}"
                 )
-
-
-def _in_words(error: Exception) -> str:
-    """Return what a user is told of an error."""
-    if isinstance(error, DistillgradError):
-        return str(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "memory has run out; take fewer images at a time (--batch-size), or a smaller model"
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-        return f"too many files are open ({error.strerror}); raise the limit: ulimit -n"
-    return f"{type(error).__name__}: {error}; --debug shows where"
 
 
 def command(

@@ -1,11 +1,10 @@
-"""Commands that explain whole data sets: attribute, and verify, which checks what it left."""
+"""The command that explains whole data sets: attribute."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,7 +17,6 @@ from distillgrad.cli.application import (
     Data,
     Debug,
     Device,
-    Imports,
     Json,
     Limit,
     Methods,
@@ -28,7 +26,6 @@ from distillgrad.cli.application import (
     ValueRangeWords,
     command,
     faster,
-    import_modules,
     load,
     value_range_of,
 )
@@ -47,8 +44,6 @@ from distillgrad.errors import SourceError
 
 if TYPE_CHECKING:
     from distillgrad.runs.attribution.progress import Progress, Summary
-    from distillgrad.sources.classifier import LoadedModel
-    from distillgrad.sources.image_data import ImageData
 
 
 WRITTEN = Condition(lambda request: not request["dry_run"], "--dry-run writes no run", "leave --dry-run out")
@@ -211,101 +206,3 @@ def _estimate(loaded: Any, images: Any, request: Any, default_threads: int, fast
 def _event(kind: str, content: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps({"event": kind, **content}) + "\n")
     sys.stdout.flush()
-
-
-ANEW = Condition(
-    lambda request: request["sample"] > 0, "no image is explained anew", "take a --sample above 0"
-)
-VERIFY = {"data": ANEW, "model": ANEW, "imports": ANEW}
-FILES_ALONE = ", or check the files alone with --sample 0"
-
-
-@command(VERIFY, epilog="Example: distillgrad verify run")
-def verify(
-    run: Annotated[str, typer.Argument(help="Folder or URL of a run of attribute.", show_default=False)],
-    data: Annotated[
-        str | None, typer.Option(help="Place of its images now (default: where they were).")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Classifier that explains them (default: the run's, unless loading it may run code).",
-            show_default=False,
-        ),
-    ] = None,
-    imports: Imports = None,
-    sample: Annotated[int, typer.Option(min=0, help="Images that are explained anew; 0: none.")] = 8,
-    seed: Seed = 0,
-    device: Device = "auto",
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Check a run: every checksum, every image once, and the maps of a random sample, computed anew.
-
-    Code that the run names is run only if it is named here, too.
-    """
-    from distillgrad.runs.attribution.verification import verify as verify_run
-
-    import_modules(imports)
-    verification = verify_run(
-        run,
-        subject=(lambda: _subject_of(run, model, data, device)) if sample else None,
-        n_samples=sample,
-        seed=seed,
-    )
-    if as_json:
-        print_json(asdict(verification))
-    else:
-        say("{} files as they were written", verification.n_files) if not verification.faults else None
-        if verification.n_maps:
-            say(
-                "{} of {} maps came out again byte for byte; least correlation {}",
-                verification.n_identical,
-                verification.n_maps,
-                f"{verification.least_correlation:.4f}",
-            )
-    for each in verification.faults[:10]:
-        complain(each)
-    if verification.faults:
-        raise typer.Exit(1)
-
-
-def _subject_of(run: str, model: str | None, data: str | None, device: str) -> tuple[LoadedModel, ImageData]:
-    """Return the model and the data of a run; what may run code only as it is named here.
-
-    Raises:
-        SourceError: the run names code.
-    """
-    from distillgrad.methods import METHODS
-    from distillgrad.runs.attribution.request import AttributionRequest, read_manifest
-    from distillgrad.runs.folders import folder_at
-    from distillgrad.runs.request import from_manifest
-    from distillgrad.sources.models import loading_may_run_code
-    from distillgrad.sources.open_data import open_data
-    from distillgrad.sources.own_data import may_run_code
-
-    manifest = read_manifest(folder_at(run))
-    made_from, spec = manifest["data"], manifest["model"]["from"]
-    methods = from_manifest(AttributionRequest, manifest).methods
-    unknown = [name for name, _ in methods.values() if name not in METHODS]
-    if model is None and loading_may_run_code(spec):
-        raise SourceError(
-            f"the run's model is {spec!r}, which may run code: name it with --model{FILES_ALONE}"
-        )
-    if unknown:
-        raise SourceError(
-            f"the run's method {unknown[0]!r} may run code: name its module with --import{FILES_ALONE}"
-        )
-    if data is None and may_run_code(made_from["from"]):
-        raise SourceError(
-            f"the run's data are {made_from['from']!r}, which may run code: name them with --data"
-            + FILES_ALONE
-        )
-    kind = manifest["device"] if device == "auto" else device
-    images = open_data(
-        data or made_from["from"],
-        limit=made_from["n_entries"],
-        keep_broken=True,
-        value_range=made_from.get("value_range"),
-    )
-    return load(model or spec, kind, manifest["seed"]), images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+
+from distillgrad.errors import DistillgradError
 
 console = Console()
 errors_to = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -106,3 +109,14 @@ def warn(words: str) -> None:
     """Print one line of warning on standard error."""
     errors_to.print("[bold yellow]warning:[/]", end=" ")
     errors_to.print(" ".join(words.split()), markup=False)
+
+
+def in_words(error: Exception) -> str:
+    """Return what a user is told of an error."""
+    if isinstance(error, DistillgradError):
+        return str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "memory has run out; take fewer images at a time (--batch-size), or a smaller model"
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"too many files are open ({error.strerror}); raise the limit: ulimit -n"
+    return f"{type(error).__name__}: {error}; --debug shows where"

@@ -42,8 +42,10 @@ CHEAP: dict[str, dict[str, Any]] = {
 """Parameters with which each method takes a few passes; those of ``occlusion`` depend on the image."""
 TARGETS = (1, 2)
 TOLERANCE = 1e-8
-STEPS = (1e-5, 1e-6, 1e-4, 1e-7, 1e-3, 1e-2, 1e-1)
-"""The steps of finite differences, of which the best counts; some networks round to float32 in between."""
+STEPS = (1e-5, 1e-6, 1e-4, 1e-7, 1e-8, 1e-9, 1e-10, 1e-3, 1e-2, 1e-1)
+"""The steps of finite differences, of which the best counts.
+
+Some networks round to float32 in between, others, deep and random as they are, magnify a step by millions."""
 LOOSER = {"lime": 1e-4}
 """Captum fits LIME's linear model in float32."""
 

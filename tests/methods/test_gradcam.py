@@ -138,6 +138,25 @@ class Heads(Divided):
         return self.classes(functional.adaptive_avg_pool2d(maps, 1).flatten(1))
 
 
+class Experts(Divided):
+    """Each row has weights of its own, and the rows are convolved as groups of one, as in EfficientNet-CC."""
+
+    def __init__(self):
+        super().__init__()
+        self.experts = nn.Parameter(torch.randn(2, 8, 8, 3, 3))
+
+    def maps(self, x):
+        maps = self.patches(x)
+        shares = maps.mean((2, 3))[:, :2].softmax(1)
+        weights = torch.einsum("ne,eoihw->noihw", shares, self.experts).flatten(0, 1)
+        together = maps.reshape(1, -1, *maps.shape[2:])
+        mixed = functional.conv2d(together, weights, None, 1, 1, groups=len(maps))
+        return mixed.permute(1, 0, 2, 3).view(maps.shape).tanh()
+
+    def head(self, maps):
+        return self.classes(maps.mean((2, 3)))
+
+
 class Mixer(Divided):
     """The only convolution makes the patches; layers over the tokens and over the channels mix them."""
 
@@ -259,7 +278,19 @@ class Unseen(Divided):
         return self.classes(checkpoint(lambda maps: maps.flatten(2).amax(2), maps, use_reentrant=False))
 
 
-DIVIDED = [Branches, Shortcut, Heads, Mixer, Attending, Registers, SequenceFirst, Windows, Merged, Unseen]
+DIVIDED = [
+    Branches,
+    Shortcut,
+    Heads,
+    Experts,
+    Mixer,
+    Attending,
+    Registers,
+    SequenceFirst,
+    Windows,
+    Merged,
+    Unseen,
+]
 
 
 @pytest.mark.parametrize("kind", DIVIDED)

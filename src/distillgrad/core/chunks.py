@@ -27,9 +27,10 @@ def attribute_in_chunks(
         attributions = in_chunks(lambda chosen: attribute(batch.rows(chosen)).to(batch.inputs.dtype), plan)
     samples = samples_not_finite(attributions)
     if samples:
+        narrow = torch.finfo(batch.inputs.dtype).bits < 32
         raise ModelError(
             f"the model's score or gradient is not finite for sample{samples}; "
-            "half precision overflows easily: try float32"
+            + ("half precision overflows easily: try float32" if narrow else "look for broken weights in it")
         )
     return attributions
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from distillgrad.methods.axes_of_calls import MOVES, Call, Rule, name_of, rules
-from distillgrad.methods.image_axes import Axes, Dimension, channels, matched, resized, size_of
+from distillgrad.methods.image_axes import Axes, Dimension, channels, holds_rows, matched, resized, size_of
 
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
 """Sizes that tell a function's dimensions apart in the shape of its result."""
@@ -114,10 +114,20 @@ def _einsum(call: Call) -> list[Axes | None]:
 
 
 def _convolved(call: Call) -> list[Axes | None]:
-    """Convolutions: maps of other channels, and another size."""
+    """Convolutions: maps of other channels, and another size.
+
+    Rows whose weights differ, as in a mixture of experts, are convolved as groups of channels of one row.
+    """
     axes, weight = call.axes(call.values), call.argument(1, "weight")
     n = weight.ndim - 2
-    found = [*axes[: -n - 1], channels(call.shape[-n - 1])]
+    inner, n_channels = axes[-n - 1], call.shape[-n - 1]
+    if holds_rows(inner):
+        n_rows = inner[0].size
+        if inner[0].kind != "rows" or inner[0].length != n_rows or _groups(call) % n_rows:
+            return [None]
+        found = [*axes[: -n - 1], (inner[0], *channels(n_channels // n_rows))]
+    else:
+        found = [*axes[: -n - 1], channels(n_channels)]
     for place in range(-n, 0):
         dimension, size = axes[place], call.shape[place]
         kept = weight.shape[place] == 1 and size == size_of(dimension)
@@ -126,6 +136,11 @@ def _convolved(call: Call) -> list[Axes | None]:
             return [None]
         found.append(new)
     return [tuple(found)]
+
+
+def _groups(call: Call) -> int:
+    groups: int = call.argument(8 if name_of(call.function) == "convolution" else 6, "groups", 1)
+    return groups
 
 
 def _rescaled(call: Call) -> list[Axes | None]:

@@ -17,7 +17,15 @@ from distillgrad.core.logits import predictions
 from distillgrad.core.trace import differentiable
 from distillgrad.methods.axes_of_calls import Call, name_of
 from distillgrad.methods.axes_of_layers import axes_after
-from distillgrad.methods.image_axes import Axes, channels, image_axes, layout_of, size_of, tells_place
+from distillgrad.methods.image_axes import (
+    Axes,
+    channels,
+    holds_rows,
+    image_axes,
+    layout_of,
+    size_of,
+    tells_place,
+)
 
 Edge: TypeAlias = tuple[Node, int]
 """A tensor in the graph of the backward pass: the node that made it, and which of its results it is."""
@@ -149,7 +157,8 @@ class WatchedPass(TorchFunctionMode):
         edge = edge_of(values)
         if edge in self.made:
             return  # it was returned as it came
-        lost = function if axes is None and placed else ""
+        unread = axes is None or (any(map(tells_place, axes)) and not any(map(holds_rows, axes)))
+        lost = function if unread and placed else ""
         made = Made(axes or tuple(channels(size) for size in values.shape), function, self._within[-1], lost)
         self.made[edge] = made
         self._by_node.setdefault(edge[0], []).append(made)

@@ -89,6 +89,11 @@ def among_others(grid: Dimension, start: int, size: int) -> Dimension:
     return grid if size == size_of(grid) else (Part("tokens", size, 1, size, start, grid),)
 
 
+def holds_rows(dimension: Dimension) -> bool:
+    """Return whether a part of the rows lies in the dimension."""
+    return any(part.kind == "rows" for part in dimension)
+
+
 def joined(dimensions: Sequence[Dimension]) -> Dimension | None:
     """Return a concatenation along these; ``None`` if several of them tell places."""
     placed = [dimension for dimension in dimensions if tells_place(dimension)]
@@ -131,8 +136,13 @@ def _broadcasts(axes: Axes, shape: Sequence[int]) -> bool:
 
 
 def regrouped(axes: Axes, shape: Sequence[int]) -> Axes | None:
-    """Return the axes after a reshape; ``None`` if it cuts through them."""
-    rest = [part for dimension in axes for part in dimension][::-1]
+    """Return the axes after a reshape; ``None`` if it cuts through them.
+
+    A single row has no place of its own among the values: it goes where a dimension of 1 is.
+    """
+    parts = [part for dimension in axes for part in dimension]
+    single = [part for part in parts if part.kind == "rows" and part.length == 1]
+    rest = [part for part in parts if part not in single][::-1]
     result: list[Dimension] = []
     for size in shape:
         taken: list[Part] = []
@@ -154,6 +164,9 @@ def regrouped(axes: Axes, shape: Sequence[int]) -> Axes | None:
         result.append(_merged(taken))
     if rest and result:
         result[-1] = _merged([*result[-1], *reversed(rest)])
+    if single and result:
+        place = next((n for n, size in enumerate(shape) if size == 1 and not result[n]), 0)
+        result[place] = (*single, *result[place])
     return tuple(result)
 
 

@@ -108,7 +108,7 @@ def parsed_json(content: bytes, name: str) -> dict[str, Any]:
     """
     try:
         value = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SourceError(f"cannot read {name}: {error}") from error
     if not isinstance(value, dict):
         raise SourceError(f"cannot read {name}: it holds no JSON object")

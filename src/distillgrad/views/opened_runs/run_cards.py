@@ -42,7 +42,8 @@ def sample_card(view: RunView, sample: RunSample, *, at_most: int | None = None)
     try:
         maps = view.maps(sample)
     except SourceError as error:
-        note = "" if view.explainable.reason else f'<p class="quiet">{text(error)}</p>'
+        known = str(error) in view.explainable.reason  # it is said of all, above
+        note = "" if known else f'<p class="quiet">{text(error)}</p>'
     heats = [heat_map(each.values) for each in maps.values()]
     for label, heat, scale in zip(maps, heats, own_scales(heats), strict=True):
         drawn = colours(heat, scale)

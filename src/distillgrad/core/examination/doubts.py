@@ -48,7 +48,7 @@ def expect_same_again(model: Model, row: Batch, kept: str = "") -> None:
     device = row.inputs.device
     numbers = random_state(device)
     try:
-        limit = _precision(model, row) ** 0.5
+        limit = coarsest_precision(model, row) ** 0.5
         first = row_logits(model, row)
         drawn = not numbers.same(random_state(device))
         row_logits(model, _another(row))  # what is kept is now no longer the row's own
@@ -92,7 +92,7 @@ def expect_own_answer(model: Model, row: Batch) -> None:
     Raises:
         ModelError: they are not; names the module.
     """
-    eps = _precision(model, row)
+    eps = coarsest_precision(model, row)
 
     def apart(rows: Batch) -> float:
         return logits_apart(row_logits(model, in_a_pair(rows))[1:], row_logits(model, rows))
@@ -116,7 +116,7 @@ def expect_own_gradient(model: Model, row: Batch) -> None:
     Raises:
         ModelError: it is not, though its logits are; names the module.
     """
-    eps = _precision(model, row)
+    eps = coarsest_precision(model, row)
 
     def apart(rows: Batch) -> float:
         alone, both = responses(model, rows)
@@ -167,8 +167,11 @@ class _Coarsest(TorchFunctionMode):
         return result
 
 
-def _precision(model: Model, row: Batch) -> float:
-    """Return the relative precision of the coarsest operation of a pass: autocast may be within the model."""
+def coarsest_precision(model: Model, row: Batch) -> float:
+    """Return the relative precision of the coarsest operation of a pass: autocast may be within the model.
+
+    Cost: a forward pass.
+    """
     with _Coarsest(rounding(row.inputs)) as coarsest:
         row_logits(model, row)
     return float(coarsest.eps)

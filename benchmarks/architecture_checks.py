@@ -118,8 +118,11 @@ def _explained(name: str, subject: Subject) -> tuple[str, str]:
     except DistillgradError as error:
         return WRONG, f"refuses of one row what it does of two: {error}"
     require(torch.equal(alone, again), f"the second call differs by {_apart(again, alone):.1g}")
-    apart = _apart(whole[:1], alone)
-    require(apart <= LOOSER.get(name, TOLERANCE), f"a row alone differs by {apart:.1g} from it in a batch")
+    apart, allowed = _apart(whole[:1], alone), LOOSER.get(name, TOLERANCE)
+    if apart > allowed:  # so may the image's last bit take it
+        nearly = Subject(subject.model, inputs * (1 + 4 * torch.finfo(inputs.dtype).eps))
+        allowed = 10 * _apart(nearly.explain(name, slice(1)), alone)
+    require(apart <= allowed, f"a row alone differs by {apart:.1g} from it in a batch")
     for check in PROMISES.get(name, ()):
         check(subject, whole)
     _require_no_traces(before, subject.model)
@@ -156,11 +159,7 @@ def _apart(actual: Tensor, expected: Tensor) -> float:
 
 
 def _is_the_gradient(subject: Subject, gradient: Tensor) -> None:
-    """Check that a gradient is what finite differences of the score say, along one direction.
-
-    Raises:
-        AssertionError: it is not, for the best of a few steps: one may cross a kink, one drown in rounding.
-    """
+    """Check that a gradient is what finite differences say, along one direction, by the best step."""
     norm = gradient.flatten(1).norm(dim=1)
     drawn = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(2)).double()
     unit = drawn / drawn.flatten(1).norm(dim=1).view(-1, 1, 1, 1)

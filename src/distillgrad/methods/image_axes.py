@@ -136,13 +136,8 @@ def _broadcasts(axes: Axes, shape: Sequence[int]) -> bool:
 
 
 def regrouped(axes: Axes, shape: Sequence[int]) -> Axes | None:
-    """Return the axes after a reshape; ``None`` if it cuts through them.
-
-    A single row has no place of its own among the values: it goes where a dimension of 1 is.
-    """
-    parts = [part for dimension in axes for part in dimension]
-    single = [part for part in parts if part.kind == "rows" and part.length == 1]
-    rest = [part for part in parts if part not in single][::-1]
+    """Return the axes after a reshape; ``None`` if it cuts through them."""
+    rest = [part for dimension in axes for part in dimension][::-1]
     result: list[Dimension] = []
     for size in shape:
         taken: list[Part] = []
@@ -164,10 +159,23 @@ def regrouped(axes: Axes, shape: Sequence[int]) -> Axes | None:
         result.append(_merged(taken))
     if rest and result:
         result[-1] = _merged([*result[-1], *reversed(rest)])
-    if single and result:
-        place = next((n for n, size in enumerate(shape) if size == 1 and not result[n]), 0)
-        result[place] = (*single, *result[place])
-    return tuple(result)
+    return tuple(_with_a_single_row_apart(result, shape))
+
+
+def _with_a_single_row_apart(axes: list[Dimension], shape: Sequence[int]) -> list[Dimension]:
+    """Return the axes with a batch's only row in an empty dimension, if it is not in one of its own.
+
+    It has no place among the values by which a reshape could tell where it went.
+    """
+    at = next((n for n, each in enumerate(axes) if len(each) > 1 and _is_single(each[0])), None)
+    empty = next((n for n, size in enumerate(shape) if size == 1 and not axes[n]), None)
+    if at is not None and empty is not None:
+        axes[empty], axes[at] = axes[at][:1], axes[at][1:]
+    return axes
+
+
+def _is_single(part: Part) -> bool:
+    return part.kind == "rows" and part.length == 1
 
 
 def _merged(parts: list[Part]) -> Dimension:

@@ -136,10 +136,15 @@ def _broadcasts(axes: Axes, shape: Sequence[int]) -> bool:
 
 
 def regrouped(axes: Axes, shape: Sequence[int]) -> Axes | None:
-    """Return the axes after a reshape; ``None`` if it cuts through them."""
+    """Return the axes after a reshape; ``None`` if it cuts through them.
+
+    A batch's only row has no place among the values that tells where it went: a dimension left empty is its.
+    """
     rest = [part for dimension in axes for part in dimension][::-1]
     result: list[Dimension] = []
     for size in shape:
+        if rest and _is_single(rest[-1]) and () in result:
+            result[result.index(())] = (rest.pop(),)
         taken: list[Part] = []
         n = 1
         if size == 1 and rest and rest[-1].size == 1:
@@ -159,19 +164,7 @@ def regrouped(axes: Axes, shape: Sequence[int]) -> Axes | None:
         result.append(_merged(taken))
     if rest and result:
         result[-1] = _merged([*result[-1], *reversed(rest)])
-    return tuple(_with_a_single_row_apart(result, shape))
-
-
-def _with_a_single_row_apart(axes: list[Dimension], shape: Sequence[int]) -> list[Dimension]:
-    """Return the axes with a batch's only row in an empty dimension, if it is not in one of its own.
-
-    It has no place among the values by which a reshape could tell where it went.
-    """
-    at = next((n for n, each in enumerate(axes) if len(each) > 1 and _is_single(each[0])), None)
-    empty = next((n for n, size in enumerate(shape) if size == 1 and not axes[n]), None)
-    if at is not None and empty is not None:
-        axes[empty], axes[at] = axes[at][:1], axes[at][1:]
-    return axes
+    return tuple(result)
 
 
 def _is_single(part: Part) -> bool:

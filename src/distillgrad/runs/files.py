@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from distillgrad.errors import WriteError
+from distillgrad.errors import SourceError, WriteError
 
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.part")
 
@@ -21,6 +21,7 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
     """Yield a file to write to that takes the name ``path`` only when all of it is on the disk.
 
     Raises:
+        SourceError: the name is a folder's, or lies within a file.
         WriteError: the file cannot be written; what stood there before still does.
     """
     temporary: Path | None = None
@@ -45,6 +46,12 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
                 os.fsync(folder)
             finally:
                 os.close(folder)
+    except (
+        NotADirectoryError,
+        FileExistsError,
+        IsADirectoryError,
+    ) as error:  # the name is wrong, not the disk
+        raise SourceError(f"cannot write {path}: {error.strerror or error}") from error
     except OSError as error:
         raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
     finally:

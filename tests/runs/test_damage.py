@@ -1,5 +1,6 @@
 """Damage to a run of attributions: no file of it can change without being named, and mended."""
 
+import copy
 import json
 import logging
 import shutil
@@ -122,7 +123,7 @@ def test_each_flipped_bit_of_a_file_of_maps_is_named(undamaged, tmp_path):
         with pytest.raises(dg.errors.SourceError, match="maps of saliency at"):
             maps[0], maps[1]
     path.write_bytes(content)
-    assert np.asarray(maps).shape == maps.shape == (5, 3, 32, 32)
+    assert np.asarray(maps).shape == copy.copy(maps).shape == maps.shape == (5, 3, 32, 32)
     with pytest.raises(IndexError):
         maps[5]
 

@@ -104,6 +104,8 @@ class StoredMaps:
         return int(self.array.shape[0])
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "array":  # a copy is asked for these before it has an array
+            raise AttributeError(name)
         return getattr(self.array, name)
 
 
